@@ -7,7 +7,9 @@ succeeded.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import hashlib
+import io
 import json
 import logging
 import os
@@ -94,9 +96,12 @@ class Compiled:
 
 def start(client: kfp.Client, compiled: Compiled, arguments: Mapping[str, str]) -> str:
     """Uploads the pipeline where this version of it is not there yet; gives a new run's id."""
+    namespace = client.get_user_namespace() or None
     pipeline = client.get_pipeline_id(compiled.name)
     if pipeline is None:
-        pipeline = client.upload_pipeline(str(compiled.path), compiled.name).pipeline_id
+        pipeline = client.upload_pipeline(
+            str(compiled.path), compiled.name, namespace=namespace
+        ).pipeline_id
     named = {'operation': 'EQUALS', 'key': 'display_name', 'stringValue': compiled.version}
     versions = client.list_pipeline_versions(
         pipeline, page_size=1, filter=json.dumps({'predicates': [named]})
@@ -108,7 +113,7 @@ def start(client: kfp.Client, compiled: Compiled, arguments: Mapping[str, str]) 
             str(compiled.path), compiled.version, pipeline_id=pipeline
         )
     )
-    experiment = client.create_experiment(compiled.name, namespace=client.get_user_namespace())
+    experiment = client.create_experiment(compiled.name, namespace=namespace)
     return client.run_pipeline(
         experiment.experiment_id,
         f'{compiled.name} {time.strftime("%Y-%m-%d %H:%M:%S")}',
@@ -183,7 +188,8 @@ def main() -> None:
             namespace=arguments.namespace or 'kubeflow',
             existing_token=os.environ.get('KFP_TOKEN'),
         )
-        run_id = start(client, compiled, parameters)
+        with contextlib.redirect_stdout(io.StringIO()):  # the client prints an address a call
+            run_id = start(client, compiled, parameters)
         page = f'{arguments.host.rstrip("/")}/#/runs/details/{run_id}'
         print(f'Started: {page}', flush=True)
         follow(client, compiled, run_id, arguments.interval)

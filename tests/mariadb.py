@@ -23,9 +23,7 @@ def mariadb_server(folder):
     The test is skipped where there is no MariaDB.
     """
     path = f'{os.environ["PATH"]}:/usr/sbin'
-    install, server = (
-        shutil.which(name, path=path) for name in ('mariadb-install-db', 'mariadbd')
-    )
+    install, server = (shutil.which(name, path=path) for name in ('mariadb-install-db', 'mariadbd'))
     if not (install and server):
         pytest.skip('MariaDB is not installed: apt-get install mariadb-server')
     data, script = folder / 'data', folder / 'init.sql'
