@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 # What LocalDagRunner says, by absl, before and after it launches a node.
 _STARTED = 'Component %s is running.'
 _FINISHED = 'Component %s is finished.'
+# In these it says how to reach ML Metadata, a database's password included.
+_SECRET = ('Using deployment config:\n %s', 'Using connection config:\n %s')
 
 
 def open_log(config: Config, name: str = '') -> str:
@@ -47,6 +49,7 @@ def open_log(config: Config, name: str = '') -> str:
     os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')
     handler = logging.FileHandler(path, delay=True)
     handler.setFormatter(logging.Formatter('%(asctime)s %(levelname)s %(name)s: %(message)s'))
+    handler.addFilter(lambda record: record.msg not in _SECRET)
     logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
     logging.captureWarnings(True)
     # On a full disk, say, a log that cannot be written is no reason to cover the terminal.

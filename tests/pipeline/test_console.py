@@ -115,3 +115,26 @@ def test_interruption_says_how_to_go_on(tmp_path):
     assert done.returncode == 1
     assert done.stderr.startswith('Interrupted. What is finished is kept')
     assert 'Traceback' not in done.stderr
+
+
+def test_password_of_ml_metadata_is_not_logged(tmp_path):
+    script = f"""
+    import logging
+    from pipeline import configs, console
+
+    config = configs.from_preset('tiny', var={str(tmp_path)!r})
+    console.open_log(config, 'log')
+    from tfx.orchestration.local.local_dag_runner import LocalDagRunner
+    from tfx import v1 as tfx
+
+    connection = tfx.orchestration.metadata.sqlite_metadata_connection_config(config.metadata_path)
+    connection.sqlite.filename_uri += '-secret'
+    LocalDagRunner().run(
+        tfx.dsl.Pipeline('empty', config.pipeline_root, connection, components=[])
+    )
+    logging.info('The end.')
+    """
+    subprocess.run([sys.executable, '-c', textwrap.dedent(script)], check=True)
+    log = (tmp_path / 'logs' / 'capsnet-tiny-log.log').read_text()
+    assert 'The end.' in log
+    assert 'secret' not in log
