@@ -25,7 +25,7 @@ def test_every_field_is_read_from_its_variable():
     texts = {bool: 'no', int: '7', float: '0.125', tuple: '3,4', str: 'text'}
     values = {bool: False, int: 7, float: 0.125, tuple: (3, 4), str: 'text'}
     for field in dataclasses.fields(configs.Config):
-        if field.metadata['choices'] or field.name in ('preset', 'var'):
+        if field.metadata['choices'] or field.name in ('preset', 'var', 'pipeline_root'):
             continue
         kind = type(field.default)
         config = configs.from_environment({field.name.upper(): texts[kind]})
@@ -91,6 +91,14 @@ def test_everything_written_lies_under_var(tmp_path):
     config = configs.from_preset('quick', var=str(tmp_path))
     for name in ('data_dir', 'pipeline_root', 'metadata_path', 'serving_model_dir', 'schema_dir'):
         assert getattr(config, name).startswith(f'{tmp_path}{os.sep}')
+
+
+def test_artifacts_may_be_elsewhere():
+    bucket = configs.from_environment({'PIPELINE_ROOT': 'gs://bucket/runs', 'VAR': '/var/capsnet'})
+    assert bucket.pipeline_root == 'gs://bucket/runs'
+    assert bucket.tensorboard_dir == 'gs://bucket/runs/Trainer/model_run'
+    folder = configs.from_environment({'PIPELINE_ROOT': 'runs'})
+    assert folder.pipeline_root == os.path.abspath('runs')
 
 
 def _run(*arguments, **environment):

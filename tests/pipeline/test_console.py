@@ -124,14 +124,11 @@ def test_password_of_ml_metadata_is_not_logged(tmp_path):
 
     config = configs.from_preset('tiny', var={str(tmp_path)!r})
     console.open_log(config, 'log')
+    from tfx.orchestration import metadata, pipeline
     from tfx.orchestration.local.local_dag_runner import LocalDagRunner
-    from tfx import v1 as tfx
 
-    connection = tfx.orchestration.metadata.sqlite_metadata_connection_config(config.metadata_path)
-    connection.sqlite.filename_uri += '-secret'
-    LocalDagRunner().run(
-        tfx.dsl.Pipeline('empty', config.pipeline_root, connection, components=[])
-    )
+    connection = metadata.sqlite_metadata_connection_config(config.metadata_path + '-secret')
+    LocalDagRunner().run(pipeline.Pipeline('empty', config.pipeline_root, connection))
     logging.info('The end.')
     """
     subprocess.run([sys.executable, '-c', textwrap.dedent(script)], check=True)
