@@ -21,8 +21,8 @@ serving = name=$(call setting,pipeline_name); base=$(call setting,serving_model_
 		--model_name "$$name" --model_base_path "$$base" --url "http://127.0.0.1:$$port" "$$@"; }; \
 	[ -f "$$folder/models.config" ] || roll --latest
 
-.PHONY: help setup setup-bench setup-torch run data serve predict rollback serve-docker bench test \
-	test-slow lint tensorboard lock clean distclean
+.PHONY: help setup setup-bench setup-torch run data serve predict rollback serve-docker kubeflow \
+	kubeflow-run bench test test-slow lint tensorboard lock clean distclean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -83,6 +83,14 @@ serve-docker: setup ## Serve the pushed model by TensorFlow Serving itself, in d
 	}; \
 	$(serving); MODEL_NAME="$$name" MODEL_BASE_PATH="$$base" MODELS_CONFIG_DIR="$$folder" PORT="$$port" \
 	SERVING_USER="$$(id -u):$$(id -g)" docker compose -f serving/docker-compose.yml up
+
+kubeflow: setup ## Compile for Kubeflow Pipelines to build/kubeflow/capsnet.yaml (CLUSTER=file)
+	@$(quiet) python -m kubeflow.runner $${CLUSTER:+--cluster "$$CLUSTER"}
+
+kubeflow-run: setup ## Run what `make kubeflow` compiled on a cluster (HOST=http://... NAMESPACE=)
+	@[ -n "$$HOST" ] || { echo "Name the server: make kubeflow-run HOST=http://localhost:8080" >&2; \
+		exit 1; }; \
+	$(quiet) python -m kubeflow.submit --host "$$HOST" $${NAMESPACE:+--namespace "$$NAMESPACE"}
 
 bench: data setup-bench ## Measure the training step, answers and XLA's count (10 minutes)
 	@set -e; folder=$(call setting,data_dir); \
