@@ -9,6 +9,7 @@ import pathlib
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 from collections.abc import Iterator
 
@@ -37,7 +38,11 @@ def train(request: Request, strategy: str = 'auto') -> Checkpoints:
     path = pathlib.Path(request.checkpoint_root, _REQUEST)
     path.parent.mkdir(parents=True, exist_ok=True)
     request.write(path)
-    with _started(path, strategy) as process, _signals_handed_on(process) as received:
+    with (
+        _own_copy(request) as copy,
+        _started(copy, strategy) as process,
+        _signals_handed_on(process) as received,
+    ):
         outcome: dict[str, str] = {}
         for line in process.stdout or ():
             logging.info('The training process: %s', line.rstrip())
@@ -54,6 +59,15 @@ def train(request: Request, strategy: str = 'auto') -> Checkpoints:
     if process.returncode < 0:
         raise TrainingError(_ended_by(-process.returncode))
     raise RuntimeError(outcome.get('failure', f'exit code {process.returncode}'))
+
+
+@contextlib.contextmanager
+def _own_copy(request: Request) -> Iterator[pathlib.Path]:
+    """A file that another run of the pipeline, at the same time, does not write its request to."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = pathlib.Path(folder, _REQUEST)
+        request.write(path)
+        yield path
 
 
 @contextlib.contextmanager

@@ -23,6 +23,7 @@ import os
 import signal
 import sys
 import threading
+import uuid
 from collections.abc import Mapping
 from typing import Any
 
@@ -69,7 +70,7 @@ class Request:
 
     def write(self, path: str | os.PathLike) -> None:
         """Writes the request as JSON."""
-        unfinished = f'{os.fspath(path)}.unfinished'
+        unfinished = f'{os.fspath(path)}.{uuid.uuid4().hex}'
         with open(unfinished, 'w', encoding='utf-8') as file:
             json.dump(dataclasses.asdict(self), file)
         os.replace(unfinished, path)

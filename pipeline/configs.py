@@ -183,6 +183,16 @@ class Config:
         'mnist capsnet-DATASET, with -tiny behind it for that preset',
     )
     var: str = _setting('var', 'folder for everything that a run writes')
+    pipeline_root: str = _setting(
+        '',
+        "folder of TFX's artifacts, or gs://BUCKET/FOLDER; empty: in VAR, "
+        'pipeline_root/PIPELINE_NAME',
+    )
+    metadata: str = _setting(
+        '',
+        'where ML Metadata is kept: mysql://HOST:PORT/DATABASE, with METADATA_USER and '
+        'METADATA_PASSWORD in the environment, or grpc://HOST:PORT; empty: an SQLite file in VAR',
+    )
     beam_args: str = _setting(
         '--runner=FnApiRunner',
         "Apache Beam's options; this runner works inside the process and never downloads",
@@ -194,13 +204,8 @@ class Config:
         return os.path.join(self.var, 'data')
 
     @property
-    def pipeline_root(self) -> str:
-        """Where TFX keeps artifacts."""
-        return os.path.join(self.var, 'pipeline_root', self.pipeline_name)
-
-    @property
     def metadata_path(self) -> str:
-        """ML Metadata's SQLite file."""
+        """ML Metadata's SQLite file, where METADATA names nothing else."""
         return os.path.join(self.var, 'metadata', 'metadata.db')
 
     @property
@@ -290,7 +295,10 @@ def from_preset(preset: str, **changes: Any) -> Config:
             f"PIPELINE_NAME is '{name}': it must be of letters, digits, '_', '.' and '-'"
         )
     var = os.path.abspath(os.path.expanduser(config.var))
-    return dataclasses.replace(config, var=var, pipeline_name=name)
+    root = config.pipeline_root or os.path.join(var, 'pipeline_root', name)
+    if '://' not in root:
+        root = os.path.abspath(os.path.expanduser(root))
+    return dataclasses.replace(config, var=var, pipeline_name=name, pipeline_root=root)
 
 
 def from_environment(environment: Mapping[str, str] = os.environ) -> Config:

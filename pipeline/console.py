@@ -29,8 +29,10 @@ _STARTED = 'Component %s is running.'
 _FINISHED = 'Component %s is finished.'
 
 
-def open_log(config: Config) -> str:
+def open_log(config: Config, name: str = '') -> str:
     """Sends the process's log and warnings to a file and returns its path.
+
+    The file is named after the pipeline and `name`, by default the time.
 
     It must be called before TensorFlow is imported, which otherwise has written to the terminal by
     then, and Keras to the home directory. The file comes into being with the first line written
@@ -40,8 +42,8 @@ def open_log(config: Config) -> str:
     os.makedirs(config.log_dir, exist_ok=True)
     if not os.access(config.log_dir, os.W_OK):
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), config.log_dir)
-    now = datetime.datetime.now().strftime('%Y%m%d-%H%M%S')
-    path = os.path.join(config.log_dir, f'{config.pipeline_name}-{now}.log')
+    name = name or datetime.datetime.now().strftime('%Y%m%d-%H%M%S')
+    path = os.path.join(config.log_dir, f'{config.pipeline_name}-{name}.log')
     os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')
     handler = logging.FileHandler(path, delay=True)
     handler.setFormatter(logging.Formatter('%(asctime)s %(levelname)s %(name)s: %(message)s'))
@@ -158,13 +160,13 @@ class StageFailed(Exception):
 
 
 @contextlib.contextmanager
-def sentences_for_errors(config: Config) -> Iterator[None]:
+def sentences_for_errors(config: Config, log_name: str = '') -> Iterator[None]:
     """Ends the process with exit code 1 and one sentence for whatever goes wrong inside.
 
-    The traceback is in the log, which is opened first.
+    The traceback is in the log, which is opened first; `log_name` as in `open_log`.
     """
     try:
-        log = open_log(config)
+        log = open_log(config, log_name)
     except OSError as error:
         sys.exit(f'No log can be written in {config.log_dir}: {error.strerror}')
     try:

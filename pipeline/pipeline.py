@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 
-from ml_metadata.proto import metadata_store_pb2
 from tfx import v1 as tfx
 
 from capsmodel import checkpoints
@@ -17,24 +16,21 @@ from components.evaluation_gate import EvaluationGate
 from components.infra_check import InfraCheck
 from components.tfds_dataset import image_dataset_info
 from components.tfds_example_gen import TfdsExampleGen
-from pipeline import evaluation, schema
+from pipeline import evaluation, metadata, schema
 from pipeline.code_version import TRANSFORM, code_version
 from pipeline.configs import Config, SettingError
 
 
-def create_pipeline(
-    config: Config, metadata_connection: metadata_store_pb2.ConnectionConfig | None = None
-) -> tfx.dsl.Pipeline:
+def create_pipeline(config: Config) -> tfx.dsl.Pipeline:
     """From a prepared dataset to a pushed model.
 
     Args:
         config: The settings.
-        metadata_connection: ML Metadata's store; by default the SQLite file that `config` names.
 
     Raises:
         DatasetError: TFDS has no such dataset, or it is none of images with classes.
         SettingError: The images have no size of their own, and the settings give none; or they
-            would be shifted out of sight.
+            would be shifted out of sight; or METADATA is no address.
         ValueError: The network cannot be built for such images.
     """
     dataset = image_dataset_info(config.dataset, config.data_dir, config.dataset_version or None)
@@ -198,8 +194,7 @@ def create_pipeline(
     return tfx.dsl.Pipeline(
         pipeline_name=config.pipeline_name,
         pipeline_root=config.pipeline_root,
-        metadata_connection_config=metadata_connection
-        or tfx.orchestration.metadata.sqlite_metadata_connection_config(config.metadata_path),
+        metadata_connection_config=metadata.connection_config(config),
         components=[
             example_gen,
             statistics_gen,

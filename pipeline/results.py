@@ -10,7 +10,7 @@ import tensorflow_model_analysis as tfma
 from ml_metadata.proto import metadata_store_pb2
 from tfx import v1 as tfx
 
-from pipeline import evaluation
+from pipeline import evaluation, metadata
 from pipeline.configs import Config
 
 
@@ -106,9 +106,7 @@ def _latest_executions(config: Config) -> list[tuple[str, metadata_store_pb2.Exe
 
 
 def _store(config: Config) -> mlmd.MetadataStore:
-    return mlmd.MetadataStore(
-        tfx.orchestration.metadata.sqlite_metadata_connection_config(config.metadata_path)
-    )
+    return mlmd.MetadataStore(metadata.connection_config(config))
 
 
 def _latest_run(store: mlmd.MetadataStore, config: Config) -> metadata_store_pb2.Context:
@@ -119,7 +117,7 @@ def _latest_run(store: mlmd.MetadataStore, config: Config) -> metadata_store_pb2
         if context.type == 'pipeline_run'
     ]
     if not runs:
-        raise LookupError(f'{config.metadata_path} knows no run of {config.pipeline_name}')
+        raise LookupError(f'ML Metadata knows no run of {config.pipeline_name}')
     return max(runs, key=lambda context: context.id)
 
 

@@ -1,0 +1,228 @@
+"""Runs one node of the pipeline in this process: what a container of Kubeflow Pipelines starts.
+
+`python -m pipeline.run_node --node Trainer --run_id RUN PRESET=paper EPOCHS=3` compiles the pipeline
+from the settings in the environment and after the options, and launches that node of it as part of
+the run RUN. All nodes of a run share ML Metadata and the folders of the settings, nothing else.
+
+The exit code is 0 when the node's results are there. It can be started again after whatever ended
+it: what is finished stays, what is half done is done anew, and a refusal stays one.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import re
+import signal
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from capsmodel import devices
+from capsmodel.training_error import Diverged
+from components.gate import GateRefused
+from pipeline import configs, console
+
+if TYPE_CHECKING:
+    from ml_metadata.proto import metadata_store_pb2
+
+# The node before all of TFX's own: the code of `make data`.
+PREPARE_DATASET = 'PrepareDataset'
+
+# Of an execution in ML Metadata: why its node will not come to another end when it is started again.
+REFUSAL = 'refusal'
+
+
+class NodeFailed(Exception):
+    """A node has no results, for the reason that the message gives."""
+
+
+def run(config: configs.Config, node_id: str, run_id: str) -> None:
+    """Runs a node of the pipeline that `config` asks for.
+
+    Args:
+        config: The settings, the same for all nodes of a run.
+        node_id: One of the pipeline's, such as Trainer.
+        run_id: Names the run that the node is part of.
+
+    Raises:
+        NodeFailed: There is no such node, or it has no results.
+        GateRefused: A gate said no, now or when the node was started before in this run.
+        console.StageFailed: The node raised another error.
+    """
+    from tfx.orchestration.metadata import Metadata
+    from tfx.orchestration.portable import launcher, runner_utils
+
+    from pipeline import metadata
+
+    ir = compiled(config, run_id)
+    nodes = {each.pipeline_node.node_info.id: each.pipeline_node for each in ir.nodes}
+    if node_id not in nodes:
+        raise NodeFailed(
+            f'The pipeline has no node {node_id}: with these settings it has {", ".join(nodes)}'
+        )
+    deployment = runner_utils.extract_local_deployment_config(ir)
+    connection = Metadata(metadata.connection_config(config))
+    node_launcher = launcher.Launcher(
+        pipeline_node=nodes[node_id],
+        mlmd_connection=connection,
+        pipeline_info=ir.pipeline_info,
+        pipeline_runtime_spec=ir.runtime_spec,
+        executor_spec=runner_utils.extract_executor_spec(deployment, node_id),
+        custom_driver_spec=runner_utils.extract_custom_driver_spec(deployment, node_id),
+    )
+    earlier = _execution(connection, nodes[node_id])
+    if earlier is not None:
+        if REFUSAL in earlier.custom_properties:
+            raise GateRefused(earlier.custom_properties[REFUSAL].string_value)
+        if _has_succeeded(earlier):
+            return
+        _remove_half_written(ir, nodes[node_id], earlier.id)
+    try:
+        node_launcher.launch()
+    except (GateRefused, Diverged) as error:
+        _remember_refusal(connection, nodes[node_id], str(error))
+        raise
+    except Exception as error:
+        raise console.StageFailed(node_id, error) from error
+    # The launcher returns, too, when the inputs of a node are not there.
+    execution = _execution(connection, nodes[node_id])
+    if execution is None or not _has_succeeded(execution):
+        raise NodeFailed(f'{node_id} has no results: {_reason(execution)}')
+
+
+def compiled(config: configs.Config, run_id: str) -> Any:
+    """The intermediate representation, a Pipeline proto of TFX, of one run of the pipeline."""
+    from tfx.dsl.compiler import compiler, constants
+    from tfx.orchestration.portable import runtime_parameter_utils
+
+    from pipeline.pipeline import create_pipeline
+
+    ir = compiler.Compiler().compile(create_pipeline(config))
+    runtime_parameter_utils.substitute_runtime_parameter(
+        ir, {constants.PIPELINE_RUN_ID_PARAMETER_NAME: run_id}
+    )
+    return ir
+
+
+def _execution(connection: Any, node: Any) -> metadata_store_pb2.Execution | None:
+    """The last execution of a node in its run; None before the first."""
+    from tfx.orchestration.portable.mlmd import context_lib, execution_lib
+
+    with connection as handle:
+        contexts = context_lib.prepare_contexts(handle, node.contexts)
+        executions = execution_lib.get_executions_associated_with_all_contexts(handle, contexts)
+    return max(executions, key=lambda execution: execution.id, default=None)
+
+
+def _has_succeeded(execution: metadata_store_pb2.Execution) -> bool:
+    from tfx.orchestration.portable.mlmd import execution_lib
+
+    return execution_lib.is_execution_successful(execution)
+
+
+def _remove_half_written(ir: Any, node: Any, execution_id: int) -> None:
+    """Removes what an attempt wrote that was killed: the next one gets the same folders.
+
+    TensorBoard's log stays, which a training goes on with.
+    """
+    from tfx.dsl.io import fileio
+    from tfx.orchestration.portable import outputs_utils
+    from tfx.types import standard_artifacts
+
+    resolver = outputs_utils.OutputsResolver(node, ir.pipeline_info, ir.runtime_spec)
+    folders = [
+        artifact.uri
+        for artifacts in resolver.generate_output_artifacts(execution_id).values()
+        for artifact in artifacts
+        if artifact.type_name != standard_artifacts.ModelRun.TYPE_NAME
+    ]
+    for folder in [*folders, os.path.dirname(resolver.get_executor_output_uri(execution_id))]:
+        if fileio.exists(folder):
+            fileio.rmtree(folder)
+
+
+def _remember_refusal(connection: Any, node: Any, sentence: str) -> None:
+    """Kubeflow Pipelines tries a failed task again, whatever it failed of."""
+    execution = _execution(connection, node)
+    if execution is not None:
+        execution.custom_properties[REFUSAL].string_value = sentence
+        with connection as handle:
+            handle.store.put_executions([execution])
+
+
+def _reason(execution: metadata_store_pb2.Execution | None) -> str:
+    from tfx.orchestration.portable.mlmd import execution_lib
+
+    if execution is None:
+        return 'it was skipped'
+    result = execution_lib.get_execution_result(execution, ignore_parse_errors=True)
+    return result.result_message.strip().splitlines()[-1] if result else 'ML Metadata has no reason'
+
+
+def main() -> None:
+    """Runs the node that the command line names."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument('--node', required=True, help=f'its id, or {PREPARE_DATASET}')
+    parser.add_argument('--run_id', required=True, help='names the run, the same for all its nodes')
+    parser.add_argument('settings', nargs='*', metavar='NAME=VALUE', help='in place of environment')
+    arguments = parser.parse_args()
+    signal.signal(signal.SIGTERM, _interrupt)
+    devices.hide_gpus()
+    try:
+        config = configs.from_environment({**os.environ, **_assignments(arguments.settings)})
+        if not re.fullmatch(r'[\w.:-]+', arguments.run_id):
+            raise configs.SettingError(
+                f"--run_id is '{arguments.run_id}': it must be of letters, digits, '_', '.', ':' "
+                "and '-'"
+            )
+    except configs.SettingError as error:
+        sys.exit(f'Wrong setting: {error}')
+    with (
+        console.sentences_for_errors(config, f'{arguments.run_id}-{arguments.node}'),
+        _timed(arguments.node),
+    ):
+        if arguments.node == PREPARE_DATASET:
+            from components.prepare_dataset import prepare
+
+            prepare(
+                config.dataset,
+                config.data_dir,
+                config.dataset_version or None,
+                os.environ.get('IDX_DIR'),
+            )
+        else:
+            run(config, arguments.node, arguments.run_id)
+
+
+def _assignments(texts: list[str]) -> Mapping[str, str]:
+    """Settings as given after the options, by name; an empty one leaves the environment's."""
+    names = configs.Config.__dataclass_fields__
+    settings = {}
+    for text in texts:
+        name, equals, value = text.partition('=')
+        if not equals or name.lower() not in names or name != name.upper():
+            raise configs.SettingError(
+                f"'{text}' is not NAME=VALUE with a name that `python -m pipeline.configs` prints"
+            )
+        if value:
+            settings[name] = value
+    return settings
+
+
+def _interrupt(number: int, frame: Any) -> NoReturn:
+    """As the first process of a container, this one would not even end by SIGTERM."""
+    raise KeyboardInterrupt
+
+
+@contextlib.contextmanager
+def _timed(node_id: str) -> Iterator[None]:
+    started = time.monotonic()
+    yield
+    print(f'{node_id:18} {console.duration(time.monotonic() - started)}', flush=True)
+
+
+if __name__ == '__main__':
+    main()
