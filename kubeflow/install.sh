@@ -24,12 +24,12 @@ uv)
 packages)
     uv venv --quiet --no-project "$target"
     # Some packages come as source only: the lock decides what builds them, too.
-    uv pip install --quiet --python "$target/bin/python" --link-mode copy --compile-bytecode \
+    uv pip install --quiet --python "$target/bin/python" --compile-bytecode \
         --no-deps --require-hashes --build-constraints requirements/tfx116.txt \
         --requirement requirements/tfx116.txt
     ;;
 cuda)
-    uv pip install --quiet --target "$target" --link-mode copy \
+    uv pip install --quiet --target "$target" \
         --no-deps --require-hashes --only-binary :all: --requirement requirements/cuda.txt
     ;;
 project)
