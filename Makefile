@@ -22,7 +22,7 @@ serving = name=$(call setting,pipeline_name); base=$(call setting,serving_model_
 	[ -f "$$folder/models.config" ] || roll --latest
 
 .PHONY: help setup setup-bench setup-torch setup-kubeflow-lint run data serve predict rollback \
-	serve-docker bench test test-slow lint tensorboard lock clean distclean
+	serve-docker kubeflow kubeflow-run bench test test-slow lint tensorboard lock clean distclean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-19s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -86,6 +86,14 @@ serve-docker: setup ## Serve the pushed model by TensorFlow Serving itself, in d
 	}; \
 	$(serving); MODEL_NAME="$$name" MODEL_BASE_PATH="$$base" MODELS_CONFIG_DIR="$$folder" PORT="$$port" \
 	SERVING_USER="$$(id -u):$$(id -g)" docker compose -f serving/docker-compose.yml up
+
+kubeflow: setup ## Compile for Kubeflow Pipelines to build/kubeflow/capsnet.yaml (CLUSTER=file)
+	@$(quiet) python -m kubeflow.runner $${CLUSTER:+--cluster "$$CLUSTER"}
+
+kubeflow-run: setup ## Run what `make kubeflow` compiled on a cluster (HOST=http://... NAMESPACE=)
+	@[ -n "$$HOST" ] || { echo "Name the server: make kubeflow-run HOST=http://localhost:8080" >&2; \
+		exit 1; }; \
+	$(quiet) python -m kubeflow.submit --host "$$HOST" $${NAMESPACE:+--namespace "$$NAMESPACE"}
 
 bench: data setup-bench ## Measure the training step, answers and XLA's count (10 minutes)
 	@set -e; folder=$(call setting,data_dir); \

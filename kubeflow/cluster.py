@@ -129,7 +129,9 @@ def _merged(
 
 
 def _overlaid(mapping: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
-    result = {name: value for name, value in mapping.items() if changes.get(name, value) is not None}
+    result = {
+        name: value for name, value in mapping.items() if changes.get(name, value) is not None
+    }
     for name, value in changes.items():
         both = isinstance(value, dict) and isinstance(result.get(name), dict)
         if value is not None:

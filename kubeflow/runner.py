@@ -66,9 +66,7 @@ def compile_pipeline(
         nodes = [each.pipeline_node for each in compiled(here, 'none').nodes]
     upstream = {
         PREPARE_DATASET: [],
-        **{
-            node.node_info.id: list(node.upstream_nodes) or [PREPARE_DATASET] for node in nodes
-        },
+        **{node.node_info.id: list(node.upstream_nodes) or [PREPARE_DATASET] for node in nodes},
     }
     _check_nodes(cluster, upstream)
     fixed = _fixed_environment(config, cluster, environment)

@@ -52,8 +52,9 @@ def run(config: configs.Config, node_id: str, run_id: str) -> None:
         GateRefused: A gate said no, now or when the node was started before in this run.
         console.StageFailed: The node raised another error.
     """
+    from tfx.orchestration.local import runner_utils
     from tfx.orchestration.metadata import Metadata
-    from tfx.orchestration.portable import launcher, runner_utils
+    from tfx.orchestration.portable import launcher
 
     from pipeline import metadata
 

@@ -1,0 +1,217 @@
+"""Uploads the compiled pipeline, starts a run and follows it (`make kubeflow-run HOST=...`).
+
+A setting in the environment becomes a parameter of the run. The exit code is 0 when the run has
+succeeded.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import hashlib
+import io
+import json
+import logging
+import os
+import pathlib
+import sys
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import kfp
+import kfp_server_api
+import urllib3
+import yaml
+
+from kubeflow.runner import COMPILED, FIXED, PARAMETERS, PLACES
+from pipeline import configs, console
+
+# A run may take days, and a connection to the server less: so often it is asked in vain, at most.
+_FAILED_LOOKS = 60
+_ENDED = ('SUCCEEDED', 'FAILED', 'SKIPPED', 'CANCELED')
+
+
+class SubmissionError(Exception):
+    """The run cannot be started or followed, or has not succeeded: the message says why."""
+
+
+class Compiled:
+    """A file that `kubeflow.runner` has written."""
+
+    def __init__(self, path: str | os.PathLike):
+        """Reads it; raises SubmissionError."""
+        self.path = pathlib.Path(path)
+        try:
+            content = self.path.read_bytes()
+        except OSError as error:
+            raise SubmissionError(
+                f'{path} cannot be read: {error.strerror}. `make kubeflow` writes it'
+            ) from error
+        self.version = hashlib.sha256(content).hexdigest()[:12]
+        spec = next(yaml.safe_load_all(content))
+        self.name = spec['pipelineInfo']['name']
+        # The server calls a task by its key; people know it by its display name.
+        self.nodes = {
+            key: task['taskInfo']['name'] for key, task in spec['root']['dag']['tasks'].items()
+        }
+        self._defaults = {
+            name.upper(): parameter.get('defaultValue', '')
+            for name, parameter in spec['root']['inputDefinitions']['parameters'].items()
+        }
+        executor = next(iter(spec['deploymentSpec']['executors'].values()))
+        self._fixed = {each['name']: each['value'] for each in executor['container']['env']}
+
+    def arguments(self, environment: Mapping[str, str]) -> dict[str, str]:
+        """The parameters of a run that `environment` asks for.
+
+        Raises:
+            SettingError: A setting cannot be used, or is fixed in the file with another value.
+        """
+        for name in (*FIXED, *PLACES):
+            given = environment.get(name.upper())
+            # make hands VAR on in any case: it is this machine's.
+            if given and name != 'var':
+                self._check_fixed(name, given)
+        arguments = {
+            name: environment[name.upper()] for name in PARAMETERS if environment.get(name.upper())
+        }
+        changes = {name.upper(): value for name, value in arguments.items()}
+        configs.from_environment({**self._fixed, **self._defaults, **changes})
+        return arguments
+
+    def _check_fixed(self, name: str, given: str) -> None:
+        variable = name.upper()
+        fixed = self._fixed.get(variable, '')
+        asked, has = (
+            getattr(configs.from_environment({variable: value}), name) for value in (given, fixed)
+        )
+        if asked != has:
+            raise configs.SettingError(
+                f"{variable} is '{given}', but {self.path} was compiled with "
+                f"'{fixed or has}': it cannot be changed for one run, so compile anew with "
+                f'`make kubeflow`'
+            )
+
+
+def start(client: kfp.Client, compiled: Compiled, arguments: Mapping[str, str]) -> str:
+    """Uploads the pipeline where this version of it is not there yet; gives a new run's id."""
+    namespace = client.get_user_namespace() or None
+    pipeline = client.get_pipeline_id(compiled.name)
+    if pipeline is None:
+        pipeline = client.upload_pipeline(
+            str(compiled.path), compiled.name, namespace=namespace
+        ).pipeline_id
+    named = {'operation': 'EQUALS', 'key': 'display_name', 'stringValue': compiled.version}
+    versions = client.list_pipeline_versions(
+        pipeline, page_size=1, filter=json.dumps({'predicates': [named]})
+    ).pipeline_versions
+    version = (
+        versions[0]
+        if versions
+        else client.upload_pipeline_version(
+            str(compiled.path), compiled.version, pipeline_id=pipeline
+        )
+    )
+    experiment = client.create_experiment(compiled.name, namespace=namespace)
+    return client.run_pipeline(
+        experiment.experiment_id,
+        f'{compiled.name} {time.strftime("%Y-%m-%d %H:%M:%S")}',
+        params=dict(arguments),
+        pipeline_id=pipeline,
+        version_id=version.pipeline_version_id,
+        enable_caching=False,
+    ).run_id
+
+
+def follow(client: kfp.Client, compiled: Compiled, run_id: str, interval: float) -> None:
+    """Prints a line for each node that ends, until the run has ended.
+
+    Args:
+        client: Of the server.
+        compiled: What runs.
+        run_id: Which run.
+        interval: Seconds between two looks.
+
+    Raises:
+        SubmissionError: It has not succeeded.
+    """
+    said: dict[str, str] = {}
+    failed_looks = 0
+    while True:
+        try:
+            run = client.get_run(run_id)
+            failed_looks = 0
+        except (kfp_server_api.ApiException, urllib3.exceptions.HTTPError):
+            failed_looks += 1
+            if failed_looks == _FAILED_LOOKS:
+                raise
+            time.sleep(interval)
+            continue
+        tasks = run.run_details.task_details if run.run_details else None
+        for task in tasks or ():
+            node = compiled.nodes.get(task.display_name, task.display_name)
+            if node in compiled.nodes.values() and node not in said and task.state in _ENDED:
+                said[node] = task.state
+                print(f'[{len(said):2}/{len(compiled.nodes)}] {node:18} {_ended(task)}', flush=True)
+        if run.state in _ENDED:
+            break
+        time.sleep(interval)
+    if run.state != 'SUCCEEDED':
+        at = [node for node, state in said.items() if state == 'FAILED']
+        where = f' at {" and ".join(at)}' if at else ''
+        raise SubmissionError(f'The run ended with {run.state}{where}; its log says why')
+
+
+def _ended(task: Any) -> str:
+    if task.state == 'SUCCEEDED' and task.start_time and task.end_time:
+        return console.duration((task.end_time - task.start_time).total_seconds())
+    return task.state.lower()
+
+
+def main() -> None:
+    """Submits as the command line and the environment say."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument('--host', required=True, help='address of Kubeflow Pipelines, with http')
+    parser.add_argument('--namespace', help='of the user, on a server with several')
+    parser.add_argument('--compiled', default=COMPILED)
+    parser.add_argument('--interval', type=float, default=5, help='seconds between two looks')
+    arguments = parser.parse_args()
+    # urllib3 would cover the terminal with each attempt to reach the server.
+    logging.disable(logging.WARNING)
+    page = ''
+    try:
+        compiled = Compiled(arguments.compiled)
+        parameters = compiled.arguments(os.environ)
+        client = kfp.Client(
+            arguments.host,
+            namespace=arguments.namespace or 'kubeflow',
+            existing_token=os.environ.get('KFP_TOKEN'),
+        )
+        with contextlib.redirect_stdout(io.StringIO()):  # the client prints an address a call
+            run_id = start(client, compiled, parameters)
+        page = f'{arguments.host.rstrip("/")}/#/runs/details/{run_id}'
+        print(f'Started: {page}', flush=True)
+        follow(client, compiled, run_id, arguments.interval)
+    except configs.SettingError as error:
+        sys.exit(f'Wrong setting: {error}')
+    except SubmissionError as error:
+        sys.exit(str(error))
+    except kfp_server_api.ApiException as error:
+        sys.exit(f'Kubeflow Pipelines at {arguments.host} refused: {error.status} {_said(error)}')
+    except urllib3.exceptions.HTTPError as error:
+        sys.exit(f'Kubeflow Pipelines cannot be reached at {arguments.host}: {error}')
+    except KeyboardInterrupt:
+        sys.exit(f'No longer followed, but the run goes on: {page}' if page else 'Interrupted.')
+    print('The run has succeeded.')
+
+
+def _said(error: kfp_server_api.ApiException) -> str:
+    try:
+        return json.loads(error.body)['error']
+    except (ValueError, KeyError, TypeError):
+        return str(error.reason)
+
+
+if __name__ == '__main__':
+    main()

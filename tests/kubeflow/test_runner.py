@@ -1,0 +1,194 @@
+import pytest
+import yaml
+from google.protobuf import json_format
+from kfp import components
+from kfp.kubernetes import kubernetes_executor_config_pb2
+from kfp.pipeline_spec import pipeline_spec_pb2
+
+from kubeflow import cluster, runner
+from pipeline import configs, run_node
+
+_SETTINGS = {'PRESET': 'tiny', 'EPOCHS': '5', 'METADATA_PASSWORD': 'hidden'}
+
+_CLUSTER = """
+image_pull_secrets: [registry]
+image_pull_policy: IfNotPresent
+secret_files: {bucket-key: /keys}
+environment: {AWS_REGION: eu-central-1}
+nodes:
+  Trainer:
+    cpu_limit: '8'
+    gpus: 2
+    node_selector: {accelerator: h100}
+    tolerations: [{key: nvidia.com/gpu, operator: Exists, effect: NoSchedule}]
+    retries: 7
+    retry_wait: 5
+    timeout: 600
+"""
+
+
+@pytest.fixture(scope='module')
+def settings(tmp_path_factory):
+    path = tmp_path_factory.mktemp('cluster') / 'mine.yaml'
+    path.write_text(_CLUSTER)
+    return cluster.load(path)
+
+
+@pytest.fixture(scope='module')
+def compiled(settings, tmp_path_factory):
+    path = tmp_path_factory.mktemp('compiled') / 'capsnet.yaml'
+    runner.compile_pipeline(path, settings, _SETTINGS)
+    return path
+
+
+@pytest.fixture(scope='module')
+def spec(compiled):
+    return next(yaml.safe_load_all(compiled.read_text()))
+
+
+@pytest.fixture(scope='module')
+def platform(compiled):
+    _, platform = yaml.safe_load_all(compiled.read_text())
+    return platform
+
+
+def _container(spec, node):
+    return spec['deploymentSpec']['executors'][f'exec-{node}']['container']
+
+
+def test_each_node_is_a_task_in_the_order_of_the_graph(spec):
+    tasks = spec['root']['dag']['tasks']
+    after = {
+        task['taskInfo']['name']: sorted(
+            tasks[each]['taskInfo']['name'] for each in task.get('dependentTasks', [])
+        )
+        for task in tasks.values()
+    }
+    assert after == {
+        'PrepareDataset': [],
+        'ImportSchemaGen': ['PrepareDataset'],
+        'TfdsExampleGen': ['PrepareDataset'],
+        'StatisticsGen': ['TfdsExampleGen'],
+        'ExampleValidator': ['ImportSchemaGen', 'StatisticsGen'],
+        'AnomalyGate': ['ExampleValidator'],
+        'Transform': ['AnomalyGate', 'ImportSchemaGen', 'TfdsExampleGen'],
+        'Trainer': ['ImportSchemaGen', 'Transform'],
+        'BaselineResolver': ['Trainer'],
+        'Evaluator': ['BaselineResolver', 'TfdsExampleGen', 'Trainer'],
+        'EvaluationGate': ['Evaluator'],
+        'InfraCheck': ['EvaluationGate', 'Trainer'],
+        'Pusher': ['Evaluator', 'InfraCheck', 'Trainer'],
+        'CheckpointRemoval': ['Pusher'],
+    }
+    assert not any(task['cachingOptions'] for task in tasks.values())
+
+
+def test_settings_are_parameters_of_the_run_or_fixed(spec):
+    parameters = spec['root']['inputDefinitions']['parameters']
+    assert parameters['epochs']['defaultValue'] == '5'
+    assert parameters['preset']['defaultValue'] == 'tiny'
+    assert parameters['learning_rate']['defaultValue'] == ''  # the preset's
+    every = {field.upper() for field in configs.Config.__dataclass_fields__}
+    assert {name.upper() for name in parameters} == every - {
+        *('DATASET', 'DATASET_VERSION', 'TUNER', 'WARM_START', 'PIPELINE_NAME'),
+        *('VAR', 'METADATA', 'PIPELINE_ROOT'),
+    }
+    container = _container(spec, 'trainer')
+    assert container['command'] == ['python', '-m', 'pipeline.run_node']
+    assert container['args'][:4] == [
+        *('--node', 'Trainer', '--run_id', "{{$.inputs.parameters['run_id']}}")
+    ]
+    assert "EPOCHS={{$.inputs.parameters['epochs']}}" in container['args']
+    assert {each['name']: each['value'] for each in container['env']} == {
+        'DATASET': 'mnist',
+        'TUNER': 'no',
+        'WARM_START': 'no',
+        'VAR': '/var/capsnet',
+        'METADATA': 'mysql://capsnet-mysql:3306/capsnet_metadata',
+        'AWS_REGION': 'eu-central-1',
+    }
+
+
+def test_resources(spec, platform):
+    trainer = _container(spec, 'trainer')
+    assert trainer['image'] == 'capsnet:latest-gpu'
+    assert _container(spec, 'pusher')['image'] == 'capsnet:latest'
+    assert trainer['resources'] == {
+        'accelerator': {'count': '2', 'type': 'nvidia.com/gpu'},
+        'cpuLimit': 8.0,
+        'cpuRequest': 4.0,
+        'memoryLimit': 8 * 1.024**3,
+        'memoryRequest': 4 * 1.024**3,
+    }
+    assert spec['root']['dag']['tasks']['trainer']['retryPolicy'] == {
+        'backoffDuration': '5s',
+        'backoffFactor': 2.0,
+        'backoffMaxDuration': '600s',
+        'maxRetryCount': 7,
+    }
+    executors = platform['platforms']['kubernetes']['deploymentSpec']['executors']
+    assert executors['exec-trainer'] == {
+        'activeDeadlineSeconds': '600',
+        'imagePullPolicy': 'IfNotPresent',
+        'imagePullSecret': [{'secretName': 'registry'}],
+        'nodeSelector': {'labels': {'accelerator': 'h100'}},
+        'pvcMount': [{'constant': 'capsnet-var', 'mountPath': '/var/capsnet'}],
+        'secretAsEnv': [
+            {
+                'keyToEnv': [
+                    {'envVar': 'METADATA_USER', 'secretKey': 'username'},
+                    {'envVar': 'METADATA_PASSWORD', 'secretKey': 'password'},
+                ],
+                'secretName': 'capsnet-mysql',
+            }
+        ],
+        'secretAsVolume': [{'mountPath': '/keys', 'secretName': 'bucket-key'}],
+        'tolerations': [{'effect': 'NoSchedule', 'key': 'nvidia.com/gpu', 'operator': 'Exists'}],
+    }
+    assert 'tolerations' not in executors['exec-pusher']
+
+
+def test_file_is_what_kubeflow_pipelines_reads(compiled, spec, platform):
+    json_format.ParseDict(spec, pipeline_spec_pb2.PipelineSpec())
+    json_format.ParseDict(platform, pipeline_spec_pb2.PlatformSpec())
+    executors = platform['platforms']['kubernetes']['deploymentSpec']['executors']
+    newer = {'activeDeadlineSeconds', 'imagePullPolicy', 'imagePullSecret', 'tolerations'}
+    for executor in executors.values():
+        known = {name: value for name, value in executor.items() if name not in newer}
+        json_format.ParseDict(known, kubernetes_executor_config_pb2.KubernetesExecutorConfig())
+    component = components.load_component_from_text(compiled.read_text())
+    assert component.name == 'capsnet-tiny'
+    assert 'epochs' in component.component_spec.inputs
+
+
+def test_same_settings_give_the_same_bytes_and_no_secret(compiled, settings, tmp_path):
+    runner.compile_pipeline(tmp_path / 'again.yaml', settings, _SETTINGS)
+    assert (tmp_path / 'again.yaml').read_bytes() == compiled.read_bytes()
+    assert b'hidden' not in compiled.read_bytes()
+    assert str(tmp_path.parent.parent).encode() not in compiled.read_bytes()
+
+
+def test_settings_that_change_the_graph(tmp_path):
+    path = tmp_path / 'capsnet.yaml'
+    runner.compile_pipeline(path, cluster.load(), {'TUNER': 'yes', 'WARM_START': 'yes'})
+    spec = next(yaml.safe_load_all(path.read_text()))
+    tasks = spec['root']['dag']['tasks']
+    assert tasks['trainer']['dependentTasks'] == [
+        *('import-schema-gen', 'transform', 'tuner', 'warm-start-resolver')
+    ]
+    assert {'name': 'TUNER', 'value': 'yes'} in _container(spec, 'pusher')['env']
+
+
+def test_wrong_settings_are_refused(settings, tmp_path):
+    with pytest.raises(configs.SettingError, match='EPOCHS is 0'):
+        runner.compile_pipeline(tmp_path / 'x.yaml', settings, {'EPOCHS': '0'})
+    other = tmp_path / 'other.yaml'
+    other.write_text('nodes: {Trianer: {gpus: 1}}')
+    with pytest.raises(configs.SettingError, match='resources for Trianer, but the nodes are Prep'):
+        runner.compile_pipeline(tmp_path / 'x.yaml', cluster.load(other), {})
+    assert not (tmp_path / 'x.yaml').exists()
+
+
+def test_name_of_the_first_task_is_no_nodes(spec):
+    assert run_node.PREPARE_DATASET == 'PrepareDataset'
+    assert _container(spec, 'prepare-dataset')['args'][1] == run_node.PREPARE_DATASET
