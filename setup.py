@@ -34,7 +34,10 @@ setuptools.setup(
         'tqdm',
     ],
     extras_require={
-        'kfp': ['tfx[kfp]>=1.16,<1.17'],
-        'test': ['hypothesis', 'mypy', 'pytest', 'pytest-xdist', 'ruff', 'websocket-client'],
+        'kfp': ['tfx[kfp]>=1.16,<1.17', 'kfp-kubernetes', 'pyyaml'],
+        'test': [
+            *('hypothesis', 'mypy', 'psutil', 'pytest', 'pytest-xdist', 'ruff'),
+            'websocket-client',
+        ],
     },
 )

@@ -101,14 +101,15 @@ def _merged(
     settings: Mapping[str, Any], changes: Mapping[str, Any], where: str, prefix: str
 ) -> dict[str, Any]:
     merged = copy.deepcopy(dict(settings))
+    value: Any
     for name, value in changes.items():
         if name not in settings:
             raise SettingError(
                 f"{where}: there is no setting '{prefix}{name}'; there are "
                 f'{", ".join(sorted(settings))}'
             )
-        default = settings[name]
-        wanted = (int, float) if isinstance(default, float | int) else type(default)
+        default: Any = settings[name]
+        wanted: Any = (int, float) if isinstance(default, float | int) else type(default)
         kind = _OPEN.get(name)
         if (
             not isinstance(value, wanted)

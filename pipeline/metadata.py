@@ -14,10 +14,10 @@ from pipeline.configs import Config, SettingError
 _MYSQL_PORT = 3306
 _ADDRESSES = 'mysql://HOST:PORT/DATABASE or grpc://HOST:PORT'
 
-Connection = metadata_store_pb2.ConnectionConfig | metadata_store_pb2.MetadataStoreClientConfig
 
-
-def connection_config(config: Config, environment: Mapping[str, str] = os.environ) -> Connection:
+def connection_config(
+    config: Config, environment: Mapping[str, str] = os.environ
+) -> metadata_store_pb2.ConnectionConfig | metadata_store_pb2.MetadataStoreClientConfig:
     """What ML Metadata's client needs to reach the store that `config.metadata` names.
 
     Args:

@@ -1,8 +1,9 @@
 """Runs one node of the pipeline in this process: what a container of Kubeflow Pipelines starts.
 
-`python -m pipeline.run_node --node Trainer --run_id RUN PRESET=paper EPOCHS=3` compiles the pipeline
-from the settings in the environment and after the options, and launches that node of it as part of
-the run RUN. All nodes of a run share ML Metadata and the folders of the settings, nothing else.
+`python -m pipeline.run_node --node Trainer --run_id RUN PRESET=paper EPOCHS=3` compiles the
+pipeline from the settings in the environment and after the options, and launches that node of it as
+part of the run RUN. The nodes of a run share ML Metadata and the folders that the settings name,
+nothing else.
 
 The exit code is 0 when the node's results are there. It can be started again after whatever ended
 it: what is finished stays, what is half done is done anew, and a refusal stays one.
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
 # The node before all of TFX's own: the code of `make data`.
 PREPARE_DATASET = 'PrepareDataset'
 
-# Of an execution in ML Metadata: why its node will not come to another end when it is started again.
+# Of an execution in ML Metadata: why its node would come to the same end another time.
 REFUSAL = 'refusal'
 
 
@@ -170,10 +171,9 @@ def main() -> None:
     parser.add_argument('--run_id', required=True, help='names the run, the same for all its nodes')
     parser.add_argument('settings', nargs='*', metavar='NAME=VALUE', help='in place of environment')
     arguments = parser.parse_args()
-    signal.signal(signal.SIGTERM, _interrupt)
     devices.hide_gpus()
     try:
-        config = configs.from_environment({**os.environ, **_assignments(arguments.settings)})
+        config = configs.from_environment({**os.environ, **assignments(arguments.settings)})
         if not re.fullmatch(r'[\w.:-]+', arguments.run_id):
             raise configs.SettingError(
                 f"--run_id is '{arguments.run_id}': it must be of letters, digits, '_', '.', ':' "
@@ -185,6 +185,7 @@ def main() -> None:
         console.sentences_for_errors(config, f'{arguments.run_id}-{arguments.node}'),
         _timed(arguments.node),
     ):
+        signal.signal(signal.SIGTERM, _interrupt)
         if arguments.node == PREPARE_DATASET:
             from components.prepare_dataset import prepare
 
@@ -198,7 +199,7 @@ def main() -> None:
             run(config, arguments.node, arguments.run_id)
 
 
-def _assignments(texts: list[str]) -> Mapping[str, str]:
+def assignments(texts: list[str]) -> Mapping[str, str]:
     """Settings as given after the options, by name; an empty one leaves the environment's."""
     names = configs.Config.__dataclass_fields__
     settings = {}

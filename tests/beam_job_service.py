@@ -1,4 +1,4 @@
-"""Apache Beam's own job service in a process of its own: what Flink's or Spark's is on a cluster."""
+"""Apache Beam's job service in a process of its own: on a cluster it is Flink's or Spark's."""
 
 import contextlib
 import pathlib
@@ -28,7 +28,8 @@ def beam_job_service(folder):
         try:
             deadline = time.monotonic() + _SECONDS
             while not (port_file.exists() and port_file.read_text()):
-                assert process.poll() is None and time.monotonic() < deadline, log.read_text()
+                assert process.poll() is None, log.read_text()
+                assert time.monotonic() < deadline, log.read_text()
                 time.sleep(0.1)
             yield f'localhost:{port_file.read_text()}', log
         finally:

@@ -62,8 +62,13 @@ class Backend:
         """
         self._spec, platform = yaml.safe_load_all(pathlib.Path(compiled).read_text())
         self._platform = platform['platforms']['kubernetes']['deploymentSpec']['executors']
+        self._tasks = {
+            task['taskInfo']['name']: task for task in self._spec['root']['dag']['tasks'].values()
+        }
         self._folder = pathlib.Path(folder)
         self._secrets = secrets or {}
+        self._running = set()
+        self._interrupted = False
 
     def run(self, run_id, on_start=None, **parameters):
         """Runs the pipeline to its end.
@@ -76,54 +81,54 @@ class Backend:
         Returns:
             The Run.
         """
-        defined = self._spec['root']['inputDefinitions']['parameters']
-        unknown = parameters.keys() - defined.keys()
-        assert not unknown, f'not among the parameters of the pipeline: {unknown}'
-        values = {name: each.get('defaultValue') for name, each in defined.items()} | parameters
-        tasks = self._spec['root']['dag']['tasks']
         run = Run()
-        done = {name: threading.Event() for name in tasks}
+        names = {
+            key: task['taskInfo']['name']
+            for key, task in self._spec['root']['dag']['tasks'].items()
+        }
+        ended = {name: threading.Event() for name in self._tasks}
 
-        def execute(name):
-            task = tasks[name]
-            before = task.get('dependentTasks', [])
-            for each in before:
-                done[each].wait()
-            if all(run.states.get(tasks[each]['taskInfo']['name']) == SUCCEEDED for each in before):
-                self._attempt(task, run_id, values, run, on_start)
-            done[name].set()
+        def execute(name, task):
+            try:
+                before = [names[key] for key in task.get('dependentTasks', [])]
+                for each in before:
+                    ended[each].wait()
+                if all(run.states.get(each) == SUCCEEDED for each in before):
+                    self._attempt(name, run_id, run, on_start, parameters)
+            finally:
+                ended[name].set()
 
-        with concurrent.futures.ThreadPoolExecutor(len(tasks)) as pool:
-            for future in [pool.submit(execute, name) for name in tasks]:
-                future.result()
+        with concurrent.futures.ThreadPoolExecutor(len(self._tasks)) as pool:
+            futures = [pool.submit(execute, *each) for each in self._tasks.items()]
+            try:
+                for future in futures:
+                    future.result()
+            except BaseException:
+                # Nobody waits for the run of a test that is over.
+                self._interrupted = True
+                for process in list(self._running):
+                    kill(process)
+                raise
         return run
 
-    def _attempt(self, task, run_id, values, run, on_start):
-        name = task['taskInfo']['name']
+    def _attempt(self, name, run_id, run, on_start, parameters):
         attempts = run.attempts.setdefault(name, [])
-        for _ in range(1 + task.get('retryPolicy', {}).get('maxRetryCount', 0)):
-            attempts.append(self.start(task, run_id, values, on_start))
+        run.states[name] = FAILED
+        for _ in range(1 + self._tasks[name].get('retryPolicy', {}).get('maxRetryCount', 0)):
+            if self._interrupted:
+                return
+            attempts.append(self.start(name, run_id, on_start, **parameters))
             if attempts[-1].returncode == 0:
                 run.states[name] = SUCCEEDED
                 return
-        run.states[name] = FAILED
 
-    def start_task(self, name, run_id, **parameters):
-        """One attempt of the task with that display name, whatever it depends on."""
-        defined = self._spec['root']['inputDefinitions']['parameters']
-        values = {key: each.get('defaultValue') for key, each in defined.items()} | parameters
-        (task,) = [
-            each
-            for each in self._spec['root']['dag']['tasks'].values()
-            if each['taskInfo']['name'] == name
-        ]
-        return self.start(task, run_id, values)
-
-    def start(self, task, run_id, values, on_start=None):
-        """One attempt of a task."""
+    def start(self, name, run_id, on_start=None, **parameters):
+        """One attempt of a task, whatever it depends on; arguments as in `run`."""
+        task = self._tasks[name]
+        values = self._parameters(parameters)
         inputs = {
-            name: _resolved(source, run_id, values)
-            for name, source in task['inputs']['parameters'].items()
+            key: _resolved(source, run_id, values)
+            for key, source in task['inputs']['parameters'].items()
         }
         label = self._spec['components'][task['componentRef']['name']]['executorLabel']
         container = self._spec['deploymentSpec']['executors'][label]['container']
@@ -148,10 +153,18 @@ class Backend:
             stderr=subprocess.PIPE,
             text=True,
         ) as process:
+            self._running.add(process)
             if on_start:
-                on_start(task['taskInfo']['name'], process)
+                on_start(name, process)
             stdout, stderr = process.communicate()
+            self._running.remove(process)
         return Attempt(process.returncode, stdout, stderr)
+
+    def _parameters(self, given):
+        defined = self._spec['root']['inputDefinitions']['parameters']
+        unknown = given.keys() - defined.keys()
+        assert not unknown, f'not among the parameters of the pipeline: {unknown}'
+        return {name: each.get('defaultValue') for name, each in defined.items()} | given
 
     def _from_secrets(self, label):
         return {

@@ -99,10 +99,10 @@ def kfp_server(*looks):
     server = Server(looks)
 
     class Handler(http.server.BaseHTTPRequestHandler):
-        def do_GET(self):  # noqa: N802 (the base class's name)
-            self._answer(lambda path, query: server.get(path, query))
+        def do_GET(self):
+            self._answer(server.get)
 
-        def do_POST(self):  # noqa: N802
+        def do_POST(self):
             body = self.rfile.read(int(self.headers['Content-Length']))
             if self.headers['Content-Type'].startswith('multipart/'):
                 head = f'Content-Type: {self.headers["Content-Type"]}\r\n\r\n'.encode()

@@ -64,7 +64,8 @@ class InfraCheckExecutor(base_executor.BaseExecutor):
         """
         model = artifact_utils.get_single_instance(input_dict['model'])
         blessing = artifact_utils.get_single_instance(output_dict['blessing'])
-        answered = probe(path_utils.serving_model_path(model.uri), exec_properties['timeout'])
+        with on_this_machine(path_utils.serving_model_path(model.uri)) as model_dir:
+            answered = probe(model_dir, exec_properties['timeout'])
         logging.info('InfraCheck: %s', answered)
         io_utils.write_string_file(os.path.join(blessing.uri, _BLESSED_FILE), '')
         blessing.set_int_custom_property(_BLESSED_PROPERTY, 1)
@@ -94,6 +95,18 @@ class InfraCheck(base_component.BaseComponent):
                 model=model, timeout=timeout, code_version=code_version, blessing=blessing
             )
         )
+
+
+@contextlib.contextmanager
+def on_this_machine(model_dir: str) -> Iterator[str]:
+    """A folder of this machine with the model: a copy when it lies in a bucket (`gs://...`)."""
+    if '://' not in model_dir:
+        yield model_dir
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        copy = os.path.join(folder, 'model')
+        io_utils.copy_dir(model_dir, copy)
+        yield copy
 
 
 def probe(model_dir: str, timeout: float) -> dict[str, int]:

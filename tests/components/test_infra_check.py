@@ -3,6 +3,7 @@
 import http.server
 import io
 import os
+import pathlib
 import threading
 
 import keras
@@ -10,6 +11,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from tensorflow_serving.apis import predict_pb2, prediction_log_pb2
+from tfx.dsl.io import filesystem_registry
+from tfx.dsl.io.plugins import tensorflow_gfile
 from tfx.types import standard_artifacts
 
 from components.gate import GateRefused
@@ -223,3 +226,28 @@ def test_executor_blesses_as_the_pusher_expects_also_behind_a_proxy(tmp_path, mo
     assert blessing.get_int_custom_property('blessed') == 1
     assert blessing.get_int_custom_property('current_model_id') == 5
     assert os.listdir(blessing.uri) == ['INFRA_BLESSED']
+
+
+class _InMemory(tensorflow_gfile.TensorflowFilesystem):
+    SUPPORTED_SCHEMES = ['ram://']
+
+
+def test_model_in_a_bucket_is_copied(tmp_path):
+    assert _copied(str(tmp_path)) == (str(tmp_path), [])
+    # TensorFlow's file system in memory, which TFX reaches as it reaches a bucket.
+    registry = filesystem_registry.DEFAULT_FILESYSTEM_REGISTRY
+    registry.register(_InMemory, priority=0)
+    for name in ('saved_model.pb', 'variables/variables.index'):
+        tf.io.gfile.makedirs(os.path.dirname(f'ram://bucket/model/{name}'))
+        with tf.io.gfile.GFile(f'ram://bucket/model/{name}', 'w') as file:
+            file.write(name)
+    folder, files = _copied('ram://bucket/model')
+    assert files == ['saved_model.pb', 'variables/variables.index']
+    assert not os.path.exists(folder)
+
+
+def _copied(model_dir):
+    with component.on_this_machine(model_dir) as folder:
+        files = [path for path in pathlib.Path(folder).rglob('*') if path.is_file()]
+        assert all(path.read_text() == str(path.relative_to(folder)) for path in files)
+        return folder, sorted(str(path.relative_to(folder)) for path in files)

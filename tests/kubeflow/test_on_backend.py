@@ -107,7 +107,7 @@ def cluster(root, tmp_path_factory):
 
 
 def test_empty_volume_to_pushed_model_with_a_training_that_is_killed(cluster):
-    killed = []
+    killed: list[subprocess.Popen] = []
 
     def kill_first_training(name, process):
         if name == 'Trainer' and not killed:
@@ -210,7 +210,7 @@ def test_two_runs_at_once_one_cached_and_one_rejected(cluster, tmp_path):
 def test_consumer_of_a_deleted_artifact_fails(cluster):
     ((_, uri),) = _models(cluster, 'rejected')
     shutil.rmtree(uri)
-    attempt = cluster.backend.start_task('InfraCheck', 'rejected', **_REJECTED)
+    attempt = cluster.backend.start('InfraCheck', 'rejected', **_REJECTED)
     assert attempt.returncode == 1
     assert attempt.stderr.startswith('The exported model failed the infra check: ')
     assert 'Traceback' not in attempt.stderr

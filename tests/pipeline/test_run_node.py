@@ -1,0 +1,184 @@
+"""Nodes of the pipeline, each launched by itself, on small data and with ML Metadata in a file."""
+
+import os
+import pathlib
+import re
+import subprocess
+import sys
+import time
+
+import pytest
+import tfds_data
+from ml_metadata.proto import metadata_store_pb2
+from tfx.orchestration import metadata as tfx_metadata
+from tfx.orchestration.portable import execution_publish_utils
+from tfx.orchestration.portable.mlmd import context_lib
+
+from components.gate import GateRefused
+from pipeline import configs, metadata, run_node
+
+COMPLETE = metadata_store_pb2.Execution.COMPLETE
+FAILED = metadata_store_pb2.Execution.FAILED
+
+
+@pytest.fixture(scope='module')
+def config(tmp_path_factory):
+    var = tmp_path_factory.mktemp('var')
+    config = configs.from_preset(
+        'tiny',
+        var=str(var),
+        train_split='train[:60]',
+        eval_split='train[60:]',
+        test_split='test',
+    )
+    tfds_data.write_dataset(
+        config.data_dir,
+        {
+            'train': tfds_data.synthetic_images(100, seed=1),
+            'test': tfds_data.synthetic_images(30, seed=2),
+        },
+    )
+    return config
+
+
+def _executions(config, node_id, run_id):
+    """Those of a node in a run, and the files of their outputs."""
+    connection = tfx_metadata.Metadata(metadata.connection_config(config))
+    with connection as handle:
+        store = handle.store
+        run = store.get_context_by_type_and_name('pipeline_run', run_id)
+        node = store.get_context_by_type_and_name('node', f'{config.pipeline_name}.{node_id}')
+        in_run = {each.id for each in store.get_executions_by_context(run.id)}
+        return [each for each in store.get_executions_by_context(node.id) if each.id in in_run]
+
+
+def test_node_runs_once_in_a_run_and_its_consumers_find_it(config):
+    run_node.run(config, 'TfdsExampleGen', 'story')
+    run_node.run(config, 'StatisticsGen', 'story')
+    (first,) = _executions(config, 'TfdsExampleGen', 'story')
+    assert first.last_known_state == COMPLETE
+    run_node.run(config, 'TfdsExampleGen', 'story')
+    assert _executions(config, 'TfdsExampleGen', 'story') == [first]
+    (statistics,) = _executions(config, 'StatisticsGen', 'story')
+    assert statistics.last_known_state == COMPLETE
+
+
+def test_node_without_its_inputs_fails(config):
+    with pytest.raises(run_node.NodeFailed, match=r'^StatisticsGen has no results: .*[Ii]nput'):
+        run_node.run(config, 'StatisticsGen', 'nothing before')
+    (execution,) = _executions(config, 'StatisticsGen', 'nothing before')
+    assert execution.last_known_state == FAILED
+    # What was missing has come, and the node is started again.
+    run_node.run(config, 'TfdsExampleGen', 'nothing before')
+    run_node.run(config, 'StatisticsGen', 'nothing before')
+    (again,) = _executions(config, 'StatisticsGen', 'nothing before')
+    assert again.id == execution.id
+    assert again.last_known_state == metadata_store_pb2.Execution.CACHED
+
+
+def test_killed_attempt_leaves_nothing_in_the_results_of_the_next(config):
+    ir = run_node.compiled(config, 'killed')
+    (node,) = [
+        each.pipeline_node
+        for each in ir.nodes
+        if each.pipeline_node.node_info.id == 'ImportSchemaGen'
+    ]
+    # As the launcher leaves it when its process dies while the executor runs.
+    with tfx_metadata.Metadata(metadata.connection_config(config)) as handle:
+        execution = execution_publish_utils.register_execution(
+            handle, node.node_info.type, context_lib.prepare_contexts(handle, node.contexts)
+        )
+    folder = pathlib.Path(config.pipeline_root, 'ImportSchemaGen', 'schema', str(execution.id))
+    folder.mkdir(parents=True)
+    (folder / 'half').write_text('written')
+
+    run_node.run(config, 'ImportSchemaGen', 'killed')
+    (done,) = _executions(config, 'ImportSchemaGen', 'killed')
+    assert done.id == execution.id
+    assert done.last_known_state == COMPLETE
+    assert [path.name for path in folder.iterdir()] == ['schema.pbtxt']
+
+
+def test_refusal_is_remembered(config, tmp_path):
+    curated = pathlib.Path(next(pathlib.Path(config.schema_dir).glob('*/schema.pbtxt')))
+    spoiled = tmp_path / 'schema.pbtxt'
+    spoiled.write_text(re.sub(r'max: 9\b', 'max: 8', curated.read_text()))
+    changed = configs.from_environment(
+        {
+            'PRESET': 'tiny',
+            'VAR': config.var,
+            'SCHEMA_FILE': str(spoiled),
+            'TRAIN_SPLIT': config.train_split,
+            'EVAL_SPLIT': config.eval_split,
+            'TEST_SPLIT': config.test_split,
+        }
+    )
+    for node in ('TfdsExampleGen', 'StatisticsGen', 'ImportSchemaGen', 'ExampleValidator'):
+        run_node.run(changed, node, 'refused')
+    with pytest.raises(GateRefused, match='label') as first:
+        run_node.run(changed, 'AnomalyGate', 'refused')
+    (execution,) = _executions(changed, 'AnomalyGate', 'refused')
+    assert execution.last_known_state == FAILED
+    with pytest.raises(GateRefused) as second:
+        run_node.run(changed, 'AnomalyGate', 'refused')
+    assert str(second.value) == str(first.value)
+    assert _executions(changed, 'AnomalyGate', 'refused') == [execution]
+    # Another run asks the gate anew.
+    run_node.run(config, 'ImportSchemaGen', 'story')
+    run_node.run(config, 'ExampleValidator', 'story')
+    run_node.run(config, 'AnomalyGate', 'story')
+
+
+def test_node_that_there_is_not(config):
+    with pytest.raises(run_node.NodeFailed, match='no node Tuner: with these settings it has Imp'):
+        run_node.run(config, 'Tuner', 'story')
+
+
+def _command(var, *arguments, **settings):
+    names = {name.upper() for name in configs.Config.__dataclass_fields__}
+    others = {name: value for name, value in os.environ.items() if name not in names}
+    return subprocess.Popen(
+        [sys.executable, '-m', 'pipeline.run_node', *arguments],
+        env={**others, 'VAR': str(var), **settings},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+@pytest.mark.parametrize(
+    ('arguments', 'sentence'),
+    [
+        (['EPOCHS=0'], 'EPOCHS is 0: it must be at least 1'),
+        (['EPOCH=1'], "'EPOCH=1' is not NAME=VALUE with a name that `python -m pipeline.configs`"),
+        (['epochs=1'], "'epochs=1' is not NAME=VALUE"),
+        (['--run_id={{$.pipeline_job_uuid}}'], "--run_id is '{{$.pipeline_job_uuid}}'"),
+    ],
+)
+def test_wrong_settings_end_in_a_sentence(tmp_path, arguments, sentence):
+    with _command(tmp_path, '--node=Pusher', '--run_id=run', *arguments) as process:
+        _, error = process.communicate()
+    assert process.returncode == 1
+    assert error.startswith(f'Wrong setting: {sentence}')
+    assert len(error.splitlines()) == 1
+
+
+def test_settings_after_the_options_win_and_an_empty_one_says_nothing():
+    given = run_node.assignments(['EPOCHS=3', 'SEED=', 'BEAM_ARGS=--runner=a --b=c'])
+    assert given == {'EPOCHS': '3', 'BEAM_ARGS': '--runner=a --b=c'}
+
+
+def test_dataset_is_prepared_and_sigterm_ends_in_a_sentence(config, tmp_path):
+    with _command(config.var, '--node=PrepareDataset', '--run_id=ready') as process:
+        output, error = process.communicate()
+    assert (process.returncode, error) == (0, '')
+    assert output.startswith(f'mnist 3.0.1 is ready in {config.data_dir}\nPrepareDataset')
+
+    with _command(tmp_path, '--node=TfdsExampleGen', '--run_id=killed') as process:
+        while not list(tmp_path.glob('logs/*')):
+            assert process.poll() is None
+            time.sleep(0.05)
+        process.terminate()
+        _, error = process.communicate()
+    assert process.returncode == 1
+    assert error.startswith('Interrupted. What is finished is kept')
