@@ -47,7 +47,7 @@ def test_chief_and_worker_train_and_push_a_model(mnist_dir, tmp_path):
                 if not each['name'].startswith('METADATA')
             }
             if settings:
-                settings |= {'PRESET': 'tiny', 'BATCH_SIZE_PER_REPLICA': '25'}
+                settings |= {'PRESET': 'tiny', 'EPOCHS': '2', 'BATCH_SIZE_PER_REPLICA': '25'}
             processes.append(
                 subprocess.Popen(
                     [*container['command'], *container['args']],
@@ -74,7 +74,7 @@ def test_chief_and_worker_train_and_push_a_model(mnist_dir, tmp_path):
                     start_new_session=True,
                 )
             )
-        said = [process.communicate(timeout=600) for process in processes]
+        said = [process.communicate(timeout=1200) for process in processes]
     finally:
         for process in processes:
             with contextlib.suppress(ProcessLookupError):
