@@ -46,7 +46,8 @@ def main():
 @contextlib.contextmanager
 def _tensorboard(logdir):
     """TensorBoard itself on a free port, which answers when all is loaded; yields its address."""
-    command = [pathlib.Path(sys.executable).with_name('tensorboard'), '--load_fast=false']
+    program = pathlib.Path(sys.executable).with_name('tensorboard')
+    command = [str(program), '--load_fast=false']
     command += ['--reload_task=blocking', '--reload_interval=0', '--host=localhost', '--port=0']
     with subprocess.Popen(
         [*command, f'--logdir={logdir.name}'],
