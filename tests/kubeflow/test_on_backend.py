@@ -196,15 +196,15 @@ def test_two_runs_at_once_one_cached_and_one_rejected(cluster, tmp_path):
     assert first.stderr == second.stderr
     log = cluster.var / 'logs' / f'{cluster.config.pipeline_name}-rejected-EvaluationGate.log'
     assert log.read_text().count('Going to run a new execution:') == 1
-    assert 'Evaluator' in rejected.states
 
     # Each run has its own executions, and its own model.
     states = Counter(execution.last_known_state for _, execution in cluster.executions('rejected'))
-    assert states == {CACHED: 6, COMPLETE: 3, metadata_store_pb2.Execution.FAILED: 1}
+    # Beam's options are part of what TFX's cache goes by: only the schema is as before.
+    assert states == {CACHED: 1, COMPLETE: 8, metadata_store_pb2.Execution.FAILED: 1}
     assert _models(cluster, 'again') == _models(cluster, 'first')
     assert not _models(cluster, 'rejected') & _models(cluster, 'first')
-    # Beam's stages of the rejected run went to the job service: the Evaluator's, all others cached.
-    assert 'state' in jobs.lower(), jobs
+    # Examples, statistics, transformation and evaluation went to Beam's job service.
+    assert jobs.count('with state DONE') >= 4, jobs
 
 
 def test_consumer_of_a_deleted_artifact_fails(cluster):
