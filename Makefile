@@ -21,11 +21,11 @@ serving = name=$(call setting,pipeline_name); base=$(call setting,serving_model_
 		--model_name "$$name" --model_base_path "$$base" --url "http://127.0.0.1:$$port" "$$@"; }; \
 	[ -f "$$folder/models.config" ] || roll --latest
 
-.PHONY: help setup setup-bench setup-torch run data serve predict rollback serve-docker kubeflow \
-	kubeflow-run bench test test-slow lint tensorboard lock clean distclean
+.PHONY: help setup setup-bench setup-torch setup-kubeflow-lint run data serve predict rollback \
+	serve-docker kubeflow kubeflow-run bench test test-slow lint tensorboard lock clean distclean
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-19s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: ## Make .venv; the other targets do it where it is needed (PYTHON=python3.10)
 	@requirements/setup.sh
@@ -35,6 +35,9 @@ setup-bench: ## Make .venv-bench, what `make bench` needs besides
 
 setup-torch: ## Make .venv-torch, in which the peer CapsNet-pytorch can be measured (3 GB)
 	@requirements/setup.sh torch
+
+setup-kubeflow-lint: ## Make .venv-kubeflow-lint, in which the files in kubeflow/ are checked
+	@requirements/setup.sh kubeflow-lint
 
 run: data ## Train, evaluate and push a model (PRESET=quick|paper|tiny and other settings)
 	@set -e; name=$(call setting,pipeline_name); home=$(call setting,var)/tfx; \
@@ -101,7 +104,7 @@ bench: data setup-bench ## Measure the training step, answers and XLA's count (1
 test: setup ## Run the tests, the slow ones left out
 	@$(venv) pytest -m 'not slow' $(side_by_side) --durations 10
 
-test-slow: setup ## Run the slow tests
+test-slow: setup setup-kubeflow-lint ## Run the slow tests
 	@$(venv) pytest -m slow $(side_by_side) --durations 10
 
 lint: setup ## Check style and types
@@ -119,4 +122,4 @@ clean: ## Remove all that runs have written (var/)
 	esac
 
 distclean: clean ## Remove .venv and the tools as well
-	@rm -rf .venv .venv-bench .venv-torch .tools
+	@rm -rf .venv .venv-bench .venv-torch .venv-kubeflow-lint .tools

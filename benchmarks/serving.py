@@ -5,12 +5,18 @@ asks for one image as soon as its last answer is there. They are plain sockets, 
 measured is the server: an HTTP client in Python costs half a millisecond a request. The bare call
 is that of the function that the server calls as well, in a process that does nothing else. All
 take turns.
+
+Without `--model` a network with its first weights is asked by `pixels`, 784 numbers a request. A
+pushed model, `--model var/serving_model/capsnet/VERSION`, can also be asked as people do, by
+`--signature serving_default`: the picture as a PNG.
 """
 
 from __future__ import annotations
 
 import argparse
+import base64
 import contextlib
+import io
 import json
 import multiprocessing
 import os
@@ -27,12 +33,14 @@ from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
+import PIL.Image
 
 from benchmarks.inference import export
 from benchmarks.interleaved import report
 
 _CONNECTIONS = (1, 8, 32)
-_SIGNATURE = 'pixels'
+# By signature: the name of its input.
+_INPUTS = {'pixels': 'pixels', 'serving_default': 'image_bytes'}
 _ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 _BATCHING = os.path.join(_ROOT, 'serving', 'batching.config')
 _BATCHED = 'server, batching'
@@ -60,26 +68,27 @@ class Sample(NamedTuple):
     latencies: list[float]
 
 
-def serve_calls(pipe: Any, directory: str) -> None:
+def serve_calls(pipe: Any, directory: str, signature: str) -> None:
     """Answers a number of seconds with the Sample of bare calls for so long."""
     from serving.model import LoadedModel
 
     model = LoadedModel(directory)
-    image = _image()[np.newaxis]
+    image = _image()[np.newaxis] if signature == 'pixels' else np.array([_png()], object)
+    inputs = {_INPUTS[signature]: image}
     while True:
         latencies = []
         end = pipe.recv()
         start = now = time.perf_counter()
         end += start
         while now < end:
-            model.run(_SIGNATURE, {'pixels': image})
+            model.run(signature, inputs)
             latencies.append(time.perf_counter() - now)
             now += latencies[-1]
         pipe.send(Sample(len(latencies) / (now - start), latencies))
 
 
 def serve_requests(pipe: Any) -> None:
-    """Answers (URL, connections, seconds) with the Sample of requests for so long."""
+    """Answers (URL, signature, connections, seconds) with the Sample of requests for so long."""
     while True:
         pipe.send(_ask(*pipe.recv()))
 
@@ -87,9 +96,10 @@ def serve_requests(pipe: Any) -> None:
 class _Client:
     """A connection to the server at a URL, on which one request follows the other."""
 
-    def __init__(self, url: str):
-        body = {'signature_name': _SIGNATURE, 'instances': [_image().tolist()]}
-        content = json.dumps(body).encode()
+    def __init__(self, url: str, signature: str):
+        is_png = signature != 'pixels'
+        image = {'b64': base64.b64encode(_png()).decode()} if is_png else _image().tolist()
+        content = json.dumps({'signature_name': signature, 'instances': [image]}).encode()
         parts = urllib.parse.urlsplit(url)
         head = f'POST {parts.path}:predict HTTP/1.1\r\nHost: {parts.netloc}\r\n'
         self._request = f'{head}Content-Length: {len(content)}\r\n\r\n'.encode() + content
@@ -108,20 +118,21 @@ class _Client:
     def receive(self) -> bool:
         """Takes what has come; whether that completes the answer."""
         self._received += self.socket.recv(1 << 16)
+        now = time.perf_counter()
         head, _, body = self._received.partition(b'\r\n\r\n')
         if not head.startswith(b'HTTP/1.1 200 '):
             raise SystemExit(f'The server answered: {self._received.decode()}')
         length = re.search(rb'(?i)\r\ncontent-length: (\d+)', head)
         if not length or len(body) < int(length[1]):
             return False
-        self.answered = time.perf_counter()
+        self.answered = now
         self.answers += 1
         return True
 
 
-def _ask(url: str, connections: int, seconds: float) -> Sample:
+def _ask(url: str, signature: str, connections: int, seconds: float) -> Sample:
     latencies = []
-    clients = [_Client(url) for _ in range(connections)]
+    clients = [_Client(url, signature) for _ in range(connections)]
     with selectors.DefaultSelector() as selector:
         for client in clients:
             selector.register(client.socket, selectors.EVENT_READ, client)
@@ -145,7 +156,16 @@ def _ask(url: str, connections: int, seconds: float) -> Sample:
 
 
 def _image() -> np.ndarray:
-    return np.random.default_rng(0).integers(0, 256, [28, 28]).astype(np.uint8)
+    """A one, of many greys."""
+    image = np.zeros([28, 28], np.uint8)
+    image[4:24, 11:17] = np.random.default_rng(0).integers(128, 256, [20, 6])
+    return image
+
+
+def _png() -> bytes:
+    file = io.BytesIO()
+    PIL.Image.fromarray(_image()).save(file, 'PNG')
+    return file.getvalue()
 
 
 @contextlib.contextmanager
@@ -187,11 +207,13 @@ def _server(base_path: str, flags: tuple[str, ...]) -> Iterator[str]:
             process.terminate()
 
 
-def _samples(base_path: str, turns: int, seconds: float) -> dict[tuple[str, int], list[Sample]]:
+def _samples(
+    base_path: str, signature: str, turns: int, seconds: float
+) -> dict[tuple[str, int], list[Sample]]:
     """By row's name and connections what each turn was like."""
     samples: dict[tuple[str, int], list[Sample]] = {}
     with contextlib.ExitStack() as stack:
-        call = stack.enter_context(_process(serve_calls, f'{base_path}/1'))
+        call = stack.enter_context(_process(serve_calls, f'{base_path}/1', signature))
         request = stack.enter_context(_process(serve_requests))
         urls = {
             name: stack.enter_context(_server(base_path, flags)) for name, flags in _SERVERS.items()
@@ -202,16 +224,16 @@ def _samples(base_path: str, turns: int, seconds: float) -> dict[tuple[str, int]
             sampled = {('bare call', 1): call(length)}
             for connections in _CONNECTIONS:
                 for name, url in urls.items():
-                    sampled[name, connections] = request((url, connections, length))
+                    sampled[name, connections] = request((url, signature, connections, length))
             if turn:
                 for row, sample in sampled.items():
                     samples.setdefault(row, []).append(sample)
     return samples
 
 
-def _rows(base_path: str, turns: int, seconds: float) -> list[dict[str, Any]]:
+def _rows(base_path: str, signature: str, turns: int, seconds: float) -> list[dict[str, Any]]:
     rows: list[dict[str, Any]] = []
-    for (name, connections), samples in _samples(base_path, turns, seconds).items():
+    for (name, connections), samples in _samples(base_path, signature, turns, seconds).items():
         latencies = [latency for sample in samples for latency in sample.latencies]
         row = {
             'name': name,
@@ -233,16 +255,20 @@ def _main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('--turns', type=int, default=7, help='the rates are medians over so many')
     parser.add_argument('--seconds', type=float, default=2, help='that each row gets in a turn')
-    parser.add_argument('--model', help=f"a folder with an exported model that has '{_SIGNATURE}'")
+    parser.add_argument('--model', help='a folder with an exported model that has the signature')
+    parser.add_argument('--signature', choices=_INPUTS, default='pixels', help='what is asked')
     parser.add_argument('--json', help='a file for the rows')
     arguments = parser.parse_args()
+    if arguments.signature != 'pixels' and not arguments.model:
+        parser.error('only a pushed model has other signatures than pixels: name one with --model')
     os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')
     with tempfile.TemporaryDirectory() as base_path:
         if arguments.model:
             os.symlink(os.path.abspath(arguments.model), f'{base_path}/1')
         else:
             export('auto', f'{base_path}/1')
-        report(_rows(base_path, arguments.turns, arguments.seconds), _COLUMNS, arguments.json)
+        rows = _rows(base_path, arguments.signature, arguments.turns, arguments.seconds)
+        report(rows, _COLUMNS, arguments.json)
 
 
 if __name__ == '__main__':

@@ -92,7 +92,7 @@ def _started(request: pathlib.Path, strategy: str) -> Iterator[subprocess.Popen[
 
 @contextlib.contextmanager
 def _signals_handed_on(process: subprocess.Popen[str]) -> Iterator[set[int]]:
-    """Sends this process's signals to the other one, and collects their numbers."""
+    """Interrupts the other process when this one gets signals, and collects their numbers."""
     received: set[int] = set()
     if threading.current_thread() is not threading.main_thread():
         yield received  # only the main thread may handle signals
@@ -100,7 +100,8 @@ def _signals_handed_on(process: subprocess.Popen[str]) -> Iterator[set[int]]:
 
     def hand_on(number: int, _: object) -> None:
         received.add(number)
-        process.send_signal(number)
+        # The one of the two that also ends a process which still waits for other workers.
+        process.send_signal(signal.SIGINT)
 
     previous = {
         number: signal.signal(number, hand_on) for number in (signal.SIGTERM, signal.SIGINT)

@@ -24,7 +24,7 @@ import signal
 import sys
 import threading
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from capsmodel.training_error import Diverged, TrainingError
@@ -140,7 +140,8 @@ def _train(path: str, strategy_name: str, stop: _Stop) -> dict[str, str]:
 
     for gpu in tf.config.list_physical_devices('GPU'):
         tf.config.experimental.set_memory_growth(gpu, True)
-    strategy = strategies.make(strategy_name)
+    with stop.at_once():
+        strategy = strategies.make(strategy_name)
     # With all workers there, it is this training's request, and not that of one before.
     request = Request.read(path)
     if request.deterministic:
@@ -191,13 +192,28 @@ class _Stop:
 
     def __init__(self) -> None:
         self._requested = threading.Event()
+        self._set(self._handle)
+
+    def _set(self, handler: Any) -> None:
         for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, self._handle)
+            signal.signal(number, handler)
 
     def _handle(self, number: int, frame: Any) -> None:
         self._requested.set()
-        for each in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(each, signal.SIG_DFL)
+        self._set(signal.SIG_DFL)
+
+    @contextlib.contextmanager
+    def at_once(self) -> Iterator[None]:
+        """Inside, SIGINT ends the process at once.
+
+        While TensorFlow waits for other workers it lets no Python run, signal handlers included. It
+        also puts one of its own in the place of that for SIGTERM, which is put back in the end.
+        """
+        self._set(signal.SIG_DFL)
+        try:
+            yield
+        finally:
+            self._set(self._handle)
 
     def when_standard_input_ends(self) -> None:
         """Stops then, too: whoever started the process is gone, and nobody reads what it writes."""

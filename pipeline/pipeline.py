@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 
 from tfx import v1 as tfx
 
@@ -21,11 +22,34 @@ from pipeline.code_version import TRANSFORM, code_version
 from pipeline.configs import Config, SettingError
 
 
-def create_pipeline(config: Config) -> tfx.dsl.Pipeline:
+def latest_other_blessed_model(
+    node_id: str, **candidate: tfx.types.BaseChannel
+) -> tfx.dsl.Resolver:
+    """The node that finds the model that was blessed last and can be served.
+
+    Args:
+        node_id: The node's.
+        **candidate: As `candidate`, a model that is left aside.
+    """
+    return tfx.dsl.Resolver(
+        strategy_class=LatestOtherBlessedModelStrategy,
+        **candidate,
+        model=tfx.dsl.Channel(type=tfx.types.standard_artifacts.Model),
+        model_blessing=tfx.dsl.Channel(type=tfx.types.standard_artifacts.ModelBlessing),
+        infra_blessing=tfx.dsl.Channel(type=tfx.types.standard_artifacts.InfraBlessing),
+    ).with_id(node_id)
+
+
+def create_pipeline(
+    config: Config,
+    blessed_model: Callable[..., tfx.dsl.Resolver] = latest_other_blessed_model,
+) -> tfx.dsl.Pipeline:
     """From a prepared dataset to a pushed model.
 
     Args:
         config: The settings.
+        blessed_model: Makes the nodes that find earlier models, for a runner that cannot run those
+            of `latest_other_blessed_model`.
 
     Raises:
         DatasetError: TFDS has no such dataset, or it is none of images with classes.
@@ -134,12 +158,7 @@ def create_pipeline(config: Config) -> tfx.dsl.Pipeline:
             'trials': config.tuner_trials,
         },
     )
-    blessed_before = tfx.dsl.Resolver(
-        strategy_class=LatestOtherBlessedModelStrategy,
-        model=tfx.dsl.Channel(type=tfx.types.standard_artifacts.Model),
-        model_blessing=tfx.dsl.Channel(type=tfx.types.standard_artifacts.ModelBlessing),
-        infra_blessing=tfx.dsl.Channel(type=tfx.types.standard_artifacts.InfraBlessing),
-    ).with_id('WarmStartResolver')
+    blessed_before = blessed_model('WarmStartResolver')
     trainer = tfx.components.Trainer(
         run_fn='capsmodel.trainer.run_fn',
         examples=transform.outputs['transformed_examples'],
@@ -152,13 +171,7 @@ def create_pipeline(config: Config) -> tfx.dsl.Pipeline:
         custom_config={**how_to_train, 'warm_start': config.warm_start},
     )
 
-    baseline = tfx.dsl.Resolver(
-        strategy_class=LatestOtherBlessedModelStrategy,
-        candidate=trainer.outputs['model'],
-        model=tfx.dsl.Channel(type=tfx.types.standard_artifacts.Model),
-        model_blessing=tfx.dsl.Channel(type=tfx.types.standard_artifacts.ModelBlessing),
-        infra_blessing=tfx.dsl.Channel(type=tfx.types.standard_artifacts.InfraBlessing),
-    ).with_id('BaselineResolver')
+    baseline = blessed_model('BaselineResolver', candidate=trainer.outputs['model'])
     evaluator = tfx.components.Evaluator(
         examples=examples,
         example_splits=['test'],

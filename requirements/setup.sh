@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Makes .venv: Python 3.10, the locked packages and the project itself, importable from anywhere.
 # Every `make` target calls it first; when nothing has changed it ends at once.
-# `setup.sh bench` and `setup.sh torch` make .venv-bench and .venv-torch, for benchmarks alone.
+# `setup.sh bench` and `setup.sh torch` make .venv-bench and .venv-torch, for benchmarks alone, and
+# `setup.sh kubeflow-lint` makes .venv-kubeflow-lint, which checks the files in kubeflow/.
 # `setup.sh lock` rebuilds the locks instead, and with UPGRADE=1 moves them to the newest versions.
 set -uo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit 1
@@ -14,6 +15,9 @@ download='1 GB'
 case "${1:-}" in
     bench) lock=requirements/bench.txt folder=.venv-bench gigabytes=2 download='350 MB' ;;
     torch) lock=requirements/torch.txt folder=.venv-torch gigabytes=10 download='3 GB' ;;
+    kubeflow-lint)
+        lock=requirements/kubeflow-lint.txt folder=.venv-kubeflow-lint gigabytes=1 download='150 MB'
+        ;;
 esac
 tools=.tools
 log=$tools/setup.log
@@ -172,7 +176,7 @@ fi
 
 if [ "${1:-}" = lock ]; then
     upgrade=$([ "${UPGRADE:-0}" = 0 ] || echo yes)
-    for name in tfx116 bench torch; do
+    for name in tfx116 bench torch cuda kubeflow-lint; do
         compile --python "$python" --python-version "$version" \
             -o "requirements/$name.txt" "requirements/$name.in"
     done

@@ -15,12 +15,15 @@ _READY = re.compile(r'^Serving .* at (http://\S+)$')
 
 
 @contextlib.contextmanager
-def rest_server(*flags):
-    """Starts the server on a free port and waits until it serves; yields the model's URL."""
-    command = [sys.executable, '-W', 'ignore', '-m', 'serving.server', '--rest_api_port=0', *flags]
+def rest_server(*flags, python=sys.executable, cwd=None):
+    """Starts the server on a free port and waits until it serves; yields the model's URL.
+
+    It is the project's own, unless `python` is another environment's, started in the folder `cwd`.
+    """
+    command = [python, '-W', 'ignore', '-m', 'serving.server', '--rest_api_port=0', *flags]
     root = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
     with subprocess.Popen(
-        command, cwd=root, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        command, cwd=cwd or root, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as process:
         try:
             ready = _READY.match(process.stdout.readline())

@@ -120,8 +120,8 @@ def test_a_second_call_does_nothing_and_a_changed_lock_sets_up_anew(project):
     assert not (project.folder / '.venv' / 'stray').exists()
 
 
-@pytest.mark.parametrize('name', ['bench', 'torch'])
-def test_the_environments_of_benchmarks_stand_beside_the_projects(project, name):
+@pytest.mark.parametrize('name', ['bench', 'torch', 'kubeflow-lint'])
+def test_other_environments_stand_beside_the_projects(project, name):
     _use(project)
     (project.folder / 'requirements' / f'{name}.txt').write_text('# nothing\n')
     assert f'packages in .venv-{name} ' in project.set_up(name)

@@ -4,6 +4,8 @@ import contextlib
 import json
 import os
 import pathlib
+import re
+import signal
 import socket
 import subprocess
 import sys
@@ -29,25 +31,39 @@ def _free_ports():
         return [each.getsockname()[1] for each in sockets]
 
 
+def _configs():
+    """TF_CONFIG of each of two workers; the first one is the chief's."""
+    workers = [f'127.0.0.1:{port}' for port in _free_ports()]
+    return [
+        json.dumps({'cluster': {'worker': workers}, 'task': {'type': 'worker', 'index': index}})
+        for index in range(2)
+    ]
+
+
+def _python(arguments, tf_config):
+    return subprocess.Popen(
+        [sys.executable, *arguments],
+        cwd=_ROOT,
+        env={
+            **os.environ,
+            'TF_CONFIG': tf_config,
+            'PYTHONWARNINGS': 'ignore',
+            'TF_CPP_MIN_LOG_LEVEL': '3',
+        },
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
 def _start(requests):
     """Starts a process for each request; the first one is the chief's."""
-    workers = [f'127.0.0.1:{port}' for port in _free_ports()]
     processes = []
-    for index, request in enumerate(requests):
+    for index, (request, config) in enumerate(zip(requests, _configs(), strict=True)):
         path = pathlib.Path(request.checkpoint_root).parent / f'request-{index}.json'
         request.write(path)
-        config = {'cluster': {'worker': workers}, 'task': {'type': 'worker', 'index': index}}
-        processes.append(
-            subprocess.Popen(
-                [sys.executable, '-m', 'capsmodel.worker', '--supervised', str(path)],
-                cwd=_ROOT,
-                env={**os.environ, 'TF_CONFIG': json.dumps(config), 'PYTHONWARNINGS': 'ignore'},
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
-                text=True,
-            )
-        )
+        processes.append(_python(['-m', 'capsmodel.worker', '--supervised', str(path)], config))
     return processes
 
 
@@ -60,6 +76,12 @@ def _outcomes(processes):
         answers.append((json.loads(lines[-1]), process.stderr.read()))
         process.communicate()
     return answers
+
+
+def _wait_for_a_state(request, process):
+    while not list(pathlib.Path(request.checkpoint_root).glob('*/step-*[0-9]')):
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.05)
 
 
 def _weights(folder):
@@ -88,13 +110,9 @@ def test_two_workers_train_as_one_does_also_when_one_is_killed(tmp_path):
         learning_rate=1.5e-3,
         learning_rate_scaling='linear',
     )
-    root = pathlib.Path(two.checkpoint_root)
-
     # One is killed: the other one ends by itself.
     processes = _start([two, two])
-    while len(list(root.glob('*/step-*[0-9]'))) < 1:
-        assert processes[0].poll() is None, processes[0].communicate()
-        time.sleep(0.05)
+    _wait_for_a_state(two, processes[0])
     processes[1].kill()
     ((outcome, said),) = _outcomes(processes[:1])
     assert outcome['error'].startswith('Another worker is gone')
@@ -110,6 +128,37 @@ def test_two_workers_train_as_one_does_also_when_one_is_killed(tmp_path):
     assert len(weights) == len(together) == 2 * 9
     for name, value in weights.items():
         np.testing.assert_allclose(together[name], value, rtol=1e-3, atol=1e-5, err_msg=name)
+
+
+def test_chief_told_to_stop_writes_a_checkpoint(tmp_path):
+    request = training_request.write(tmp_path, epochs=1000, checkpoint_steps=0)
+    processes = _start([request, request])
+    _wait_for_a_state(request, processes[0])
+    processes[0].send_signal(signal.SIGTERM)
+    (chief, _), (other, _) = _outcomes(processes)
+    stopped = re.match(r'Training was told to stop and did after step ([\d,]+) of', chief['error'])
+    step = int(stopped[1].replace(',', ''))
+    assert list(pathlib.Path(request.checkpoint_root).glob(f'*/step-{step:08}'))
+    assert other['error'].startswith('Another worker is gone')
+
+
+def test_chief_that_waits_for_the_other_worker_can_be_stopped(tmp_path):
+    path = str(tmp_path / 'request.json')
+    training_request.write(tmp_path).write(path)
+    script = """
+import sys
+from capsmodel import training_process, worker
+training_process.train(worker.Request.read(sys.argv[1]), 'multi_worker')
+"""
+    with _python(['-c', script, path], _configs()[0]) as process:
+        assert process.stderr.readline() == '  waiting until all 2 workers are there\n'
+        time.sleep(2)  # until TensorFlow is at it, which says nothing
+        process.send_signal(signal.SIGTERM)
+        try:
+            _, said = process.communicate(timeout=120)
+        finally:
+            process.kill()
+    assert 'The training process was ended by SIGINT' in said
 
 
 def test_workers_at_different_trainings_stop(tmp_path):

@@ -2,7 +2,6 @@
 
 import dataclasses
 import gzip
-import importlib.util
 import json
 import os
 import re
@@ -227,10 +226,6 @@ def test_graph(board):
         assert name in graph
 
 
-@pytest.mark.skipif(
-    not importlib.util.find_spec('tensorboard_plugin_profile'),
-    reason='the profile is shown by the package tensorboard-plugin-profile, which is not installed',
-)
 def test_profile(board):
     (run,) = (run for run in json.loads(board.get('plugin/profile/runs')) if run.startswith('7/'))
     tools = json.loads(board.get('plugin/profile/run_tools', run=run))

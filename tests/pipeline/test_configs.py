@@ -25,11 +25,13 @@ def test_every_field_is_read_from_its_variable():
     texts = {bool: 'no', int: '7', float: '0.125', tuple: '3,4', str: 'text'}
     values = {bool: False, int: 7, float: 0.125, tuple: (3, 4), str: 'text'}
     for field in dataclasses.fields(configs.Config):
-        if field.metadata['choices'] or field.name in ('preset', 'var', 'pipeline_root'):
+        if field.metadata['choices'] or field.name == 'preset':
             continue
         kind = type(field.default)
         config = configs.from_environment({field.name.upper(): texts[kind]})
-        assert getattr(config, field.name) == values[kind], field.name
+        is_folder = field.name in ('var', 'pipeline_root')
+        expected = os.path.abspath('text') if is_folder else values[kind]
+        assert getattr(config, field.name) == expected, field.name
 
 
 @pytest.mark.parametrize(
