@@ -7,6 +7,7 @@ export TF_CPP_MIN_LOG_LEVEL ?= 3
 venv = PATH="$$PWD/.venv/bin:$$PATH"
 # What third-party packages warn about is of no use to who runs them.
 quiet = $(venv) PYTHONWARNINGS=ignore
+quietly = $(quiet) python -m capsmodel.quiet_tensorflow
 setting = $$($(venv) python -m pipeline.configs $(1))
 
 # Two files of tests at a time: most of a test's time is one process that starts another.
@@ -43,7 +44,7 @@ run: data ## Train, evaluate and push a model (PRESET=quick|paper|tiny and other
 	@set -e; name=$(call setting,pipeline_name); home=$(call setting,var)/tfx; \
 	runner=$$PWD/pipeline/local_runner.py; \
 	keras=$(call setting,cache_dir)/keras; \
-	tfx() { echo "tfx $$*"; LOCAL_HOME=$$home KERAS_HOME=$$keras $(quiet) command tfx "$$@"; }; \
+	tfx() { echo "tfx $$*"; LOCAL_HOME=$$home KERAS_HOME=$$keras $(quietly) tfx "$$@"; }; \
 	if [ ! -d "$$home/$$name" ]; then \
 		tfx pipeline create --engine=local --pipeline_path="$$runner"; \
 	elif ! grep -qsF "\"$$runner\"" "$$home/$$name/pipeline_args.json"; then \
@@ -60,7 +61,7 @@ data: setup ## Prepare the dataset (IDX_DIR=folder for MNIST's four files that a
 tensorboard: setup ## Show all trainings in the browser, running ones too (PORT=6006)
 	@set -e; folder=$(call setting,tensorboard_dir); \
 	[ -d "$$folder" ] || echo "Nothing was trained yet: reload the page when make run is at it."; \
-	$(quiet) tensorboard --load_fast=false --host localhost $${PORT:+--port "$$PORT"} --logdir "$$folder"
+	$(quietly) tensorboard --load_fast=false --host localhost $${PORT:+--port "$$PORT"} --logdir "$$folder"
 
 serve: setup ## Serve the pushed model, with a page to draw digits (PORT=8501 LISTEN=127.0.0.1)
 	@set -e; $(serving); echo "Loading; then draw a digit at http://127.0.0.1:$$port/demo/"; \

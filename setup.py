@@ -6,7 +6,7 @@ setuptools.setup(
     name='capsnet-tfx',
     version='0.1.0',
     description='Capsule Networks with dynamic routing, trained and served by a TFX pipeline',
-    python_requires='>=3.10,<3.11',
+    python_requires='>=3.10,<3.14',
     packages=setuptools.find_packages(
         include=[
             *('capsmodel', 'capsmodel.*', 'components', 'components.*'),
@@ -18,9 +18,9 @@ setuptools.setup(
         'serving': ['*.config', '*.proto', '*.yml', 'demo/*'],
     },
     install_requires=[
-        'tfx>=1.16,<1.17',
+        'tfx>=1.16,<1.22,!=1.17.*,!=1.18.*,!=1.19.*,!=1.20.*',
         'aiohttp',
-        'async-timeout; python_version < "3.11"',
+        'async-timeout',
         'apache-beam',
         'dill',
         'keras-tuner',
@@ -34,7 +34,8 @@ setuptools.setup(
         'tqdm',
     ],
     extras_require={
-        'kfp': ['tfx[kfp]>=1.16,<1.17', 'kfp-kubernetes', 'pyyaml'],
+        # TFX's own extra of this name is empty from Python 3.12 on.
+        'kfp': ['tfx[kfp]', 'kfp', 'kfp-kubernetes', 'pyyaml'],
         'test': [
             *('hypothesis', 'mypy', 'psutil', 'pytest', 'pytest-xdist', 'ruff'),
             'websocket-client',

@@ -26,6 +26,7 @@ from unittest import mock
 
 from benchmarks.interleaved import report
 from benchmarks.train_step import mnist_config, training_config
+from capsmodel import quiet_tensorflow
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -323,7 +324,7 @@ def _main() -> None:
         sys.exit(f'There is no {arguments.jax_python}: `make setup-bench` makes it.')
     if arguments.hlo and os.path.exists(arguments.hlo):
         sys.exit(f'{arguments.hlo} is there already: name a new folder.')
-    os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')
+    quiet_tensorflow.load()
     with tempfile.TemporaryDirectory() as temporary:
         folder = f'{arguments.hlo}.unfinished' if arguments.hlo else temporary
         os.makedirs(folder, exist_ok=True)

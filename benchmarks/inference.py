@@ -7,7 +7,6 @@ a signature, as a server does. `--model DIR` measures a model that `capsmodel.si
 from __future__ import annotations
 
 import argparse
-import os
 import tempfile
 from collections.abc import Callable
 from typing import Any
@@ -113,7 +112,6 @@ def _main() -> None:
     parser.add_argument('--model', help='a folder with an exported model')
     parser.add_argument('--json', help='a file for the rows')
     arguments = parser.parse_args()
-    os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')
     report(_rows(arguments.turns, arguments.model), _COLUMNS, arguments.json)
 
 

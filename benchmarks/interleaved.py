@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from benchmarks.turns import serve
+from capsmodel import quiet_tensorflow
 
 
 class Timing(NamedTuple):
@@ -109,6 +110,7 @@ def _function(program: Function) -> Iterator[Any]:
 
 
 def _serve(pipe: Any, prepare: Callable[..., Callable[[], object]], arguments: Any) -> None:
+    quiet_tensorflow.load()
     serve(prepare(*arguments), {}, pipe.recv, pipe.send)
 
 

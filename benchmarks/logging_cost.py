@@ -8,7 +8,6 @@ to the next: the difference between steps with it and without it would be lost i
 from __future__ import annotations
 
 import argparse
-import os
 import tempfile
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -150,7 +149,6 @@ def _main() -> None:
     parser.add_argument('--turns', type=int, default=7, help='the medians are over so many')
     parser.add_argument('--json', help='a file for the rows')
     arguments = parser.parse_args()
-    os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')
     report(_rows(arguments.batch, arguments.turns), _COLUMNS, arguments.json)
 
 

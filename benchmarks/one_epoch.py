@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import os
 import statistics
 import sys
 from typing import Any
@@ -19,6 +18,7 @@ import tqdm
 
 from benchmarks.interleaved import report
 from benchmarks.train_step import mnist_config, read_mnist, step_of, training_config
+from capsmodel import quiet_tensorflow
 from pipeline import configs
 
 NETWORKS = ('textbook', 'ours')
@@ -82,7 +82,7 @@ def _main() -> None:
     parser.add_argument('--data_dir', default='var/data', help="TFDS's folder")
     parser.add_argument('--json', help='a file for the rows')
     arguments = parser.parse_args()
-    os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')
+    quiet_tensorflow.load()
     rows: list[dict[str, Any]] = []
     for seed in range(1, arguments.seeds + 1):
         for name in NETWORKS:

@@ -37,6 +37,7 @@ import PIL.Image
 
 from benchmarks.inference import export
 from benchmarks.interleaved import report
+from capsmodel import quiet_tensorflow
 
 _CONNECTIONS = (1, 8, 32)
 # By signature: the name of its input.
@@ -261,7 +262,7 @@ def _main() -> None:
     arguments = parser.parse_args()
     if arguments.signature != 'pixels' and not arguments.model:
         parser.error('only a pushed model has other signatures than pixels: name one with --model')
-    os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')
+    quiet_tensorflow.load()
     with tempfile.TemporaryDirectory() as base_path:
         if arguments.model:
             os.symlink(os.path.abspath(arguments.model), f'{base_path}/1')

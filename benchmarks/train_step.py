@@ -291,7 +291,6 @@ def _main() -> None:
     )
     parser.add_argument('--json', help='a file for the rows')
     arguments = parser.parse_args()
-    os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')
     rows = []
     with tempfile.TemporaryDirectory() as folder:
         path = f'{folder}/data.npz'

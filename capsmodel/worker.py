@@ -27,6 +27,7 @@ import uuid
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from capsmodel import quiet_tensorflow
 from capsmodel.training_error import Diverged, TrainingError
 
 
@@ -240,12 +241,10 @@ def _send_noise_to_standard_output() -> None:
     """
     person = os.fdopen(os.dup(2), 'w', buffering=1)
     os.dup2(1, 2)
-    os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')
     logging.basicConfig(stream=sys.stdout, format='%(levelname)s %(name)s: %(message)s')
     logging.captureWarnings(True)
     # Its logger keeps the standard error of the time of its import.
-    import tensorflow  # noqa: F401
-
+    quiet_tensorflow.load()
     sys.stderr = person
 
 

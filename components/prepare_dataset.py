@@ -17,6 +17,7 @@ import warnings
 from collections.abc import Iterator
 from typing import Any
 
+from capsmodel import quiet_tensorflow
 from components import mnist_source
 from components.dataset_error import DatasetError, first_line
 from components.tfds_dataset import load_builder
@@ -61,6 +62,7 @@ def _lock(root: pathlib.Path) -> Iterator[None]:
 
 
 def _prepare(dataset: str, root: pathlib.Path, version: str | None, idx_dir: str | None) -> None:
+    quiet_tensorflow.load()
     target = pathlib.Path(load_builder(dataset, str(root), version).data_dir)
     if _is_prepared(target):
         print(f'{dataset} is ready in {root}')
@@ -177,7 +179,6 @@ def main() -> int:
     parser.add_argument('--data_dir', required=True, help='the folder TFDS keeps datasets in')
     parser.add_argument('--idx_dir', help='a folder with the four IDX files of MNIST, raw or .gz')
     arguments = parser.parse_args()
-    os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')
     os.environ['CUDA_VISIBLE_DEVICES'] = '-1'
     warnings.simplefilter('ignore', FutureWarning)
     try:

@@ -16,6 +16,7 @@ import warnings
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from capsmodel import quiet_tensorflow
 from capsmodel.training_error import TrainingError
 from components.dataset_error import DatasetError, first_line
 from components.gate import GateRefused
@@ -46,7 +47,6 @@ def open_log(config: Config, name: str = '') -> str:
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), config.log_dir)
     name = name or datetime.datetime.now().strftime('%Y%m%d-%H%M%S')
     path = os.path.join(config.log_dir, f'{config.pipeline_name}-{name}.log')
-    os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')
     handler = logging.FileHandler(path, delay=True)
     handler.setFormatter(logging.Formatter('%(asctime)s %(levelname)s %(name)s: %(message)s'))
     handler.addFilter(lambda record: record.msg not in _SECRET)
@@ -166,13 +166,15 @@ class StageFailed(Exception):
 def sentences_for_errors(config: Config, log_name: str = '') -> Iterator[None]:
     """Ends the process with exit code 1 and one sentence for whatever goes wrong inside.
 
-    The traceback is in the log, which is opened first; `log_name` as in `open_log`.
+    The traceback is in the log, which is opened first; `log_name` as in `open_log`. TensorFlow is
+    loaded by the time that the context is entered.
     """
     try:
         log = open_log(config, log_name)
     except OSError as error:
         sys.exit(f'No log can be written in {config.log_dir}: {error.strerror}')
     try:
+        quiet_tensorflow.load()
         yield
     except (GateRefused, DatasetError, TrainingError, SettingError) as error:
         logging.getLogger(__name__).exception('The run ends here.')

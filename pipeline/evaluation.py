@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import tensorflow_model_analysis as tfma
+# TFMA hands on all of these by itself up to 0.47 only.
+from tensorflow_model_analysis.proto import config_pb2
 
 from capsmodel import features
 from pipeline.configs import Config
@@ -14,7 +15,7 @@ CANDIDATE, BASELINE = 'candidate', 'baseline'
 _ROUNDING = 1e-7
 
 
-def eval_config(config: Config, num_classes: int) -> tfma.EvalConfig:
+def eval_config(config: Config, num_classes: int) -> config_pb2.EvalConfig:
     """Metrics, slices and thresholds.
 
     The accuracy over all test images and that of each class have bounds of their own: a threshold
@@ -29,44 +30,44 @@ def eval_config(config: Config, num_classes: int) -> tfma.EvalConfig:
     Returns:
         What the Evaluator takes; without a baseline it leaves out what concerns one.
     """
-    overall = tfma.SlicingSpec()
+    overall = config_pb2.SlicingSpec()
     classes = [
-        tfma.SlicingSpec(feature_values={features.LABEL: str(label)})
+        config_pb2.SlicingSpec(feature_values={features.LABEL: str(label)})
         for label in range(num_classes)
     ]
-    accuracy = tfma.MetricConfig(
+    accuracy = config_pb2.MetricConfig(
         class_name='SparseCategoricalAccuracy',
         config=f'"name": "{ACCURACY}"',
         per_slice_thresholds=[
-            tfma.PerSliceMetricThreshold(
+            config_pb2.PerSliceMetricThreshold(
                 slicing_specs=[overall],
-                threshold=tfma.MetricThreshold(
-                    value_threshold=tfma.GenericValueThreshold(
+                threshold=config_pb2.MetricThreshold(
+                    value_threshold=config_pb2.GenericValueThreshold(
                         lower_bound={'value': config.min_accuracy - _ROUNDING}
                     ),
-                    change_threshold=tfma.GenericChangeThreshold(
-                        direction=tfma.MetricDirection.HIGHER_IS_BETTER,
+                    change_threshold=config_pb2.GenericChangeThreshold(
+                        direction=config_pb2.MetricDirection.HIGHER_IS_BETTER,
                         absolute={'value': -config.max_accuracy_drop - _ROUNDING},
                     ),
                 ),
             ),
-            tfma.PerSliceMetricThreshold(
+            config_pb2.PerSliceMetricThreshold(
                 slicing_specs=classes,
-                threshold=tfma.MetricThreshold(
-                    value_threshold=tfma.GenericValueThreshold(
+                threshold=config_pb2.MetricThreshold(
+                    value_threshold=config_pb2.GenericValueThreshold(
                         lower_bound={'value': config.min_class_accuracy - _ROUNDING}
                     )
                 ),
             ),
         ],
     )
-    example_count = tfma.MetricConfig(
+    example_count = config_pb2.MetricConfig(
         class_name='ExampleCount',
         per_slice_thresholds=[
-            tfma.PerSliceMetricThreshold(
+            config_pb2.PerSliceMetricThreshold(
                 slicing_specs=[overall],
-                threshold=tfma.MetricThreshold(
-                    value_threshold=tfma.GenericValueThreshold(
+                threshold=config_pb2.MetricThreshold(
+                    value_threshold=config_pb2.GenericValueThreshold(
                         lower_bound={'value': config.min_test_images}
                     )
                 ),
@@ -78,19 +79,19 @@ def eval_config(config: Config, num_classes: int) -> tfma.EvalConfig:
         'label_key': features.LABEL,
         'prediction_key': 'scores',
     }
-    return tfma.EvalConfig(
+    return config_pb2.EvalConfig(
         model_specs=[
-            tfma.ModelSpec(name=CANDIDATE, **model),
-            tfma.ModelSpec(name=BASELINE, is_baseline=True, **model),
+            config_pb2.ModelSpec(name=CANDIDATE, **model),
+            config_pb2.ModelSpec(name=BASELINE, is_baseline=True, **model),
         ],
         slicing_specs=[overall, *classes],
         metrics_specs=[
-            tfma.MetricsSpec(
+            config_pb2.MetricsSpec(
                 metrics=[
                     accuracy,
                     example_count,
-                    tfma.MetricConfig(class_name='MultiClassConfusionMatrixPlot'),
-                    tfma.MetricConfig(
+                    config_pb2.MetricConfig(class_name='MultiClassConfusionMatrixPlot'),
+                    config_pb2.MetricConfig(
                         class_name='ReconstructionError', module='components.reconstruction_error'
                     ),
                 ]

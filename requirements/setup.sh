@@ -1,32 +1,68 @@
 #!/usr/bin/env bash
-# Makes .venv: Python 3.10, the locked packages and the project itself, importable from anywhere.
+# Makes .venv: Python, the locked packages and the project itself, importable from anywhere.
 # Every `make` target calls it first; when nothing has changed it ends at once.
+# The packages are those of a line of TFX: 1.21 where it can be installed, else 1.16, or the one that
+# TFX_LINE names.
 # `setup.sh bench` and `setup.sh torch` make .venv-bench and .venv-torch, for benchmarks alone, and
 # `setup.sh kubeflow-lint` makes .venv-kubeflow-lint, which checks the files in kubeflow/.
 # `setup.sh lock` rebuilds the locks instead, and with UPGRADE=1 moves them to the newest versions.
 set -uo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit 1
 
-version=3.10
-lock=requirements/tfx116.txt
-folder=.venv
-gigabytes=5
-download='1 GB'
-case "${1:-}" in
-    bench) lock=requirements/bench.txt folder=.venv-bench gigabytes=2 download='350 MB' ;;
-    torch) lock=requirements/torch.txt folder=.venv-torch gigabytes=10 download='3 GB' ;;
-    kubeflow-lint)
-        lock=requirements/kubeflow-lint.txt folder=.venv-kubeflow-lint gigabytes=1 download='150 MB'
-        ;;
-esac
 tools=.tools
 log=$tools/setup.log
-stamp=$folder/ready
 
 fail() {
     echo "Set-up failed: $*" >&2
     exit 1
 }
+
+# The C library that TFX 1.21's wheels of ML Metadata and Data Validation are built for.
+needed_glibc=2.39
+
+# Sets `line` and `why`. Fails where TFX_LINE names one that cannot be installed here.
+choose_line() {
+    local system glibc
+    system=$(uname -sm)
+    glibc=$(getconf GNU_LIBC_VERSION 2>/dev/null | cut -d ' ' -f 2)
+    if [ "$system" = 'Darwin arm64' ]; then
+        line=1.21 why='this is macOS on Apple silicon'
+    elif is_at_least "${glibc:-0}" "$needed_glibc"; then
+        line=1.21 why="glibc $glibc is here, $needed_glibc or newer is needed"
+    else
+        line=1.16 why="TFX 1.21 needs glibc $needed_glibc, and here is ${glibc:-none}"
+    fi
+    case "${TFX_LINE:-$line}" in
+        "$line") ;;
+        1.16) line=1.16 why='TFX_LINE asks for it' ;;
+        1.21) fail "TFX_LINE=1.21 cannot be installed here: $why. \`make test-trixie\` tries it in a" \
+            'Debian 13 in a folder.' ;;
+        *) fail "TFX_LINE=$TFX_LINE is no line of this project: it has 1.16 and 1.21." ;;
+    esac
+}
+
+# Whether version $1, of two numbers, is $2 or newer.
+is_at_least() {
+    [ "${1%%.*}" -gt "${2%%.*}" ] || { [ "${1%%.*}" = "${2%%.*}" ] && [ "${1#*.}" -ge "${2#*.}" ]; }
+}
+
+pythons=(3.10) # that the lock is for, the best one first
+folder=.venv-${1:-}
+lock=requirements/${1:-}.txt
+case "${1:-}" in
+    bench) gigabytes=2 download='350 MB' ;;
+    torch) gigabytes=10 download='3 GB' ;;
+    kubeflow-lint) gigabytes=1 download='150 MB' ;;
+    *)
+        choose_line
+        folder=.venv gigabytes=5 download='1 GB'
+        case "$line" in
+            1.16) lock=requirements/tfx116.txt ;;
+            1.21) lock=requirements/tfx121.txt pythons=(3.13 3.12 3.11) ;;
+        esac
+        ;;
+esac
+stamp=$folder/ready
 
 # For a command whose output is in the log.
 fail_logged() {
@@ -50,26 +86,29 @@ probe() {
 print("%d.%d" % sys.version_info[:2], os.path.realpath(sys.executable))' 2>/dev/null
 }
 
-# Sets `python`; fails when there is none.
+# Sets `python` and its `version`; fails when there is none.
 find_python() {
     local candidate found folders
     if [ -n "${PYTHON:-}" ]; then
         found=$(probe "$PYTHON") || fail "PYTHON=$PYTHON does not start."
         [ -n "$found" ] || fail "PYTHON=$PYTHON is not a Python interpreter."
-        python=${found#* }
-        [ "${found%% *}" = "$version" ] ||
-            fail "PYTHON=$PYTHON is Python ${found%% *}, but Python $version is needed."
+        python=${found#* } version=${found%% *}
+        [[ " ${pythons[*]} " = *" $version "* ]] ||
+            fail "PYTHON=$PYTHON is Python $version, but Python $wanted is needed."
         return 0
     fi
     IFS=: read -r -a folders <<<"$PATH"
-    for candidate in "${folders[@]/%//python$version}" \
-        "${PYENV_ROOT:-/}"/versions/"$version".*/bin/"python$version" \
-        "${HOME:-}"/.pyenv/versions/"$version".*/bin/"python$version" \
-        "$tools"/python/*/bin/"python$version"; do
-        [ -x "$candidate" ] && found=$(probe "$candidate") || continue
-        python=${found#* }
-        [ "${found%% *}" = "$version" ] && return 0
+    for version in "${pythons[@]}"; do
+        for candidate in "${folders[@]/%//python$version}" \
+            "${PYENV_ROOT:-/}"/versions/"$version".*/bin/"python$version" \
+            "${HOME:-}"/.pyenv/versions/"$version".*/bin/"python$version" \
+            "$tools"/python/*/bin/"python$version"; do
+            [ -x "$candidate" ] && found=$(probe "$candidate") || continue
+            python=${found#* }
+            [ "${found%% *}" = "$version" ] && return 0
+        done
     done
+    version=${pythons[0]}
     return 1
 }
 
@@ -128,6 +167,7 @@ check_space() {
 
 install_all() {
     local seconds=$SECONDS
+    [ -z "${line:-}" ] || echo "TFX $line, since $why."
     echo "Setting up Python $version and $(grep -c '^[^ #].*==' "$lock") packages in $folder" \
         "(a minute, and the time to download about $download if it is the first time) ..."
     "$uv" venv --quiet --no-project --python "$python" "$folder" >>"$log" 2>&1 ||
@@ -157,6 +197,8 @@ if command -v flock >/dev/null && ! flock --nonblock 9; then
     flock 9
     is_ready && [ "${1:-}" != lock ] && exit 0
 fi
+wanted=$(printf ' or %s' "${pythons[@]}")
+wanted=${wanted# or }
 trap 'echo "Set-up was interrupted: the next call starts it again." >&2; exit 130' INT TERM
 : >"$log" || fail "$PWD/$log cannot be written."
 
@@ -177,9 +219,10 @@ fi
 if [ "${1:-}" = lock ]; then
     upgrade=$([ "${UPGRADE:-0}" = 0 ] || echo yes)
     for name in tfx116 bench torch cuda kubeflow-lint; do
-        compile --python "$python" --python-version "$version" \
-            -o "requirements/$name.txt" "requirements/$name.in"
+        compile --python-version 3.10 -o "requirements/$name.txt" "requirements/$name.in"
     done
+    # For three Pythons, Linux and macOS at once.
+    compile --universal --python-version 3.11 -o requirements/tfx121.txt requirements/tfx121.in
     echo uv | compile --no-annotate -o requirements/uv.txt -
 else
     rm -rf "$folder"

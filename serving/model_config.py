@@ -20,6 +20,7 @@ from tensorflow_serving.config.model_server_config_pb2 import (
 
 from serving.config_pb2 import BatchingParameters, MonitoringConfig
 from serving.errors import ServingError
+from serving.processors import processors
 
 METRICS_PATH = '/monitoring/prometheus/metrics'
 _PLATFORM = 'tensorflow'
@@ -45,7 +46,7 @@ class BatchingOptions:
     max_batch_size: int = 1000
     batch_timeout_micros: int = 0
     max_enqueued_batches: int = 10
-    num_batch_threads: int = len(os.sched_getaffinity(0))
+    num_batch_threads: int = processors()
     allowed_batch_sizes: tuple[int, ...] = ()
     thread_pool_name: str = ''
     enable_large_batch_splitting: bool = False

@@ -10,13 +10,15 @@ import functools
 import logging
 import os
 import socket
-import sys
 import time
 import urllib.parse
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import TypeVar
 
 from aiohttp import web
+
+# Not asyncio.wait_for, which makes a task of what it waits for; asyncio has it from Python 3.11 on.
+from async_timeout import timeout
 from tensorflow.core.protobuf import meta_graph_pb2
 
 from serving import examples, json_tensor, responses
@@ -26,12 +28,6 @@ from serving.errors import ServingError
 from serving.manager import ModelManager
 from serving.metrics import CONTENT_TYPE, Metrics
 from serving.responses import Route
-
-# Not asyncio.wait_for, which makes a task of what it waits for.
-if sys.version_info >= (3, 11):
-    from asyncio import timeout
-else:
-    from async_timeout import timeout
 
 _T = TypeVar('_T')
 

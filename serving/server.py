@@ -7,14 +7,15 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import os
 import signal
 import socket
 import sys
 import warnings
 from typing import Any
 
+from capsmodel import quiet_tensorflow
 from serving.errors import ServingError
+from serving.processors import processors
 
 
 def main() -> None:
@@ -23,7 +24,6 @@ def main() -> None:
     # What TensorFlow and what it imports have to say concerns those who build them.
     if not sys.warnoptions:
         warnings.simplefilter('ignore')
-    os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')
     try:
         asyncio.run(_serve(arguments))
     except ServingError as error:
@@ -40,7 +40,8 @@ async def _serve(arguments: argparse.Namespace) -> None:
     if arguments.batching_parameters_file and not arguments.enable_batching:
         raise _invalid('--batching_parameters_file needs --enable_batching beside it.')
     with _bind(arguments.host, arguments.rest_api_port) as listener:
-        # It imports TensorFlow, which takes seconds: now signals and flags are seen to.
+        # It takes seconds: now signals and flags are seen to.
+        quiet_tensorflow.load()
         from serving import app
 
         await app.serve(arguments, listener, stop)
@@ -133,7 +134,7 @@ def _parser() -> argparse.ArgumentParser:
     add(
         '--rest_api_num_threads',
         type=_positive,
-        default=4 * len(os.sched_getaffinity(0)),
+        default=4 * processors(),
         help='requests that run at the same time',
     )
     add('--max_body_mb', type=_positive, default=32, help='the largest request, in MB')

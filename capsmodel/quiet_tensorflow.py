@@ -1,0 +1,72 @@
+"""Loads TensorFlow without what it says meanwhile, which concerns those who build it.
+
+TF_CPP_MIN_LOG_LEVEL=3 keeps TensorFlow quiet. But from 2.18 on, its libraries have logged a few
+lines each by the time they come to read that variable: these are left out here.
+
+`python -m capsmodel.quiet_tensorflow tensorboard --logdir DIR` starts a command of this environment
+with TensorFlow so loaded.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.metadata
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+
+# Information, and the announcement of it. Warnings, errors and the last words of a crash are none.
+_NOISE = r'^(I0000 |WARNING: All log messages before absl::InitializeLog\(\))'
+
+
+def load() -> None:
+    """Imports TensorFlow; file descriptor 2 gets all that is not noise.
+
+    TF_CPP_MIN_LOG_LEVEL is 3 from then on, where nobody has set it.
+    """
+    os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')
+    with _without_noise():
+        import tensorflow  # noqa: F401
+
+
+@contextlib.contextmanager
+def _without_noise() -> Iterator[None]:
+    """Filters what this process writes to file descriptor 2 while the context lasts."""
+    # A process, so that what is written before a crash gets through; in a session of its own, so
+    # that Ctrl-C is none of its business.
+    try:
+        noise_filter = subprocess.Popen(
+            ['grep', '--line-buffered', '-Ev', _NOISE],
+            stdin=subprocess.PIPE,
+            stdout=2,
+            start_new_session=True,
+        )
+    except OSError:
+        yield  # without grep there is noise
+        return
+    assert noise_filter.stdin is not None
+    standard_error = os.dup(2)
+    try:
+        os.dup2(noise_filter.stdin.fileno(), 2)
+        yield
+    finally:
+        os.dup2(standard_error, 2)
+        os.close(standard_error)
+        noise_filter.stdin.close()
+        noise_filter.wait()
+
+
+def main() -> None:
+    """Starts the command that the arguments name."""
+    name = sys.argv[1] if len(sys.argv) > 1 else ''
+    commands = importlib.metadata.entry_points(group='console_scripts', name=name)
+    if not commands:
+        sys.exit(f"There is no command '{name}' in this environment.")
+    load()
+    sys.argv = sys.argv[1:]
+    sys.exit(next(iter(commands)).load()())
+
+
+if __name__ == '__main__':
+    main()
