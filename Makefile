@@ -23,7 +23,7 @@ serving = name=$(call setting,pipeline_name); base=$(call setting,serving_model_
 	[ -f "$$folder/models.config" ] || roll --latest
 
 .PHONY: help setup setup-bench setup-torch setup-kubeflow-lint run data serve predict rollback \
-	serve-docker kubeflow kubeflow-run bench test test-slow lint tensorboard lock clean distclean
+	serve-docker kubeflow kubeflow-run bench test test-slow test-trixie lint tensorboard lock clean distclean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-19s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -108,6 +108,9 @@ test: setup ## Run the tests, the slow ones left out
 test-slow: setup setup-kubeflow-lint ## Run the slow tests
 	@$(venv) pytest -m slow $(side_by_side) --durations 10
 
+test-trixie: ## Run the tests with TFX 1.21, in a Debian 13 in a folder (root only)
+	@requirements/trixie.sh make test
+
 lint: setup ## Check style and types
 	@set -e; $(venv); ruff check; ruff format --check; mypy
 
@@ -123,4 +126,4 @@ clean: ## Remove all that runs have written (var/)
 	esac
 
 distclean: clean ## Remove .venv and the tools as well
-	@rm -rf .venv .venv-bench .venv-torch .venv-kubeflow-lint .tools
+	@rm -rf .venv .venv-bench .venv-torch .venv-kubeflow-lint .tools .trixie .trixie.*

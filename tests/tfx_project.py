@@ -39,7 +39,8 @@ class Project:
         }
 
     def command(self, *arguments):
-        return [os.path.join(os.path.dirname(sys.executable), 'tfx'), *arguments, '--engine=local']
+        tfx = [sys.executable, '-m', 'capsmodel.quiet_tensorflow', 'tfx']
+        return [*tfx, *arguments, '--engine=local']
 
     def tfx(self, *arguments, **settings):
         return subprocess.run(

@@ -228,10 +228,17 @@ def test_graph(board):
 
 def test_profile(board):
     (run,) = (run for run in json.loads(board.get('plugin/profile/runs')) if run.startswith('7/'))
-    tools = json.loads(board.get('plugin/profile/run_tools', run=run))
-    assert {'overview_page^', 'trace_viewer@^'} <= set(tools)
-    (host,) = json.loads(board.get('plugin/profile/hosts', run=run, tag='overview_page^'))
-    page = board.get('plugin/profile/data', run=run, tag='overview_page^', host=host)
+    # The plugin marks some names, such as overview_page^, and each of its versions others.
+    tools = {
+        tool.rstrip('@^'): tool
+        for tool in json.loads(board.get('plugin/profile/run_tools', run=run))
+    }
+    assert {'overview_page', 'trace_viewer'} <= tools.keys()
+    of_page = {'run': run, 'tag': tools['overview_page']}
+    (host,) = json.loads(board.get('plugin/profile/hosts', **of_page))
+    if isinstance(host, dict):
+        host = host['hostname']
+    page = board.get('plugin/profile/data', **of_page, host=host)
     steps = [row['c'][0]['v'] for row in json.loads(page)[1]['rows']]
     assert steps == ['train 10', 'train 11', 'train 12']
 

@@ -1,0 +1,88 @@
+#!/usr/bin/env bash
+# Runs a command on a copy of the project in a Debian 13 ("trixie"), where TFX 1.21 can be installed:
+#
+#     requirements/trixie.sh make test
+#
+# The system is a folder, .trixie, that debootstrap makes on the first call and later ones use again;
+# TRIXIE names another folder, DEBIAN_MIRROR another mirror. The copy lies in it where the project
+# lies outside, and keeps its .venv and var from call to call. `make distclean` removes it all.
+#
+# What is mounted is so in a mount namespace of this script's own, and what runs is in a namespace of
+# processes: both are gone when the script is, whatever ends it. So nothing outside sees a mount, and
+# nothing inside outlives the call.
+set -euo pipefail
+project=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd -P)
+root=${TRIXIE:-$project/.trixie}
+mirror=${DEBIAN_MIRROR:-http://deb.debian.org/debian}
+# g++ and Python's headers for a package that comes as source only, libgomp1 for another's wheel.
+packages=ca-certificates,g++,git,libgomp1,make,python3,python3-dev,python3-venv
+certificates=/etc/ssl/certs/ca-certificates.crt
+
+fail() {
+    echo "Debian 13 failed: $*" >&2
+    exit 1
+}
+
+# Run outside: sees to what is needed and goes inside the namespaces.
+prepare() {
+    [ $# != 0 ] || fail 'name a command, such as `make test`.'
+    [ "$(uname -s)" = Linux ] || fail 'it takes Linux.'
+    [ "$(id -u)" = 0 ] || fail 'only root can mount what it needs: use sudo.'
+    command -v debootstrap >/dev/null ||
+        fail 'there is no debootstrap (Debian, Ubuntu: apt-get install debootstrap).'
+    unshare --mount true 2>/dev/null || fail 'this container may not mount anything:' \
+        'docker gives that right with `--privileged`.'
+    mkdir -p "$root"
+    exec 9>"$root.lock"
+    flock --nonblock 9 || fail "$root is in use by another call."
+    exec unshare --mount --propagation private --pid --fork --kill-child -- \
+        "$project/requirements/trixie.sh" --inside "$root" "$@"
+}
+
+install_debian() {
+    local seconds=$SECONDS log=$root.log
+    echo "Installing Debian 13 in $root ..."
+    rm -rf "$root"
+    debootstrap --variant=minbase --include="$packages" trixie "$root" "$mirror" >"$log" 2>&1 ||
+        fail "$(grep -E '^[EW]:' "$log" | tail -n 1 || true) All output is in $log."
+    touch "$root/installed"
+    echo "Installed in $((SECONDS - seconds)) s."
+}
+
+# The project as it lies here, without what .gitignore names; that stays as it is in the copy.
+copy_project() {
+    local copy=$root$project
+    mkdir -p "$copy"
+    find "$copy" -mindepth 1 -maxdepth 1 ! -name .venv ! -name '.venv-*' ! -name .tools \
+        ! -name var -exec rm -rf {} +
+    tar --create --directory "$project" --exclude=./.git \
+        --exclude-from <(sed 's|^/|./|; s|/$||' "$project/.gitignore") . |
+        tar --extract --directory "$copy" --no-same-owner
+}
+
+run() {
+    # What the network is reached by outside, it is reached by inside.
+    cp /etc/resolv.conf "$root/etc/resolv.conf"
+    [ ! -e "$certificates" ] || cp "$certificates" "$root$certificates"
+    mount -t proc proc "$root/proc"
+    mount -t sysfs -o ro sysfs "$root/sys"
+    mount -t tmpfs tmpfs "$root/dev/shm"
+    # Which variables go inside: the terminal's, the proxy's, CI's.
+    local name given=()
+    for name in TERM CI http_proxy https_proxy no_proxy HTTP_PROXY HTTPS_PROXY NO_PROXY; do
+        [ -z "${!name:-}" ] || given+=("$name=${!name}")
+    done
+    exec chroot "$root" /usr/bin/env --ignore-environment --chdir "$project" "${given[@]}" \
+        HOME=/root LANG=C.UTF-8 PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin \
+        SSL_CERT_FILE="$certificates" REQUESTS_CA_BUNDLE="$certificates" PIP_CERT="$certificates" "$@"
+}
+
+if [ "${1:-}" = --inside ]; then
+    root=$2
+    shift 2
+    [ -e "$root/installed" ] || install_debian
+    copy_project
+    run "$@"
+else
+    prepare "$@"
+fi
