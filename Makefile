@@ -108,8 +108,12 @@ test: setup ## Run the tests, the slow ones left out
 test-slow: setup setup-kubeflow-lint ## Run the slow tests
 	@$(venv) pytest -m slow $(side_by_side) --durations 10
 
-test-trixie: ## Run the tests with TFX 1.21, in a Debian 13 in a folder (root only)
-	@requirements/trixie.sh make test
+test-trixie: setup ## Run the tests with TFX 1.21, in a Debian 13 in a folder (root only)
+	@set -e; shared=$$PWD/.trixie/shared; $(venv); \
+	python tests/line_results.py "$$shared/outside"; \
+	requirements/trixie.sh sh -ec "OTHER_LINE='$$shared/outside' make test; \
+		.venv/bin/python tests/line_results.py '$$shared/inside'"; \
+	OTHER_LINE="$$shared/inside" pytest tests/e2e/test_other_line.py
 
 lint: setup ## Check style and types
 	@set -e; $(venv); ruff check; ruff format --check; mypy
@@ -126,4 +130,4 @@ clean: ## Remove all that runs have written (var/)
 	esac
 
 distclean: clean ## Remove .venv and the tools as well
-	@rm -rf .venv .venv-bench .venv-torch .venv-kubeflow-lint .tools .trixie .trixie.*
+	@rm -rf .venv .venv-bench .venv-torch .venv-kubeflow-lint .tools .trixie

@@ -133,7 +133,6 @@ def _train(path: str, strategy_name: str, stop: _Stop) -> dict[str, str]:
         TrainingError: It cannot, or was told to stop.
     """
     # Not at the top, where signals have no handlers yet.
-    import keras
     import tensorflow as tf
 
     from capsmodel import data, network, strategies, training, warm_start
@@ -159,7 +158,7 @@ def _train(path: str, strategy_name: str, stop: _Stop) -> dict[str, str]:
         {
             'network': network_config.to_json_dict(),
             'training': scaled.to_json_dict(),
-            'code': [request.code_version, tf.__version__, keras.__version__],
+            'code': request.code_version,
         },
         [*training_data, *evaluation_data, *weights],
     )

@@ -46,21 +46,18 @@ is_at_least() {
     [ "${1%%.*}" -gt "${2%%.*}" ] || { [ "${1%%.*}" = "${2%%.*}" ] && [ "${1#*.}" -ge "${2#*.}" ]; }
 }
 
-pythons=(3.10) # that the lock is for, the best one first
+choose_line
+case "$line" in # the Pythons that its lock is for, the best one first
+    1.16) pythons=(3.10) ;;
+    1.21) pythons=(3.13 3.12 3.11) ;;
+esac
 folder=.venv-${1:-}
 lock=requirements/${1:-}.txt
 case "${1:-}" in
     bench) gigabytes=2 download='350 MB' ;;
     torch) gigabytes=10 download='3 GB' ;;
     kubeflow-lint) gigabytes=1 download='150 MB' ;;
-    *)
-        choose_line
-        folder=.venv gigabytes=5 download='1 GB'
-        case "$line" in
-            1.16) lock=requirements/tfx116.txt ;;
-            1.21) lock=requirements/tfx121.txt pythons=(3.13 3.12 3.11) ;;
-        esac
-        ;;
+    *) folder=.venv lock=requirements/tfx${line/./}.txt gigabytes=5 download='1 GB' ;;
 esac
 stamp=$folder/ready
 
@@ -167,7 +164,7 @@ check_space() {
 
 install_all() {
     local seconds=$SECONDS
-    [ -z "${line:-}" ] || echo "TFX $line, since $why."
+    [ "$folder" != .venv ] || echo "TFX $line, since $why."
     echo "Setting up Python $version and $(grep -c '^[^ #].*==' "$lock") packages in $folder" \
         "(a minute, and the time to download about $download if it is the first time) ..."
     "$uv" venv --quiet --no-project --python "$python" "$folder" >>"$log" 2>&1 ||
@@ -189,6 +186,12 @@ compile() {
         ${upgrade:+--upgrade} >/dev/null || fail "the lock could not be made."
 }
 
+lock_one() {
+    local name=$1
+    shift
+    compile "$@" -o "requirements/$name.txt" "requirements/$name.in"
+}
+
 is_ready && [ "${1:-}" != lock ] && exit 0
 mkdir -p "$tools" || fail "$PWD/$tools cannot be written."
 exec 9>"$tools/lock"
@@ -208,21 +211,23 @@ if find_python; then
 else
     python=
     find_uv
-    echo "There is no Python $version that starts: downloading one into $tools/python ..."
+    echo "There is no Python $wanted that starts: downloading $version into $tools/python ..."
     UV_PYTHON_INSTALL_DIR=$PWD/$tools/python "$uv" python install --no-bin "$version" >>"$log" 2>&1
     find_python ||
-        fail_logged "there is no Python $version that starts, and none could be downloaded:" \
+        fail_logged "there is no Python $wanted that starts, and none could be downloaded:" \
             "install it ('apt-get install python$version-dev' or 'pyenv install $version')" \
             "or name it with PYTHON=/path/to/python$version."
 fi
 
 if [ "${1:-}" = lock ]; then
     upgrade=$([ "${UPGRADE:-0}" = 0 ] || echo yes)
-    for name in tfx116 bench torch cuda kubeflow-lint; do
-        compile --python-version 3.10 -o "requirements/$name.txt" "requirements/$name.in"
+    lock_one tfx116 --python-version 3.10
+    lock_one cuda --python-version 3.10
+    # For several Pythons, Linux and macOS at once.
+    lock_one tfx121 --universal --python-version 3.11
+    for name in bench torch kubeflow-lint; do
+        lock_one "$name" --universal --python-version 3.10
     done
-    # For three Pythons, Linux and macOS at once.
-    compile --universal --python-version 3.11 -o requirements/tfx121.txt requirements/tfx121.in
     echo uv | compile --no-annotate -o requirements/uv.txt -
 else
     rm -rf "$folder"

@@ -3,16 +3,18 @@
 #
 #     requirements/trixie.sh make test
 #
-# The system is a folder, .trixie, that debootstrap makes on the first call and later ones use again;
-# TRIXIE names another folder, DEBIAN_MIRROR another mirror. The copy lies in it where the project
-# lies outside, and keeps its .venv and var from call to call. `make distclean` removes it all.
+# All of it is in the folder .trixie: the system, which debootstrap makes on the first call and later
+# ones use again, and in that the copy, where the project lies outside; it keeps its .venv and var.
+# What lies in .trixie/shared is seen from both sides. DEBIAN_MIRROR names another mirror. `make distclean` removes the folder.
 #
 # What is mounted is so in a mount namespace of this script's own, and what runs is in a namespace of
 # processes: both are gone when the script is, whatever ends it. So nothing outside sees a mount, and
 # nothing inside outlives the call.
 set -euo pipefail
 project=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd -P)
-root=${TRIXIE:-$project/.trixie}
+folder=$project/.trixie
+root=$folder/root
+shared=$folder/shared
 mirror=${DEBIAN_MIRROR:-http://deb.debian.org/debian}
 # g++ and Python's headers for a package that comes as source only, libgomp1 for another's wheel.
 packages=ca-certificates,g++,git,libgomp1,make,python3,python3-dev,python3-venv
@@ -32,15 +34,15 @@ prepare() {
         fail 'there is no debootstrap (Debian, Ubuntu: apt-get install debootstrap).'
     unshare --mount true 2>/dev/null || fail 'this container may not mount anything:' \
         'docker gives that right with `--privileged`.'
-    mkdir -p "$root"
-    exec 9>"$root.lock"
-    flock --nonblock 9 || fail "$root is in use by another call."
+    mkdir -p "$shared"
+    exec 9>"$folder/lock"
+    flock --nonblock 9 || fail "$folder is in use by another call."
     exec unshare --mount --propagation private --pid --fork --kill-child -- \
-        "$project/requirements/trixie.sh" --inside "$root" "$@"
+        "$project/requirements/trixie.sh" --inside "$@"
 }
 
 install_debian() {
-    local seconds=$SECONDS log=$root.log
+    local seconds=$SECONDS log=$folder/debootstrap.log
     echo "Installing Debian 13 in $root ..."
     rm -rf "$root"
     debootstrap --variant=minbase --include="$packages" trixie "$root" "$mirror" >"$log" 2>&1 ||
@@ -54,7 +56,7 @@ copy_project() {
     local copy=$root$project
     mkdir -p "$copy"
     find "$copy" -mindepth 1 -maxdepth 1 ! -name .venv ! -name '.venv-*' ! -name .tools \
-        ! -name var -exec rm -rf {} +
+        ! -name .trixie ! -name var -exec rm -rf {} +
     tar --create --directory "$project" --exclude=./.git \
         --exclude-from <(sed 's|^/|./|; s|/$||' "$project/.gitignore") . |
         tar --extract --directory "$copy" --no-same-owner
@@ -64,6 +66,8 @@ run() {
     # What the network is reached by outside, it is reached by inside.
     cp /etc/resolv.conf "$root/etc/resolv.conf"
     [ ! -e "$certificates" ] || cp "$certificates" "$root$certificates"
+    mkdir -p "$root$shared"
+    mount --bind "$shared" "$root$shared"
     mount -t proc proc "$root/proc"
     mount -t sysfs -o ro sysfs "$root/sys"
     mount -t tmpfs tmpfs "$root/dev/shm"
@@ -72,14 +76,14 @@ run() {
     for name in TERM CI http_proxy https_proxy no_proxy HTTP_PROXY HTTPS_PROXY NO_PROXY; do
         [ -z "${!name:-}" ] || given+=("$name=${!name}")
     done
-    exec chroot "$root" /usr/bin/env --ignore-environment --chdir "$project" "${given[@]}" \
+    # Not by exec: this shell is the first process in here, which has to see to those that lost theirs.
+    chroot "$root" /usr/bin/env --ignore-environment --chdir "$project" "${given[@]}" \
         HOME=/root LANG=C.UTF-8 PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin \
         SSL_CERT_FILE="$certificates" REQUESTS_CA_BUNDLE="$certificates" PIP_CERT="$certificates" "$@"
 }
 
 if [ "${1:-}" = --inside ]; then
-    root=$2
-    shift 2
+    shift
     [ -e "$root/installed" ] || install_debian
     copy_project
     run "$@"

@@ -21,8 +21,13 @@ _PACKAGES = ('capsmodel', 'components', 'pipeline', 'serving')
 _INTERPRETER = os.path.realpath(sys.executable)
 _COMMANDS = (
     'awk', 'bash', 'cat', 'cksum', 'cut', 'df', 'dirname', 'env', 'flock', 'grep', 'make', 'mkdir',
-    'rm', 'sed', 'tail', 'tee',
+    'rm', 'sed', 'tail', 'tee', 'uname',
 )  # fmt: skip
+_VERSION = f'{sys.version_info.major}.{sys.version_info.minor}'
+# The line whose Python this one is, and a glibc of a machine that gets it.
+_LINE, _GLIBC = ('1.16', '2.36') if _VERSION == '3.10' else ('1.21', '2.39')
+_WANTED = '3.10' if _LINE == '1.16' else '3.13 or 3.12 or 3.11'
+_LOCK = f'tfx{_LINE.replace(".", "")}'
 _SOME_PACKAGE = f'six==1.16.0 --hash=sha256:{"0" * 64}\n'
 
 
@@ -32,7 +37,7 @@ class _Project:
     def __init__(self, folder: pathlib.Path):
         self.folder = folder / 'project'
         self.bin = folder / 'bin'
-        self.lock = self.folder / 'requirements' / 'tfx116.txt'
+        self.lock = self.folder / 'requirements' / f'{_LOCK}.txt'
         self.stamp = self.folder / '.venv' / 'ready'
         self.environment = {
             'PATH': str(self.bin),
@@ -49,6 +54,7 @@ class _Project:
             found = shutil.which(command)
             if found:
                 (self.bin / command).symlink_to(found)
+        self.command('getconf', f'echo glibc {_GLIBC}')
 
     def command(self, name: str, script: str) -> pathlib.Path:
         path = self.bin / name
@@ -105,12 +111,12 @@ def project(bare):
 
 
 def _use(project: _Project) -> None:
-    (project.bin / 'python3.10').symlink_to(_INTERPRETER)
+    (project.bin / f'python{_VERSION}').symlink_to(_INTERPRETER)
 
 
 def test_a_second_call_does_nothing_and_a_changed_lock_sets_up_anew(project):
     _use(project)
-    assert 'Setting up Python 3.10' in project.set_up()
+    assert f'Setting up Python {_VERSION}' in project.set_up()
     first = project.stamp.stat()
     assert project.set_up() == ''
     assert project.stamp.stat().st_mtime_ns == first.st_mtime_ns
@@ -147,7 +153,7 @@ def test_the_packages_are_importable_from_anywhere_and_hide_nothing(project, tmp
     (project.folder / 'pipeline' / '__init__.py').write_text('')
     for name in ('kubeflow', 'serving'):
         (project.folder / name).mkdir()
-        installed = project.folder / '.venv' / 'lib' / 'python3.10' / 'site-packages' / name
+        installed = project.folder / '.venv' / 'lib' / f'python{_VERSION}' / 'site-packages' / name
         installed.mkdir()
         (installed / '__init__.py').write_text('')
     files = subprocess.check_output(
@@ -165,16 +171,16 @@ def test_the_packages_are_importable_from_anywhere_and_hide_nothing(project, tmp
 
 
 def test_an_interpreter_that_does_not_start_is_passed_over_for_one_of_pyenv(project, tmp_path):
-    project.command('python3.10', 'echo "pyenv: python3.10: command not found" >&2; exit 127')
-    versions = tmp_path / 'pyenv' / 'versions' / '3.10.99' / 'bin'
+    project.command(f'python{_VERSION}', 'echo "pyenv: command not found" >&2; exit 127')
+    versions = tmp_path / 'pyenv' / 'versions' / f'{_VERSION}.99' / 'bin'
     versions.mkdir(parents=True)
-    (versions / 'python3.10').symlink_to(_INTERPRETER)
+    (versions / f'python{_VERSION}').symlink_to(_INTERPRETER)
     project.set_up(PYENV_ROOT=str(tmp_path / 'pyenv'))
     assert project.home_of_venv() == os.path.dirname(_INTERPRETER)
 
 
 def test_python_names_the_interpreter(project):
-    project.command('python3.10', 'exit 1')
+    project.command(f'python{_VERSION}', 'exit 1')
     project.set_up(PYTHON=sys.executable)
     assert project.home_of_venv() == os.path.dirname(_INTERPRETER)
 
@@ -184,7 +190,7 @@ def test_python_names_the_interpreter(project):
     [
         ('exit 1', 'does not start.'),
         ('exit 0', 'is not a Python interpreter.'),
-        ('echo 3.11 /usr/bin/python3.11', 'is Python 3.11, but Python 3.10 is needed.'),
+        ('echo 3.9 /usr/bin/python3.9', f'is Python 3.9, but Python {_WANTED} is needed.'),
     ],
 )
 def test_an_unusable_python_is_refused(bare, script, reason):
@@ -195,9 +201,47 @@ def test_an_unusable_python_is_refused(bare, script, reason):
 
 def test_without_an_interpreter_it_says_what_to_install(project):
     errors = project.refusal(UV_OFFLINE='1')
-    assert 'there is no Python 3.10 that starts, and none could be downloaded' in errors
-    assert 'apt-get install python3.10-dev' in errors
-    assert 'PYTHON=/path/to/python3.10' in errors
+    newest = _WANTED.split()[0]
+    assert f'there is no Python {_WANTED} that starts, and none could be downloaded' in errors
+    assert f'apt-get install python{newest}-dev' in errors
+    assert f'PYTHON=/path/to/python{newest}' in errors
+
+
+@pytest.mark.parametrize(
+    ('uname', 'glibc', 'asked', 'line', 'why'),
+    [
+        ('Linux x86_64', 'glibc 2.36', '', '1.16', 'TFX 1.21 needs glibc 2.39, and here is 2.36'),
+        ('Linux x86_64', 'glibc 2.39', '', '1.21', 'glibc 2.39 is here, 2.39 or newer is needed'),
+        ('Linux x86_64', 'glibc 2.100', '', '1.21', 'glibc 2.100 is here, 2.39 or newer is needed'),
+        ('Linux x86_64', 'glibc 3.0', '', '1.21', 'glibc 3.0 is here, 2.39 or newer is needed'),
+        ('Linux x86_64', '', '', '1.16', 'TFX 1.21 needs glibc 2.39, and here is none'),
+        ('Darwin x86_64', '', '', '1.16', 'TFX 1.21 needs glibc 2.39, and here is none'),
+        ('Darwin arm64', '', '', '1.21', 'this is macOS on Apple silicon'),
+        ('Linux x86_64', 'glibc 2.41', '1.16', '1.16', 'TFX_LINE asks for it'),
+        ('Linux x86_64', 'glibc 2.41', '1.21', '1.21', 'glibc 2.41 is here, 2.39 or newer is'),
+    ],
+)
+def test_the_line_is_that_of_the_platform_or_the_one_asked_for(
+    project, uname, glibc, asked, line, why
+):
+    project.command('uname', f'echo {uname}')
+    project.command('getconf', f'[ "$1" = GNU_LIBC_VERSION ] && echo {glibc}')
+    version = '3.10' if line == '1.16' else '3.12'
+    project.command(f'python{version}', f'echo {version} {project.bin}/python{version}')
+    (project.folder / 'requirements' / f'tfx{line.replace(".", "")}.txt').write_text('# nothing\n')
+    # That Python can make no environment; it is not needed to see which was chosen.
+    output, _ = project.start(TFX_LINE=asked).communicate(timeout=60)
+    assert output.startswith(f'TFX {line}, since {why}')
+    assert f'Setting up Python {version} and 0 packages' in output
+
+
+def test_a_line_that_cannot_be_installed_is_refused_at_once(bare):
+    bare.command('uname', 'echo Linux x86_64')
+    bare.command('getconf', 'echo glibc 2.38')
+    errors = bare.refusal(TFX_LINE='1.21')
+    assert 'TFX 1.21 needs glibc 2.39, and here is 2.38' in errors
+    assert '`make test-trixie`' in errors
+    assert 'it has 1.16 and 1.21' in bare.refusal(TFX_LINE='1.22')
 
 
 def test_without_pip_and_venv_it_says_what_to_install(bare):
@@ -289,17 +333,24 @@ def test_clean_removes_the_folder_of_runs_only(bare, tmp_path):
     assert bare.lock.exists()
 
 
-@pytest.fixture(scope='module')
-def locked() -> dict[str, str]:
-    lines = (_ROOT / 'requirements' / 'tfx116.txt').read_text()
+def _pinned(lock: str) -> dict[str, str]:
+    lines = (_ROOT / 'requirements' / f'{lock}.txt').read_text()
     return dict(re.findall(r'^([a-z0-9._-]+)(?:\[.*\])?==(\S+)', lines, re.MULTILINE))
 
 
-def test_the_lock_holds_what_is_asked_for_and_a_hash_of_everything(locked):
-    text = (_ROOT / 'requirements' / 'tfx116.txt').read_text()
-    for line in (_ROOT / 'requirements' / 'tfx116.in').read_text().splitlines():
+@pytest.fixture(scope='module')
+def locked() -> dict[str, str]:
+    return _pinned(_LOCK)
+
+
+@pytest.mark.parametrize('lock', ['tfx116', 'tfx121'])
+def test_the_lock_holds_what_is_asked_for_and_a_hash_of_everything(lock):
+    locked = _pinned(lock)
+    text = (_ROOT / 'requirements' / f'{lock}.txt').read_text()
+    asked_for = [(_ROOT / 'requirements' / f'{name}.in').read_text() for name in (lock, 'common')]
+    for line in '\n'.join(asked_for).splitlines():
         asked = line.partition('#')[0].strip()
-        if asked:
+        if asked and asked != '-r common.in':
             requirement = Requirement(asked)
             assert locked[requirement.name] in requirement.specifier
     for pinned in re.split(r'\n(?=\S)', text):
@@ -337,7 +388,7 @@ def test_the_sdist_has_no_tests(sdist):
 def test_pip_installs_the_package_with_its_data(source, request, tmp_path, locked):
     venv = tmp_path / 'venv'
     subprocess.run([_INTERPRETER, '-m', 'venv', '--without-pip', venv], check=True)
-    installed = venv / 'lib' / 'python3.10' / 'site-packages'
+    installed = venv / 'lib' / f'python{_VERSION}' / 'site-packages'
     (installed / 'locked.pth').write_text(sysconfig.get_path('purelib'))
     subprocess.run(
         [
