@@ -112,7 +112,7 @@ test-trixie: setup ## Run the tests with TFX 1.21, in a Debian 13 in a folder (r
 	@set -e; shared=$$PWD/.trixie/shared; $(venv); \
 	python tests/line_results.py "$$shared/outside"; \
 	requirements/trixie.sh sh -ec "OTHER_LINE='$$shared/outside' make test; \
-		.venv/bin/python tests/line_results.py '$$shared/inside'"; \
+		PATH=$$PWD/.venv/bin:/usr/bin:/bin python tests/line_results.py '$$shared/inside'"; \
 	OTHER_LINE="$$shared/inside" pytest tests/e2e/test_other_line.py
 
 lint: setup ## Check style and types

@@ -65,6 +65,15 @@ def make(name: str) -> tf.distribute.Strategy:
         raise TrainingError(f'{_CONFIG} is wrong: {error}') from error
 
 
+def has_several_workers(name: str) -> bool:
+    """Whether `make` would wait for other processes.
+
+    Raises:
+        TrainingError: TF_CONFIG is wrong.
+    """
+    return name in ('auto', 'multi_worker') and _workers() > 1
+
+
 def is_chief(strategy: tf.distribute.Strategy) -> bool:
     """Whether this process is the one that writes: `chief`, or the first worker without one."""
     resolver = strategy.cluster_resolver

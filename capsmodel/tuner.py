@@ -16,7 +16,7 @@ import keras_tuner
 from tfx.components.trainer.fn_args_utils import FnArgs
 from tfx.components.tuner.component import TunerFnResult
 
-from capsmodel import training_process
+from capsmodel import strategies, training_process
 from capsmodel.checkpoints import FINISHED, fingerprint
 from capsmodel.console import say
 from capsmodel.network import CapsNet, NetworkConfig
@@ -31,10 +31,19 @@ def tuner_fn(fn_args: FnArgs) -> TunerFnResult:
     """The search that `fn_args.custom_config` asks for.
 
     It holds what the Trainer's does, and `trials`, how many settings to try.
+
+    Raises:
+        TrainingError: There are several workers.
     """
     settings = dict(fn_args.custom_config)
     trials = settings.pop('trials')
     strategy = settings.pop('strategy')
+    if strategies.has_several_workers(strategy):
+        raise TrainingError(
+            'TUNER=yes searches on one machine, and TF_CONFIG names several: each trial is a '
+            'training of its own, and the other workers go away after the first. Search with '
+            'STRATEGY=default, then train with what was found, and without TUNER'
+        )
     request = Request(
         train_files=fn_args.train_files,
         eval_files=fn_args.eval_files,

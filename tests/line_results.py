@@ -67,6 +67,12 @@ def write(folder):
     (folder / 'var').mkdir(parents=True)
     (folder / 'training').mkdir()
     (folder / 'var' / 'data').symlink_to(_ROOT / 'var' / 'data')
+    versions = {name: importlib.metadata.version(name) for name in _PACKAGES}
+    (folder / 'versions.json').write_text(json.dumps(versions))
+    print(
+        f'Running the pipeline with TFX {versions["tfx"]} for the other line to read ...',
+        flush=True,
+    )
     project = Project(_ROOT, folder / 'var')
     for done in (project.create(), project.run()):
         if done.returncode:
@@ -78,8 +84,6 @@ def write(folder):
     request = training_request.write(folder / 'training')
     request.write(folder / 'training' / 'request.json')
     np.savez(folder / 'weights.npz', **weights(training_process.train(request)))
-    versions = {name: importlib.metadata.version(name) for name in _PACKAGES}
-    (folder / 'versions.json').write_text(json.dumps(versions))
 
 
 if __name__ == '__main__':

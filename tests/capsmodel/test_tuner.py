@@ -1,6 +1,7 @@
 """The search for settings: real trials, the best of which TFX gives to the Trainer."""
 
 import dataclasses
+import json
 
 import pytest
 import training_request
@@ -13,15 +14,23 @@ from capsmodel.training_error import TrainingError
 pytestmark = pytest.mark.filterwarnings('ignore:(currentThread|getName):DeprecationWarning')
 
 
-def _search(request, trials):
+def _search(request, trials, strategy='default'):
     settings = dataclasses.asdict(request)
     files = {name: settings.pop(name) for name in ('train_files', 'eval_files')}
     for name in ('log_dir', 'warm_start_from'):
         del settings[name]
-    custom_config = {**settings, 'strategy': 'default', 'trials': trials}
+    custom_config = {**settings, 'strategy': strategy, 'trials': trials}
     result = tuner.tuner_fn(FnArgs(**files, custom_config=custom_config))
     result.tuner.search(**result.fit_kwargs)
     return result.tuner
+
+
+def test_several_workers_are_refused(tmp_path, monkeypatch):
+    cluster = {'worker': ['localhost:1', 'localhost:2']}
+    task = {'type': 'worker', 'index': 0}
+    monkeypatch.setenv('TF_CONFIG', json.dumps({'cluster': cluster, 'task': task}))
+    with pytest.raises(TrainingError, match='TUNER=yes searches on one machine'):
+        _search(training_request.write(tmp_path), trials=1, strategy='auto')
 
 
 def test_best_trial_is_that_with_the_highest_accuracy(tmp_path, capfd):
