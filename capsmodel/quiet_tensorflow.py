@@ -1,7 +1,7 @@
 """Loads TensorFlow without what it says meanwhile, which concerns those who build it.
 
-TF_CPP_MIN_LOG_LEVEL=3 keeps TensorFlow quiet. But from 2.18 on, its libraries have logged a few
-lines each by the time they come to read that variable: these are left out here.
+TF_CPP_MIN_LOG_LEVEL=3 keeps TensorFlow 2.16 quiet. In 2.21 two libraries have logged a few lines
+each by the time that they read the variable: these are left out here.
 
 `python -m capsmodel.quiet_tensorflow tensorboard --logdir DIR` starts a command of this environment
 with TensorFlow so loaded.

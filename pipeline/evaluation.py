@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-# TFMA hands on all of these by itself up to 0.47 only.
+# The package itself has these names in 0.47, and no more in 0.52.
 from tensorflow_model_analysis.proto import config_pb2
 
 from capsmodel import features

@@ -5,7 +5,8 @@
 #
 # All of it is in the folder .trixie: the system, which debootstrap makes on the first call and later
 # ones use again, and in that the copy, where the project lies outside; it keeps its .venv and var.
-# What lies in .trixie/shared is seen from both sides. DEBIAN_MIRROR names another mirror. `make distclean` removes the folder.
+# What lies in .trixie/shared is seen from both sides. DEBIAN_MIRROR names another mirror; `make
+# distclean` removes the folder.
 #
 # What is mounted is so in a mount namespace of this script's own, and what runs is in a namespace of
 # processes: both are gone when the script is, whatever ends it. So nothing outside sees a mount, and
@@ -17,7 +18,10 @@ root=$folder/root
 shared=$folder/shared
 mirror=${DEBIAN_MIRROR:-http://deb.debian.org/debian}
 # g++ and Python's headers for a package that comes as source only, libgomp1 for another's wheel.
-packages=ca-certificates,g++,git,libgomp1,make,python3,python3-dev,python3-venv
+packages=ca-certificates,g++,libgomp1,make,python3,python3-dev,python3-venv
+# What tests are skipped without.
+for_tests=(chromium mariadb-server)
+contents="Debian 13: $packages ${for_tests[*]}"
 certificates=/etc/ssl/certs/ca-certificates.crt
 
 fail() {
@@ -45,9 +49,14 @@ install_debian() {
     local seconds=$SECONDS log=$folder/debootstrap.log
     echo "Installing Debian 13 in $root ..."
     rm -rf "$root"
-    debootstrap --variant=minbase --include="$packages" trixie "$root" "$mirror" >"$log" 2>&1 ||
-        fail "$(grep -E '^[EW]:' "$log" | tail -n 1 || true) All output is in $log."
-    touch "$root/installed"
+    {
+        debootstrap --variant=minbase --include="$packages" trixie "$root" "$mirror" &&
+            share_network &&
+            inside DEBIAN_FRONTEND=noninteractive apt-get install --quiet --yes \
+                --no-install-recommends "${for_tests[@]}" &&
+            inside apt-get clean
+    } >"$log" 2>&1 || fail "$(grep -E '^[EW]:' "$log" | tail -n 1 || true) All output is in $log."
+    echo "$contents" >"$root/contents"
     echo "Installed in $((SECONDS - seconds)) s."
 }
 
@@ -62,29 +71,38 @@ copy_project() {
         tar --extract --directory "$copy" --no-same-owner
 }
 
-run() {
-    # What the network is reached by outside, it is reached by inside.
+# What the network is reached by outside, it is reached by inside.
+share_network() {
     cp /etc/resolv.conf "$root/etc/resolv.conf"
     [ ! -e "$certificates" ] || cp "$certificates" "$root$certificates"
-    mkdir -p "$root$shared"
-    mount --bind "$shared" "$root$shared"
-    mount -t proc proc "$root/proc"
-    mount -t sysfs -o ro sysfs "$root/sys"
-    mount -t tmpfs tmpfs "$root/dev/shm"
+}
+
+# Runs a command, and variables for it, on that system.
+inside() {
     # Which variables go inside: the terminal's, the proxy's, CI's.
     local name given=()
     for name in TERM CI http_proxy https_proxy no_proxy HTTP_PROXY HTTPS_PROXY NO_PROXY; do
         [ -z "${!name:-}" ] || given+=("$name=${!name}")
     done
-    # Not by exec: this shell is the first process in here, which has to see to those that lost theirs.
-    chroot "$root" /usr/bin/env --ignore-environment --chdir "$project" "${given[@]}" \
-        HOME=/root LANG=C.UTF-8 PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin \
+    chroot "$root" /usr/bin/env --ignore-environment "${given[@]}" HOME=/root LANG=C.UTF-8 \
+        PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin \
         SSL_CERT_FILE="$certificates" REQUESTS_CA_BUNDLE="$certificates" PIP_CERT="$certificates" "$@"
+}
+
+run() {
+    share_network
+    mkdir -p "$root$shared"
+    mount --bind "$shared" "$root$shared"
+    mount -t proc proc "$root/proc"
+    mount -t sysfs -o ro sysfs "$root/sys"
+    mount -t tmpfs tmpfs "$root/dev/shm"
+    # Not by exec: this shell is the first process in here, which has to see to those that lost theirs.
+    inside sh -c 'cd "$0" && exec "$@"' "$project" "$@"
 }
 
 if [ "${1:-}" = --inside ]; then
     shift
-    [ -e "$root/installed" ] || install_debian
+    [ "$(cat "$root/contents" 2>/dev/null)" = "$contents" ] || install_debian
     copy_project
     run "$@"
 else
