@@ -28,7 +28,7 @@ serving = name=$(call setting,pipeline_name); base=$(call setting,serving_model_
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-19s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-setup: ## Make .venv; the other targets do it where it is needed (PYTHON=python3.10)
+setup: ## Make .venv; other targets do it where needed (TFX_LINE=1.16 or 1.21, PYTHON=path)
 	@requirements/setup.sh
 
 setup-bench: ## Make .venv-bench, what `make bench` needs besides

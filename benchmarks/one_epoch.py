@@ -57,7 +57,10 @@ def train_and_test(name: str, seed: int, data_dir: str) -> list[dict[str, Any]]:
         optimizer = FusedAdam(schedule, use_ema=True, ema_momentum=_EMA_DECAY)
     optimizer.build(model.trainable_variables)
     step = step_of(model, optimizer, labeled, settings)
-    for _ in tqdm.trange(steps, desc=f'{name}, seed {seed}', unit='step', leave=False):
+    every = 0.5 if sys.stderr.isatty() else 30  # seconds
+    for _ in tqdm.trange(
+        steps, desc=f'{name}, seed {seed}', unit='step', mininterval=every, leave=False
+    ):
         step()
 
     def row(tested_name: str) -> dict[str, Any]:

@@ -509,6 +509,7 @@ def _progress(made: int, images: int) -> tqdm.tqdm:
         file=sys.stderr if on_terminal else _Lines(),
         mininterval=0.5 if on_terminal else 30,
         maxinterval=60,
+        delay=0 if on_terminal else 30,  # or the first line would say 0%
         leave=False,
         disable=made == images,
     )
