@@ -49,6 +49,7 @@ def mariadb_server(folder):
                 *(server, '--no-defaults', f'--datadir={data}', f'--init-file={script}', *user),
                 *(f'--port={port}', '--bind-address=127.0.0.1', f'--socket={folder}/socket'),
                 f'--pid-file={folder}/pid',
+                '--loose-innodb-snapshot-isolation=OFF',  # as in kubeflow/manifests/base/mysql.yaml
             ],
             stdout=output,
             stderr=output,

@@ -147,6 +147,8 @@ def test_chief_that_waits_for_the_other_worker_can_be_stopped(tmp_path):
     training_request.write(tmp_path).write(path)
     script = """
 import sys
+from capsmodel import quiet_tensorflow
+quiet_tensorflow.load()
 from capsmodel import training_process, worker
 training_process.train(worker.Request.read(sys.argv[1]), 'multi_worker')
 """

@@ -27,7 +27,7 @@ def tfx(root, mnist_dir, tmp_path):
         home = tmp_path / 'tfx'
         done = subprocess.run(
             [
-                *(os.path.join(os.path.dirname(sys.executable), 'tfx'), 'pipeline', 'create'),
+                *(sys.executable, '-m', 'capsmodel.quiet_tensorflow', 'tfx', 'pipeline', 'create'),
                 *('--engine=vertex', f'--pipeline_path={root}/kubeflow/vertex_runner.py'),
             ],
             cwd=tmp_path,
