@@ -181,11 +181,11 @@ def main() -> None:
             )
     except configs.SettingError as error:
         sys.exit(f'Wrong setting: {error}')
+    signal.signal(signal.SIGTERM, _interrupt)
     with (
         console.sentences_for_errors(config, f'{arguments.run_id}-{arguments.node}'),
         _timed(arguments.node),
     ):
-        signal.signal(signal.SIGTERM, _interrupt)
         if arguments.node == PREPARE_DATASET:
             from components.prepare_dataset import prepare
 
