@@ -20,7 +20,7 @@ def _may_mount():
     return tried.returncode == 0
 
 
-pytestmark = pytest.mark.skipif(not _may_mount(), reason='only root can mount, outside of docker')
+pytestmark = pytest.mark.skipif(not _may_mount(), reason='nothing may be mounted here')
 
 # In place of the real one, which takes a minute and the network: a system of a few files.
 _DEBOOTSTRAP = """#!/bin/sh -e
