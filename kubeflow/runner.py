@@ -188,7 +188,7 @@ def _give_platform(task: dsl.PipelineTask, cluster: Cluster, resources: Resource
         kubernetes.use_secret_as_volume(task, secret_name=secret, mount_path=path)
     for label, value in resources.node_selector.items():
         kubernetes.add_node_selector(task, label_key=label, label_value=value)
-    # The kfp-kubernetes that goes with this kfp has no functions for these fields of
+    # The kfp-kubernetes that goes with TFX 1.16 has no functions for these fields of
     # KubernetesExecutorConfig; they come last, since it does not read them either.
     later = {
         'tolerations': resources.tolerations,
