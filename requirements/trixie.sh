@@ -73,7 +73,7 @@ copy_project() {
 
 # What the network is reached by outside, it is reached by inside.
 share_network() {
-    cp /etc/resolv.conf "$root/etc/resolv.conf"
+    cp /etc/resolv.conf /etc/hosts "$root/etc/"
     [ ! -e "$certificates" ] || cp "$certificates" "$root$certificates"
 }
 
