@@ -3,6 +3,7 @@
 OTHER_LINE is a folder that tests/line_results.py has written with the other line.
 """
 
+import dataclasses
 import importlib.metadata
 import json
 import os
@@ -71,12 +72,8 @@ def test_pushed_model_is_served(other, project, pushed):
 def test_training_goes_on_from_the_checkpoint(other, tmp_path, capfd):
     asked = Request.read(other / 'training' / 'request.json')
     shutil.copytree(asked.checkpoint_root, tmp_path / 'checkpoints')
-    asked = Request(
-        **{
-            **vars(asked),
-            'checkpoint_root': str(tmp_path / 'checkpoints'),
-            'log_dir': str(tmp_path / 'log'),
-        }
+    asked = dataclasses.replace(
+        asked, checkpoint_root=str(tmp_path / 'checkpoints'), log_dir=str(tmp_path / 'log')
     )
     (folder,) = (path.parent for path in (tmp_path / 'checkpoints').glob('*/step-00000060'))
     shutil.rmtree(folder / 'step-00000060')

@@ -113,7 +113,7 @@ def _without_what_newer_kfp_adds(found, expected):
     """Newer versions of kfp say the same once more, by fields that older clusters do not know."""
     if isinstance(expected, dict):
         return {
-            name: _without_what_newer_kfp_adds(value, expected[name])
+            name: _without_what_newer_kfp_adds(value, expected.get(name))
             for name, value in found.items()
             if name in expected or not _added(name)
         }
