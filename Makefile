@@ -3,6 +3,8 @@
 VAR ?= var
 export VAR
 export TF_CPP_MIN_LOG_LEVEL ?= 3
+# Packages come from .venv alone, whatever another project has left in the environment.
+unexport PYTHONPATH PYTHONHOME CDPATH
 
 venv = PATH="$$PWD/.venv/bin:$$PATH"
 # What third-party packages warn about is of no use to who runs them.

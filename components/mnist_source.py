@@ -166,7 +166,7 @@ class _Dtype:
     numpy's own takes flags from the pickle, which can make it read bytes as pointers to objects.
     """
 
-    _ADMITTED = {'f4': np.dtype('<f4'), 'i8': np.dtype('<i8')}
+    _ADMITTED: dict[str, np.dtype[Any]] = {'f4': np.dtype('<f4'), 'i8': np.dtype('<i8')}
 
     def __init__(self, code: str | bytes, *_: Any) -> None:
         self.dtype = self._ADMITTED[_text(code)]

@@ -11,6 +11,7 @@ import math
 import os
 import re
 import sys
+import urllib.parse
 from collections.abc import Mapping
 from typing import Any
 
@@ -264,6 +265,9 @@ PRESETS: dict[str, dict[str, Any]] = {
     'paper': {'epochs': 50, 'min_accuracy': 0.99, 'min_class_accuracy': 0.98},
 }
 
+# It names files and, with a node's name behind it, rows of ML Metadata: 255 characters each.
+_LONGEST_PIPELINE_NAME = 100
+
 _BOOLEANS = {'1': True, 'true': True, 'yes': True, '0': False, 'false': False, 'no': False}
 
 
@@ -289,7 +293,13 @@ def from_preset(preset: str, **changes: Any) -> Config:
             f'PROFILE_STEPS is {config.profile_steps}: it must be the first and the last step, '
             'such as 10,15'
         )
+    _check_metadata(config.metadata)
     name = config.pipeline_name or _default_name(config)
+    if len(name) > _LONGEST_PIPELINE_NAME:
+        raise SettingError(
+            f"PIPELINE_NAME is '{name[:20]}...' of {len(name)} characters: it may have "
+            f'{_LONGEST_PIPELINE_NAME}'
+        )
     if not re.fullmatch(r'[A-Za-z0-9][A-Za-z0-9_.-]*', name):
         raise SettingError(
             f"PIPELINE_NAME is '{name}': it must be of letters, digits, '_', '.' and '-'"
@@ -359,6 +369,24 @@ def _check(field: dataclasses.Field, value: Any) -> None:
         raise SettingError(f'{name} is {value}: it must be at most {bounds["at_most"]}')
     if isinstance(value, tuple) and not all(part >= 1 for part in value):
         raise SettingError(f'{name} is {value}: each number must be at least 1')
+
+
+def _check_metadata(address: str) -> None:
+    """Raises SettingError, which does not repeat the address: it may hold a password."""
+    try:
+        parts = urllib.parse.urlsplit(address)
+        port = parts.port
+    except ValueError:  # of a port that is no number
+        parts, port = urllib.parse.urlsplit(''), None
+    database = parts.path.removeprefix('/')
+    without_login = not (parts.username or parts.password or parts.query or parts.fragment)
+    is_mysql = parts.scheme == 'mysql' and bool(re.fullmatch('[^/:@]+', database))
+    is_grpc = parts.scheme == 'grpc' and port is not None and not database
+    if address and not (parts.hostname and without_login and (is_mysql or is_grpc)):
+        raise SettingError(
+            'METADATA must be mysql://HOST:PORT/DATABASE or grpc://HOST:PORT, or empty. A user and '
+            'a password belong in METADATA_USER and METADATA_PASSWORD, which nothing prints'
+        )
 
 
 def main() -> None:

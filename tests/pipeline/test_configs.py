@@ -25,7 +25,7 @@ def test_every_field_is_read_from_its_variable():
     texts = {bool: 'no', int: '7', float: '0.125', tuple: '3,4', str: 'text'}
     values = {bool: False, int: 7, float: 0.125, tuple: (3, 4), str: 'text'}
     for field in dataclasses.fields(configs.Config):
-        if field.metadata['choices'] or field.name == 'preset':
+        if field.metadata['choices'] or field.name in ('preset', 'metadata'):
             continue
         kind = type(field.default)
         config = configs.from_environment({field.name.upper(): texts[kind]})
@@ -59,6 +59,31 @@ def test_wrong_value_names_what_is_allowed(variable, value, said):
     with pytest.raises(configs.SettingError) as caught:
         configs.from_environment({variable: value})
     assert str(caught.value).startswith(said)
+
+
+def test_a_pipeline_name_that_no_file_can_have_is_refused():
+    configs.from_environment({'PIPELINE_NAME': 'n' * 100})
+    for variable, value, length in (('PIPELINE_NAME', 'n' * 300, 300), ('DATASET', 'd' * 300, 308)):
+        with pytest.raises(configs.SettingError, match=f'of {length} characters: it may have 100'):
+            configs.from_environment({variable: value})
+
+
+@pytest.mark.parametrize(
+    'address',
+    [
+        'db:3306', 'mysql://db', 'mysql://db/', 'mysql://db:port/runs', 'mysql://db:99999/runs',
+        'mysql://db/a/b', 'grpc://metadata', 'grpc://metadata:80/runs', 'postgres://db/runs',
+        'mysql://me:secret@db/runs', 'mysql://me@db/runs', 'mysql://:secret@db:3306/runs',
+        'mysql://db/runs?password=secret', 'mysql://me:secret', 'mysql:me:secret@db/runs',
+        'me:secret@db/runs', 'mysql://db/me:secret@runs', 'grpc://me:secret@metadata:80',
+        'mysql://[::1/runs', 'mysql://db/runs#secret',
+    ],
+)  # fmt: skip
+def test_a_wrong_address_of_ml_metadata_is_refused_and_not_repeated(address):
+    with pytest.raises(configs.SettingError, match='METADATA must be mysql://HOST:PORT') as caught:
+        configs.from_environment({'METADATA': address})
+    assert address not in str(caught.value)
+    assert 'secret' not in str(caught.value)
 
 
 def test_choices_are_those_of_the_model():
