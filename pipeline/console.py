@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 from capsmodel import quiet_tensorflow
 from capsmodel.training_error import TrainingError
 from components.dataset_error import DatasetError, first_line
-from components.gate import GateRefused
+from components.gate import BaselineMissing, GateRefused
 from pipeline.configs import Config, SettingError
 
 if TYPE_CHECKING:
@@ -176,7 +176,7 @@ def sentences_for_errors(config: Config, log_name: str = '') -> Iterator[None]:
     try:
         quiet_tensorflow.load()
         yield
-    except (GateRefused, DatasetError, TrainingError, SettingError) as error:
+    except (BaselineMissing, GateRefused, DatasetError, TrainingError, SettingError) as error:
         logging.getLogger(__name__).exception('The run ends here.')
         sys.exit(str(error))
     except KeyboardInterrupt:

@@ -10,7 +10,7 @@ import tensorflow_model_analysis as tfma
 from ml_metadata.proto import metadata_store_pb2
 from tfx import v1 as tfx
 
-from pipeline import evaluation, metadata
+from pipeline import evaluation, metadata, var_folder
 from pipeline.configs import Config
 
 
@@ -51,9 +51,10 @@ def read(config: Config) -> Results:
     facts: dict[str, Any] = {}
     for artifact in store.get_artifacts_by_context(run.id):
         if artifact.type == tfx.types.standard_artifacts.ModelEvaluation.TYPE_NAME:
-            facts |= _evaluation(artifact.uri)
+            facts |= _evaluation(var_folder.located(artifact.uri, config))
         elif artifact.type == tfx.types.standard_artifacts.PushedModel.TYPE_NAME:
-            facts['pushed_to'] = artifact.custom_properties['pushed_destination'].string_value
+            pushed_to = artifact.custom_properties['pushed_destination'].string_value
+            facts['pushed_to'] = var_folder.located(pushed_to, config)
     return Results(
         cached=cached_nodes(config),
         seconds=(
