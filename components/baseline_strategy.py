@@ -51,9 +51,7 @@ def _resolve(input_dict: dict[str, list[types.Artifact]]) -> dict[str, list[type
         blessing.get_int_custom_property(MODEL_ID_PROPERTY): blessing
         for blessing in input_dict['infra_blessing']
     }
-    models = {
-        artifact.id: artifact for artifact in input_dict['model'] if artifact.id in servable
-    }
+    models = {artifact.id: artifact for artifact in input_dict['model'] if artifact.id in servable}
     blessed = [
         (blessing.id, blessing, models[model_id])
         for blessing in input_dict['model_blessing']
