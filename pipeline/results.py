@@ -13,6 +13,9 @@ from tfx import v1 as tfx
 from pipeline import evaluation, metadata, var_folder
 from pipeline.configs import Config
 
+CACHED = metadata_store_pb2.Execution.CACHED
+FAILED = metadata_store_pb2.Execution.FAILED
+
 
 @dataclasses.dataclass(frozen=True)
 class Results:
@@ -72,11 +75,16 @@ def cached_nodes(config: Config) -> frozenset[str]:
     Raises:
         LookupError: There is no run.
     """
-    return frozenset(
-        node
-        for node, execution in _latest_executions(config)
-        if execution.last_known_state == metadata_store_pb2.Execution.CACHED
-    )
+    return frozenset(node for node, state in node_states(config).items() if state == CACHED)
+
+
+def node_states(config: Config) -> dict[str, int]:
+    """CACHED, FAILED or another state of each node of the latest run, by id.
+
+    Raises:
+        LookupError: There is no run.
+    """
+    return {node: execution.last_known_state for node, execution in _latest_executions(config)}
 
 
 def node_seconds(config: Config) -> dict[str, float]:
