@@ -70,7 +70,7 @@ class Request:
         return dataclasses.replace(self, **changed)
 
     def with_absolute_paths(self) -> Request:
-        """The same for a process with another working directory."""
+        """The same for processes that have another working directory."""
         return dataclasses.replace(
             self,
             train_files=[_absolute(path) for path in self.train_files],
