@@ -1,5 +1,6 @@
 """The process that trains, started as the Trainer and people do, told to stop, and killed."""
 
+import dataclasses
 import os
 import pathlib
 import random
