@@ -35,9 +35,10 @@ def train(request: Request, strategy: str = 'auto') -> Checkpoints:
         TrainingError: Training has not come to its end; the message says why.
         KeyboardInterrupt: It was interrupted, and has stopped.
     """
+    request = request.with_absolute_paths()
     path = pathlib.Path(request.checkpoint_root, _REQUEST)
     path.parent.mkdir(parents=True, exist_ok=True)
-    request.with_absolute_paths().write(path)
+    request.write(path)
     with (
         _own_copy(request) as copy,
         _started(copy, strategy) as process,
