@@ -16,13 +16,13 @@ setting = $$($(venv) python -m pipeline.configs $(1))
 side_by_side = -n 2 --dist loadfile
 
 # What the servers need to know of the pipeline. Both of them read one models.config, which is made
-# when it is not there, and which `make rollback` writes.
+# when it is not there or was moved, and which `make rollback` writes.
 serving = name=$(call setting,pipeline_name); base=$(call setting,serving_model_dir); \
 	folder=$(call setting,var)/serving_config/$$name; port=$${PORT:-8501}; \
 	[ -d "$$base" ] || { echo "No model is pushed to $$base yet: make run" >&2; exit 1; }; \
 	roll() { $(quiet) python -m serving.rollback --model_config_file "$$folder/models.config" \
 		--model_name "$$name" --model_base_path "$$base" --url "http://127.0.0.1:$$port" "$$@"; }; \
-	[ -f "$$folder/models.config" ] || roll --latest
+	grep -qsF "base_path: \"$$base\"" "$$folder/models.config" || roll --keep
 
 .PHONY: help setup setup-bench setup-torch setup-kubeflow-lint run data serve predict rollback \
 	serve-docker kubeflow kubeflow-run bench test test-slow test-trixie lint tensorboard lock clean distclean

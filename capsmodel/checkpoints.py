@@ -126,16 +126,20 @@ class Checkpoints:
         return Progress()
 
     def set_log(self, log_dir: str) -> None:
-        """Remembers where this training's log is written."""
+        """Remembers where this training's log is written, as seen from here: VAR may be moved."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        (self.folder / _LOG_DIR).write_text(log_dir)
+        is_local = '://' not in log_dir
+        (self.folder / _LOG_DIR).write_text(
+            os.path.relpath(log_dir, self.folder) if is_local else log_dir
+        )
 
     def earlier_log(self) -> str | None:
         """The folder that `set_log` was told last, or what `keep_log` copied if it is gone."""
         with contextlib.suppress(FileNotFoundError):
-            for log in ((self.folder / _LOG_DIR).read_text(), os.fspath(self.folder / _LOG)):
-                if os.path.isdir(log):
-                    return log
+            for log in ((self.folder / _LOG_DIR).read_text(), _LOG):
+                path = os.path.normpath(self.folder / log)
+                if os.path.isdir(path):
+                    return path
         return None
 
     def keep_log(self, log_dir: str) -> None:

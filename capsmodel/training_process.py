@@ -35,6 +35,7 @@ def train(request: Request, strategy: str = 'auto') -> Checkpoints:
         TrainingError: Training has not come to its end; the message says why.
         KeyboardInterrupt: It was interrupted, and has stopped.
     """
+    request = request.with_absolute_paths()
     path = pathlib.Path(request.checkpoint_root, _REQUEST)
     path.parent.mkdir(parents=True, exist_ok=True)
     request.write(path)

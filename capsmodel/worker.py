@@ -69,6 +69,17 @@ class Request:
         }
         return dataclasses.replace(self, **changed)
 
+    def with_absolute_paths(self) -> Request:
+        """The same for processes that have another working directory."""
+        return dataclasses.replace(
+            self,
+            train_files=[_absolute(path) for path in self.train_files],
+            eval_files=[_absolute(path) for path in self.eval_files],
+            log_dir=_absolute(self.log_dir),
+            checkpoint_root=_absolute(self.checkpoint_root),
+            warm_start_from=_absolute(self.warm_start_from),
+        )
+
     def write(self, path: str | os.PathLike) -> None:
         """Writes the request as JSON."""
         unfinished = f'{os.fspath(path)}.{uuid.uuid4().hex}'
@@ -185,6 +196,10 @@ def _train(path: str, strategy_name: str, stop: _Stop) -> dict[str, str]:
             raise
     trained = fingerprint(None, [variable.numpy() for variable in model.variables])
     return {'folder': os.fspath(checkpoints.folder), 'weights': trained}
+
+
+def _absolute(path: str) -> str:
+    return path if not path or '://' in path else os.path.abspath(path)
 
 
 class _Stop:

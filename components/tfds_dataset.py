@@ -3,6 +3,7 @@
 import dataclasses
 import hashlib
 import itertools
+import os
 from collections.abc import Mapping
 from typing import Any
 
@@ -23,7 +24,8 @@ def load_builder(dataset: str, data_dir: str, version: str | None = None) -> Any
     import tensorflow_datasets as tfds
 
     try:
-        return tfds.builder(dataset, data_dir=data_dir, version=version)
+        # Absolute for the messages that name it.
+        return tfds.builder(dataset, data_dir=os.path.abspath(data_dir), version=version)
     except (tfds.core.DatasetNotFoundError, AssertionError, ValueError) as error:
         name = f'{dataset} {version}' if version else dataset
         reason = first_line(error)

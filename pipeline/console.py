@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 from capsmodel import quiet_tensorflow
 from capsmodel.training_error import TrainingError
 from components.dataset_error import DatasetError, first_line
-from components.gate import GateRefused
+from components.gate import BaselineMissing, GateRefused
 from pipeline.configs import Config, SettingError
 
 if TYPE_CHECKING:
@@ -94,21 +94,28 @@ class StageLines(logging.Handler):
             print(f'{self._label()} ...', end='\r', flush=True)
 
     def _finish(self) -> None:
+        from pipeline import results
+
         took = duration(time.monotonic() - self._started)
-        if self._is_cached():
+        state = self._state()
+        if state == results.FAILED:
+            # The runner goes on where the inputs of a node could not be resolved. Without the model
+            # of its resolver, the Evaluator would bless one that was compared with nothing.
+            raise LookupError('its inputs could not be read from ML Metadata')
+        if state == results.CACHED:
             took = 'cached'
         clear = '\033[K' if sys.stdout.isatty() else ''
         print(f'{clear}{self._label()} {took}', flush=True)
 
-    def _is_cached(self) -> bool:
+    def _state(self) -> int | None:
         from pipeline import results
 
         try:
-            return self.current in results.cached_nodes(self._config)
+            return results.node_states(self._config).get(self.current)
         except Exception:
             # A line on the terminal is not worth a run.
-            logging.getLogger(__name__).exception('Cannot tell whether the stage was cached.')
-            return False
+            logging.getLogger(__name__).exception('Cannot read how the stage ended.')
+            return None
 
     def _label(self) -> str:
         return f'[{self._number:2}/{self._stages}] {self.current:18}'
@@ -176,7 +183,7 @@ def sentences_for_errors(config: Config, log_name: str = '') -> Iterator[None]:
     try:
         quiet_tensorflow.load()
         yield
-    except (GateRefused, DatasetError, TrainingError, SettingError) as error:
+    except (BaselineMissing, GateRefused, DatasetError, TrainingError, SettingError) as error:
         logging.getLogger(__name__).exception('The run ends here.')
         sys.exit(str(error))
     except KeyboardInterrupt:

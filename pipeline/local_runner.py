@@ -7,7 +7,7 @@ import sys
 sys.path[0] = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
 from capsmodel import devices  # noqa: E402 (needs the path above)
-from pipeline import configs, console  # noqa: E402
+from pipeline import configs, console, var_folder  # noqa: E402
 
 
 def main() -> None:
@@ -22,9 +22,11 @@ def main() -> None:
 
         from pipeline.pipeline import create_pipeline
 
-        pipeline = create_pipeline(config)
-        with console.stage_lines(config, stages=len(pipeline.components)):
-            LocalDagRunner().run(pipeline)
+        var_folder.relocate(config)
+        with var_folder.entered(config) as inside:
+            pipeline = create_pipeline(inside)
+            with console.stage_lines(config, stages=len(pipeline.components)):
+                LocalDagRunner().run(pipeline)
 
 
 if __name__ == '__main__':

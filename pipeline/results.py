@@ -10,8 +10,11 @@ import tensorflow_model_analysis as tfma
 from ml_metadata.proto import metadata_store_pb2
 from tfx import v1 as tfx
 
-from pipeline import evaluation, metadata
+from pipeline import evaluation, metadata, var_folder
 from pipeline.configs import Config
+
+CACHED = metadata_store_pb2.Execution.CACHED
+FAILED = metadata_store_pb2.Execution.FAILED
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,9 +54,10 @@ def read(config: Config) -> Results:
     facts: dict[str, Any] = {}
     for artifact in store.get_artifacts_by_context(run.id):
         if artifact.type == tfx.types.standard_artifacts.ModelEvaluation.TYPE_NAME:
-            facts |= _evaluation(artifact.uri)
+            facts |= _evaluation(var_folder.located(artifact.uri, config))
         elif artifact.type == tfx.types.standard_artifacts.PushedModel.TYPE_NAME:
-            facts['pushed_to'] = artifact.custom_properties['pushed_destination'].string_value
+            pushed_to = artifact.custom_properties['pushed_destination'].string_value
+            facts['pushed_to'] = var_folder.located(pushed_to, config)
     return Results(
         cached=cached_nodes(config),
         seconds=(
@@ -71,11 +75,16 @@ def cached_nodes(config: Config) -> frozenset[str]:
     Raises:
         LookupError: There is no run.
     """
-    return frozenset(
-        node
-        for node, execution in _latest_executions(config)
-        if execution.last_known_state == metadata_store_pb2.Execution.CACHED
-    )
+    return frozenset(node for node, state in node_states(config).items() if state == CACHED)
+
+
+def node_states(config: Config) -> dict[str, int]:
+    """CACHED, FAILED or another state of each node of the latest run, by id.
+
+    Raises:
+        LookupError: There is no run.
+    """
+    return {node: execution.last_known_state for node, execution in _latest_executions(config)}
 
 
 def node_seconds(config: Config) -> dict[str, float]:

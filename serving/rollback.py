@@ -115,6 +115,7 @@ def roll_back(
     base_path: str | None = None,
     version: int | None = None,
     latest: bool = False,
+    keep: bool = False,
 ) -> str:
     """Has another version of a model served.
 
@@ -122,9 +123,12 @@ def roll_back(
         path: models.config. If it is not there it is made, with its folders.
         model_name: The model.
         server: Waited for if it answers.
-        base_path: Where the model's versions are, for a new models.config.
-        version: Which one to pin; the one before the present one if neither this nor `latest`.
+        base_path: Where the model's versions are, for a new models.config, and for one that names
+            another folder because it was moved or copied together with this one.
+        version: Which one to pin; by default, without `latest` and `keep`, the one before the
+            present one.
         latest: Whether to pin none and serve the newest version.
+        keep: Whether to serve what was served, and only to write `base_path`.
 
     Returns:
         What is served now, in a sentence; nothing if what was served is not changed.
@@ -138,6 +142,11 @@ def roll_back(
     if is_new and not base_path:
         raise Refused(f'There is no {path}: say by --model_base_path where the versions are.')
     before = single_model_config(model_name, base_path or '') if is_new else read_model_config(path)
+    is_moved = bool(base_path and _set_base_path(_find(before, model_name, path), base_path))
+    if keep:
+        if is_new or is_moved:
+            _write(path, before)
+        return ''
     config = ModelServerConfig.FromString(before.SerializeToString())
     model = _find(config, model_name, path)
     versions = _versions(model, may_be_missing=latest)
@@ -151,7 +160,7 @@ def roll_back(
         served = max(available or aspired_versions(model), default=None)
         target = _choose(model, versions, served, version)
         removed = _pin(model, versions, target)
-    if not is_new and config == before:
+    if not is_new and not is_moved and config == before:
         return '' if latest else f'{model_name} is pinned to version {target} already.'
     with _put_back_on_failure(path):
         if target is None or not available:
@@ -180,6 +189,12 @@ def _find(config: ModelServerConfig, name: str, path: str) -> ModelConfig:
     if name not in models:
         raise Refused(f'{path} has no model {name}, only {", ".join(models) or "none at all"}.')
     return models[name]
+
+
+def _set_base_path(model: ModelConfig, base_path: str) -> bool:
+    """Corrects where the versions of a model are; gives whether it was wrong."""
+    before, model.base_path = model.base_path, os.path.abspath(base_path)
+    return model.base_path != before
 
 
 def _versions(model: ModelConfig, may_be_missing: bool) -> set[int]:
@@ -283,10 +298,13 @@ def main() -> int:
     add = parser.add_argument
     add('--model_config_file', required=True, help='models.config; made if it is not there')
     add('--model_name', required=True, help='the model')
-    add('--model_base_path', help='where its versions are, for a models.config that is not there')
+    add('--model_base_path', help='where its versions are, if models.config is new or moved')
     which = parser.add_mutually_exclusive_group()
     which.add_argument('--version', type=int, help='serve this one, not the one before')
     which.add_argument('--latest', action='store_true', help='serve the newest one again')
+    which.add_argument(
+        '--keep', action='store_true', help='serve the same one, only write --model_base_path'
+    )
     add('--url', default='http://127.0.0.1:8501', help='the running server')
     add('--timeout', type=float, default=60.0, help='seconds to wait for the running server')
     arguments = parser.parse_args()
@@ -301,6 +319,7 @@ def main() -> int:
             base_path=arguments.model_base_path,
             version=arguments.version,
             latest=arguments.latest,
+            keep=arguments.keep,
         )
     except (Refused, ServingError) as error:
         print(f'error: {error}', file=sys.stderr)

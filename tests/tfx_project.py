@@ -21,9 +21,19 @@ class Project:
 
     def __init__(self, root, var, **settings):
         self.runner = os.path.join(root, 'pipeline', 'local_runner.py')
+        self.settings = {'PRESET': 'tiny', **settings}
+        self._use(var)
+
+    def _use(self, var):
         self.var = pathlib.Path(var)
-        self.settings = {'PRESET': 'tiny', 'VAR': str(var), **settings}
+        self.settings['VAR'] = str(var)
         self.config = configs.from_environment(self.settings)
+
+    def move(self):
+        """Moves the folder for results, as its user may at any time."""
+        moved = self.var.with_name(f'{self.var.name}-moved')
+        os.rename(self.var, moved)
+        self._use(moved)
 
     def environment(self, **settings):
         own = {field.upper() for field in configs.Config.__dataclass_fields__}

@@ -1,5 +1,6 @@
 """The process that trains, started as the Trainer and people do, told to stop, and killed."""
 
+import dataclasses
 import os
 import pathlib
 import random
@@ -99,6 +100,18 @@ def test_training_to_the_end_in_a_process_of_its_own(tmp_path, capfd):
     judged = training.evaluate(model, training_request.digits()[1])
     assert judged.accuracy == pytest.approx(progress.best[0])
     assert not pathlib.Path(checkpoints.folder, 'finished').exists()
+
+
+def test_request_for_other_machines_has_absolute_paths(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    request = training_request.write(pathlib.Path())
+    absolute = dataclasses.replace(request, log_dir='gs://bucket/log').with_absolute_paths()
+    assert absolute.train_files == [str(tmp_path / 'train.gz')]
+    assert absolute.eval_files == [str(tmp_path / 'eval.gz')]
+    assert absolute.checkpoint_root == str(tmp_path / 'checkpoints')
+    assert (absolute.log_dir, absolute.warm_start_from) == ('gs://bucket/log', '')
+    warm = dataclasses.replace(request, warm_start_from='model').with_absolute_paths()
+    assert (warm.log_dir, warm.warm_start_from) == (str(tmp_path / 'log'), str(tmp_path / 'model'))
 
 
 def test_what_is_wrong_with_a_request_is_a_sentence(tmp_path, capfd):

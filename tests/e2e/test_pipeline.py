@@ -165,15 +165,16 @@ def test_pushed_model_is_served(project, mnist_dir):
     assert '"state": "AVAILABLE"' in status
 
 
-def test_rerun_is_cached_and_pushes_nothing(project):
+def test_rerun_in_a_folder_that_was_moved_is_cached_and_pushes_nothing(project):
     versions = project.versions()
+    project.move()
     done = project.run()
     assert done.returncode == 0, done.stderr
     states = project.states()
     for node in ('TfdsExampleGen', 'Transform', 'Trainer', 'Evaluator', 'Pusher'):
         assert states[node] == CACHED, node
     assert project.versions() == versions
-    assert '(in an earlier run)' in done.stdout
+    assert f'Pushed to:      {project.config.serving_model_dir}/{versions[0]} (in an' in done.stdout
 
 
 def test_untrained_network_is_rejected(project):
@@ -245,6 +246,8 @@ def test_killed_run_goes_on_and_the_retrained_model_is_compared_with_the_first(p
             assert process.poll() is None
             time.sleep(0.1)
         os.killpg(process.pid, signal.SIGKILL)
+    project.move()
+    checkpoints = pathlib.Path(project.config.checkpoint_dir)
     done = project.run(**retrained)
     assert done.returncode == 0, done.stderr
     assert re.search(r'going on from the checkpoint of step \d+ of 240', done.stderr)

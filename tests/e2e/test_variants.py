@@ -1,12 +1,14 @@
 """Other data and another network through the whole pipeline, by the real tfx CLI."""
 
 import os
+import pathlib
 import re
+import shutil
 
 import pytest
 import tensorflow as tf
 import tfds_data
-from tfx_project import COMPLETE, Project
+from tfx_project import COMPLETE, Project, sentence
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow]
 
@@ -43,11 +45,15 @@ def test_network_without_decoder_is_evaluated_checked_and_pushed(root, mnist_dir
     assert re.search(r'Test accuracy:  [\d.]+% of 1,000 images', done.stdout)
 
 
-def test_training_goes_on_from_the_last_blessed_model(root, mnist_dir, tmp_path):
-    (tmp_path / 'data').symlink_to(mnist_dir)
-    project = Project(root, tmp_path, WARM_START='yes', EPOCHS='3', MAX_ACCURACY_DROP='1')
+def test_training_goes_on_from_the_last_blessed_model_which_must_be_there(
+    root, mnist_dir, tmp_path
+):
+    (tmp_path / 'var').mkdir()
+    (tmp_path / 'var' / 'data').symlink_to(mnist_dir)
+    project = Project(root, tmp_path / 'var', WARM_START='yes', EPOCHS='3', MAX_ACCURACY_DROP='1')
     first, _ = _run_to_the_end(project)
     assert 'training starts anew: no model is blessed' in first.stderr
+    project.move()
     second = project.run()
     assert second.returncode == 0, second.stderr
     assert 'training starts from the last blessed model' in second.stderr
@@ -56,6 +62,17 @@ def test_training_goes_on_from_the_last_blessed_model(root, mnist_dir, tmp_path)
         for done in (first, second)
     ]
     assert accuracies[1][0] > accuracies[0][0]
+    assert len(project.versions()) == 2
+
+    models = pathlib.Path(project.config.pipeline_root, 'Trainer', 'model')
+    last = max(models.iterdir(), key=lambda path: int(path.name))
+    shutil.rmtree(last)
+    third = project.run()
+    assert third.returncode == 1
+    said = sentence(third)
+    assert said.startswith('The last blessed model is missing')
+    assert f'{last}/Format-Serving' in said
+    assert 'Traceback' not in third.stderr
     assert len(project.versions()) == 2
 
 

@@ -5,8 +5,11 @@ import sys
 import textwrap
 
 import pytest
+from absl import logging as absl_logging
+from tfx import v1 as tfx
+from tfx.dsl.components.common import resolver
 
-from pipeline import console
+from pipeline import configs, console, metadata
 from pipeline.results import Results
 
 
@@ -115,6 +118,36 @@ def test_interruption_says_how_to_go_on(tmp_path):
     assert done.returncode == 1
     assert done.stderr.startswith('Interrupted. What is finished is kept')
     assert 'Traceback' not in done.stderr
+
+
+class _Failing(resolver.ResolverStrategy):
+    def resolve_artifacts(self, store, input_dict):
+        raise RuntimeError('database is locked')
+
+
+def test_node_whose_inputs_cannot_be_resolved_ends_the_run(tmp_path):
+    config = configs.from_preset('tiny', var=str(tmp_path))
+    pipeline = tfx.dsl.Pipeline(
+        pipeline_name=config.pipeline_name,
+        pipeline_root=config.pipeline_root,
+        metadata_connection_config=metadata.connection_config(config),
+        components=[
+            tfx.dsl.Resolver(
+                strategy_class=_Failing,
+                model=tfx.dsl.Channel(type=tfx.types.standard_artifacts.Model),
+            ).with_id('BaselineResolver')
+        ],
+    )
+    verbosity = absl_logging.get_verbosity()
+    absl_logging.set_verbosity(absl_logging.INFO)
+    try:
+        with (
+            pytest.raises(console.StageFailed, match=r'^BaselineResolver failed: .*its inputs'),
+            console.stage_lines(config, stages=1),
+        ):
+            tfx.orchestration.LocalDagRunner().run(pipeline)
+    finally:
+        absl_logging.set_verbosity(verbosity)
 
 
 def test_password_of_ml_metadata_is_not_logged(tmp_path):

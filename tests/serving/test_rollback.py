@@ -133,6 +133,33 @@ def test_file_that_is_not_there_is_made(tmp_path, base_path, nobody):
 
 
 @pytest.mark.parametrize(
+    ('flags', 'after'),
+    [
+        ({'keep': True}, ('specific', [5], {'stable': 5})),
+        ({'version': 5}, ('specific', [5], {'stable': 5})),
+        ({}, ('specific', [3], {'stable': 3})),
+        ({'latest': True}, (None, [], {})),
+    ],
+)
+def test_file_that_was_moved_gets_the_folder_where_the_versions_are_now(
+    file, tmp_path, base_path, nobody, flags, after
+):
+    path = file(pin(5, stable=5))
+    text = path.read_text()
+    moved = tmp_path / 'moved'
+    os.rename(base_path, moved)
+    rollback.roll_back(str(path), 'm', nobody, base_path=str(moved), **flags)
+    assert served(path) == after
+    other, model = read_model_config(str(path)).model_config_list.config
+    assert (other.base_path, model.base_path) == ('/other', str(moved))
+    # What is right already is not written once more, with its comments gone.
+    path.write_text(text)
+    os.rename(moved, base_path)
+    rollback.roll_back(str(path), 'm', nobody, base_path=base_path, keep=True)
+    assert path.read_text() == text
+
+
+@pytest.mark.parametrize(
     ('model', 'flags', 'said'),
     [
         ('m', {'version': 4}, 'There is no version 4 of m at {base_path}, only 3, 5, 8.'),
