@@ -20,10 +20,12 @@ def main() -> None:
     with console.sentences_for_errors(config):
         from tfx.orchestration.local.local_dag_runner import LocalDagRunner
 
+        from pipeline import slices
         from pipeline.pipeline import create_pipeline
 
         pipeline = create_pipeline(config)
-        with console.stage_lines(config, stages=len(pipeline.components)):
+        chosen = slices.chosen(config)
+        with console.stage_lines(config, stages=len(pipeline.components), heading=chosen):
             LocalDagRunner().run(pipeline)
 
 

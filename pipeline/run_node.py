@@ -188,6 +188,7 @@ def main() -> None:
     ):
         if arguments.node == PREPARE_DATASET:
             from components.prepare_dataset import prepare
+            from pipeline import slices
 
             prepare(
                 config.dataset,
@@ -195,6 +196,8 @@ def main() -> None:
                 config.dataset_version or None,
                 os.environ.get('IDX_DIR'),
             )
+            if chosen := slices.chosen(config):
+                print(chosen)
         else:
             run(config, arguments.node, arguments.run_id)
 

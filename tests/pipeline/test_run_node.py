@@ -1,5 +1,6 @@
 """Nodes of the pipeline, each launched by itself, on small data and with ML Metadata in a file."""
 
+import dataclasses
 import os
 import pathlib
 import re
@@ -30,6 +31,7 @@ def config(tmp_path_factory):
         train_split='train[:60]',
         eval_split='train[60:]',
         test_split='test',
+        min_test_images=30,
     )
     tfds_data.write_dataset(
         config.data_dir,
@@ -111,6 +113,7 @@ def test_refusal_is_remembered(config, tmp_path):
             'TRAIN_SPLIT': config.train_split,
             'EVAL_SPLIT': config.eval_split,
             'TEST_SPLIT': config.test_split,
+            'MIN_TEST_IMAGES': '30',
         }
     )
     for node in ('TfdsExampleGen', 'StatisticsGen', 'ImportSchemaGen', 'ExampleValidator'):
@@ -127,6 +130,20 @@ def test_refusal_is_remembered(config, tmp_path):
     run_node.run(config, 'ImportSchemaGen', 'story')
     run_node.run(config, 'ExampleValidator', 'story')
     run_node.run(config, 'AnomalyGate', 'story')
+
+
+def test_test_images_without_a_class_stop_the_run_before_transform(config):
+    few = dataclasses.replace(config, test_split='test[:8]', min_test_images=8)
+    for node in ('TfdsExampleGen', 'StatisticsGen', 'ImportSchemaGen', 'ExampleValidator'):
+        run_node.run(few, node, 'few')
+    with pytest.raises(GateRefused, match=r'\(TEST_SPLIT\): there are 8, .* none is of class \d'):
+        run_node.run(few, 'AnomalyGate', 'few')
+    (transform,) = (
+        each.pipeline_node
+        for each in run_node.compiled(few, 'few').nodes
+        if each.pipeline_node.node_info.id == 'Transform'
+    )
+    assert 'AnomalyGate' in transform.upstream_nodes
 
 
 def test_node_that_there_is_not(config):
@@ -169,8 +186,13 @@ def test_settings_after_the_options_win_and_an_empty_one_says_nothing():
 
 
 def test_dataset_is_prepared_and_sigterm_ends_in_a_sentence(config, tmp_path):
-    with _command(config.var, '--node=PrepareDataset', '--run_id=ready') as process:
-        output, error = process.communicate()
+    prepare = ('--node=PrepareDataset', '--run_id=ready', 'TEST_SPLIT=test[:29]')
+    with _command(config.var, *prepare, 'MIN_TEST_IMAGES=30') as refused:
+        with _command(config.var, *prepare, 'MIN_TEST_IMAGES=29') as process:
+            output, error = process.communicate()
+        _, refusal = refused.communicate()
+    assert refused.returncode == 1
+    assert "TEST_SPLIT ('test[:29]') has 29 images, and MIN_TEST_IMAGES asks for" in refusal
     assert (process.returncode, error) == (0, '')
     assert output.startswith(f'mnist 3.0.1 is ready in {config.data_dir}\nPrepareDataset')
 
