@@ -28,7 +28,7 @@ def name_and_version(dataset: str, version: str | None = None) -> tuple[str, str
     """Takes TFDS's spelling of a dataset apart: 'mnist:3.0.1' is ('mnist', '3.0.1').
 
     Args:
-        dataset: The name, with a config and a version where wanted: 'emnist/letters:3.1.0'. A name
+        dataset: The name, with a config and a version where wanted: 'emnist/digits:3.1.0'. A name
             in camel case is TFDS's other spelling of it: 'MNIST'.
         version: The version, if it is given apart from the name.
 
@@ -42,7 +42,7 @@ def name_and_version(dataset: str, version: str | None = None) -> tuple[str, str
     if not parts:
         raise DatasetError(
             f'DATASET is {dataset!r}: it must be the name of a dataset of TFDS, such as mnist or '
-            'emnist/letters, and may have a version x.y.z behind it, as in mnist:3.0.1'
+            'emnist/digits, and may have a version x.y.z behind it, as in mnist:3.0.1'
         )
     if version and parts['version'] and version != parts['version']:
         raise DatasetError(

@@ -43,7 +43,7 @@ class Config:
     # Data.
     dataset: str = _setting(
         'mnist',
-        'an image-classification dataset of TensorFlow Datasets, such as emnist/letters; '
+        'an image-classification dataset of TensorFlow Datasets, such as emnist/digits; '
         'mnist:3.0.1 sets DATASET_VERSION as well',
     )
     dataset_version: str = _setting('', "TFDS's version of it, such as 3.0.1; empty: the newest")

@@ -22,7 +22,6 @@ def validated(
     folder: pathlib.Path, splits: Mapping[str, list[dict[str, list]]]
 ) -> dict[str, standard_artifacts.ExampleAnomalies | standard_artifacts.Examples]:
     """Examples, and what ExampleValidator says of them under the schema of ten classes."""
-    splits = {'test': GOOD, **splits}
     schema_file = pathlib.Path(write_schema(10, str(folder / 'schemas')))
     schema = standard_artifacts.Schema()
     schema.uri = str(schema_file.parent)
@@ -31,7 +30,7 @@ def validated(
     statistics.split_names = artifact_utils.encode_split_names(list(splits))
     anomalies = standard_artifacts.ExampleAnomalies()
     anomalies.uri = str(folder / 'anomalies')
-    examples = written(folder / 'examples', splits)
+    examples = written(folder / 'examples', {'test': GOOD, **splits})
     for split in splits:
         (records,) = (folder / 'examples' / f'Split-{split}').iterdir()
         found = folder / 'statistics' / f'Split-{split}' / 'FeatureStats.pb'
