@@ -15,6 +15,9 @@ import urllib.parse
 from collections.abc import Mapping
 from typing import Any
 
+from components.dataset_error import DatasetError
+from components.tfds_dataset import name_and_version
+
 
 class SettingError(ValueError):
     """A setting has a value that cannot be used: the message is for the person who set it."""
@@ -39,11 +42,27 @@ class Config:
     preset: str = _setting('quick', 'the values that the other settings start from')
 
     # Data.
-    dataset: str = _setting('mnist', 'an image-classification dataset of TensorFlow Datasets')
+    dataset: str = _setting(
+        'mnist',
+        'an image-classification dataset of TensorFlow Datasets, such as emnist/digits; '
+        'mnist:3.0.1 sets DATASET_VERSION as well',
+    )
     dataset_version: str = _setting('', "TFDS's version of it, such as 3.0.1; empty: the newest")
-    train_split: str = _setting('train[:55000]', 'TFDS slice that is learned from')
-    eval_split: str = _setting('train[55000:]', 'TFDS slice that picks the best epoch')
-    test_split: str = _setting('test', 'TFDS slice that the Evaluator alone looks at')
+    train_split: str = _setting(
+        '',
+        'TFDS slice that is learned from; empty: train[:55000] of MNIST, and of another dataset '
+        'what the other two leave of its split train',
+    )
+    eval_split: str = _setting(
+        '',
+        'TFDS slice that picks the best epoch; empty: train[55000:] of MNIST, and of another '
+        'dataset its split validation, or else the last twelfth of train',
+    )
+    test_split: str = _setting(
+        '',
+        'TFDS slice that the Evaluator alone looks at; empty: test, and of a dataset that has '
+        'none its split validation, or else the last sixth of train',
+    )
     image_height: int = _setting(0, "pixels; 0: the dataset's own", at_least=0)
     image_width: int = _setting(0, "pixels; 0: the dataset's own", at_least=0)
     invert_light_background: bool = _setting(
@@ -244,9 +263,6 @@ class Config:
 PRESETS: dict[str, dict[str, Any]] = {
     # The same code with a network and data small enough for tests: about ten seconds of training.
     'tiny': {
-        'train_split': 'train[:2000]',
-        'eval_split': 'train[2000:2500]',
-        'test_split': 'test[:1000]',
         'conv1_filters': 32,
         'primary_channels': 8,
         'digit_dim': 8,
@@ -268,6 +284,9 @@ PRESETS: dict[str, dict[str, Any]] = {
 # It names files and, with a node's name behind it, rows of ML Metadata: 255 characters each.
 _LONGEST_PIPELINE_NAME = 100
 
+# The most images, by preset, of the slices that no setting names.
+MOST_IMAGES = {'tiny': {'train': 2000, 'eval': 500, 'test': 1000}}
+
 _BOOLEANS = {'1': True, 'true': True, 'yes': True, '0': False, 'false': False, 'no': False}
 
 
@@ -286,6 +305,11 @@ def from_preset(preset: str, **changes: Any) -> Config:
     config = Config(**{'preset': preset, **PRESETS[preset], **changes})
     for field in dataclasses.fields(Config):
         _check(field, getattr(config, field.name))
+    try:
+        dataset, version = name_and_version(config.dataset, config.dataset_version)
+    except DatasetError as error:
+        raise SettingError(str(error)) from None
+    config = dataclasses.replace(config, dataset=dataset, dataset_version=version or '')
     if config.profile_steps and not (
         len(config.profile_steps) == 2 and config.profile_steps[0] <= config.profile_steps[1]
     ):
@@ -332,7 +356,7 @@ def from_environment(environment: Mapping[str, str] = os.environ) -> Config:
 def _default_name(config: Config) -> str:
     parts = ['capsnet']
     if config.dataset != 'mnist':
-        parts.append(config.dataset.replace('/', '-').replace(':', '-'))
+        parts.append(re.sub('[/+]', '-', config.dataset))
     if config.preset == 'tiny':
         parts.append('tiny')
     return '-'.join(parts)

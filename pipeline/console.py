@@ -67,12 +67,13 @@ def open_log(config: Config, name: str = '') -> str:
 class StageLines(logging.Handler):
     """Prints a line when the runner is done with a stage."""
 
-    def __init__(self, config: Config, stages: int):
-        """Prints lines for a pipeline of `stages` nodes."""
+    def __init__(self, config: Config, stages: int, heading: str = ''):
+        """Prints lines for a pipeline of `stages` nodes, after a heading if there is one."""
         super().__init__()
         self.current = ''
         self._config = config
         self._stages = stages
+        self._heading = heading
         self._number = 0
         self._started = 0.0
 
@@ -87,6 +88,9 @@ class StageLines(logging.Handler):
             self.handleError(record)
 
     def _start(self, stage: str) -> None:
+        # Not before: the tfx command, too, loads the pipeline when it only registers it.
+        if not self.current and self._heading:
+            print(self._heading, flush=True)
         self.current = stage
         self._number += 1
         self._started = time.monotonic()
@@ -122,17 +126,18 @@ class StageLines(logging.Handler):
 
 
 @contextlib.contextmanager
-def stage_lines(config: Config, stages: int) -> Iterator[None]:
+def stage_lines(config: Config, stages: int, heading: str = '') -> Iterator[None]:
     """Prints the stages of a run that happens inside, then its summary.
 
     Args:
         config: The settings of the run.
         stages: How many nodes the pipeline has.
+        heading: A line that comes before them.
 
     Raises:
         StageFailed: A stage raised what is neither a refusal nor the user's to mend.
     """
-    lines = StageLines(config, stages)
+    lines = StageLines(config, stages, heading)
     logger = logging.getLogger('absl')
     logger.addHandler(lines)
     try:

@@ -20,12 +20,14 @@ def main() -> None:
     with console.sentences_for_errors(config):
         from tfx.orchestration.local.local_dag_runner import LocalDagRunner
 
+        from pipeline import slices
         from pipeline.pipeline import create_pipeline
 
         var_folder.relocate(config)
         with var_folder.entered(config) as inside:
             pipeline = create_pipeline(inside)
-            with console.stage_lines(config, stages=len(pipeline.components)):
+            chosen = slices.chosen(inside)
+            with console.stage_lines(config, stages=len(pipeline.components), heading=chosen):
                 LocalDagRunner().run(pipeline)
 
 

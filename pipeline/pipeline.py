@@ -17,7 +17,7 @@ from components.evaluation_gate import EvaluationGate
 from components.infra_check import InfraCheck
 from components.tfds_dataset import image_dataset_info
 from components.tfds_example_gen import TfdsExampleGen
-from pipeline import evaluation, metadata, schema
+from pipeline import evaluation, metadata, schema, slices
 from pipeline.code_version import TRANSFORM, code_version
 from pipeline.configs import Config, SettingError
 
@@ -52,11 +52,13 @@ def create_pipeline(
             of `latest_other_blessed_model`.
 
     Raises:
-        DatasetError: TFDS has no such dataset, or it is none of images with classes.
+        DatasetError: TFDS has no such dataset, it is none of images with classes, or it is prepared
+            and cannot be sliced as the settings say.
         SettingError: The images have no size of their own, and the settings give none; or they
             would be shifted out of sight; or METADATA is no address.
         ValueError: The network cannot be built for such images.
     """
+    config = slices.choose(config)
     dataset = image_dataset_info(config.dataset, config.data_dir, config.dataset_version or None)
     height, width = config.image_height or dataset.height, config.image_width or dataset.width
     if not (height and width):
@@ -103,7 +105,9 @@ def create_pipeline(
         version=config.dataset_version or None,
         data_dir=config.data_dir,
         splits={'train': config.train_split, 'eval': config.eval_split, 'test': config.test_split},
-        code_version=code_version('components.tfds_example_gen', 'components.tfds_dataset'),
+        code_version=code_version(
+            'components.tfds_example_gen', 'components.tfds_dataset', 'components.dataset_slices'
+        ),
     )
     examples = example_gen.outputs['examples']
     statistics_gen = tfx.components.StatisticsGen(examples=examples)
@@ -117,6 +121,9 @@ def create_pipeline(
     )
     anomaly_gate = AnomalyGate(
         anomalies=example_validator.outputs['anomalies'],
+        examples=examples,
+        num_classes=dataset.num_classes,
+        min_test_images=config.min_test_images,
         code_version=code_version('components.anomaly_gate'),
     )
 

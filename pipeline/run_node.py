@@ -193,6 +193,7 @@ def main() -> None:
     ):
         if arguments.node == PREPARE_DATASET:
             from components.prepare_dataset import prepare
+            from pipeline import slices
 
             prepare(
                 config.dataset,
@@ -201,6 +202,8 @@ def main() -> None:
                 os.environ.get('IDX_DIR'),
             )
             var_folder.relocate(config)
+            if chosen := slices.chosen(config):
+                print(chosen)
         else:
             run(config, arguments.node, arguments.run_id)
 

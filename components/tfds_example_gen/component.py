@@ -64,10 +64,10 @@ class TfdsExampleGen(base_beam_component.BaseBeamComponent):
         fingerprint: str | None = None,
         code_version: str = '',
     ):
-        """Raises DatasetError when TFDS knows no such dataset.
+        """Raises DatasetError when TFDS knows no such dataset, or two versions of it are named.
 
         Args:
-            dataset: TFDS's name of the dataset, e.g. 'mnist'.
+            dataset: TFDS's name of the dataset, e.g. 'mnist', 'mnist:3.0.1' or 'emnist/letters'.
             data_dir: The folder that TFDS keeps datasets in.
             splits: From the names of the splits written to the slices of TFDS that they are, e.g.
                 {'train': 'train[:55000]', 'eval': 'train[55000:]'}.
@@ -79,6 +79,7 @@ class TfdsExampleGen(base_beam_component.BaseBeamComponent):
                 compared.
             code_version: Of this component; another one reads the dataset anew.
         """
+        dataset, version = tfds_dataset.name_and_version(dataset, version)
         if fingerprint is None:
             builder = tfds_dataset.load_builder(dataset, data_dir, version)
             prepared = tfds_dataset.is_prepared(builder)

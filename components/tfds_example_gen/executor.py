@@ -12,6 +12,7 @@ from tfx.utils import proto_utils
 
 from components import tfds_dataset
 from components.dataset_error import DatasetError
+from components.dataset_slices import check_slices
 
 
 class Executor(base_example_gen_executor.BaseExampleGenExecutor):
@@ -35,11 +36,7 @@ class Executor(base_example_gen_executor.BaseExampleGenExecutor):
         proto_utils.json_to_proto(
             exec_properties[standard_component_specs.INPUT_CONFIG_KEY], input_config
         )
-        for split in input_config.splits:
-            tfds_dataset.check_slice(builder, split.pattern)
-        tfds_dataset.check_disjoint(
-            builder, {split.name: split.pattern for split in input_config.splits}
-        )
+        check_slices(builder, {split.name: split.pattern for split in input_config.splits})
         found = tfds_dataset.fingerprint(builder)
         expected = exec_properties['fingerprint']
         if expected and expected != found:

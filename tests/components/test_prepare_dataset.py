@@ -103,8 +103,9 @@ def test_idx_folder_becomes_a_dataset_that_tfds_reads(small_sums, tmp_path, spel
 def test_second_call_is_one_line(small_sums, no_net, idx_dir, tmp_path, capsys):
     prepare('mnist', str(tmp_path / 'data'), idx_dir=str(idx_dir))
     capsys.readouterr()
-    prepare('mnist', str(tmp_path / 'data'))
-    assert capsys.readouterr().out == f'mnist 3.0.1 is ready in {tmp_path}/data\n'
+    for spelling in ('mnist', 'mnist:3.0.1', 'MNIST:3.*.*'):
+        prepare(spelling, str(tmp_path / 'data'))
+        assert capsys.readouterr().out == f'mnist 3.0.1 is ready in {tmp_path}/data\n'
 
 
 def test_changed_file_is_named_with_both_sums(small_sums, idx_dir, tmp_path):
@@ -138,7 +139,7 @@ def test_leftovers_of_an_interrupted_start_are_removed(small_sums, idx_dir, tmp_
     leftover = tmp_path / 'data' / '.preparing-abc' / 'mnist' / '3.0.1'
     leftover.mkdir(parents=True)
     (leftover / 'mnist-train.tfrecord-00000-of-00001').write_bytes(b'half')
-    prepare('mnist', str(tmp_path / 'data'), idx_dir=str(idx_dir))
+    prepare('mnist:3.0.1', str(tmp_path / 'data'), idx_dir=str(idx_dir))
     assert_is_prepared(tmp_path / 'data')
 
 
@@ -360,6 +361,10 @@ def test_other_dataset_without_net_is_an_error(no_net, tmp_path):
     [
         ({'dataset': 'no_such_dataset'}, 'no_such_dataset'),
         ({'dataset': 'mnist', 'version': '1.0.0'}, 'mnist 1.0.0 is not supported; 3.0.1 is'),
+        ({'dataset': 'mnist:1.0.0'}, 'mnist 1.0.0 is not supported; 3.0.1 is'),
+        ({'dataset': 'mnist:3.0.1', 'version': '3.0.0'}, 'give one version, by either setting'),
+        ({'dataset': 'mnist:'}, "DATASET is 'mnist:': it must be the name of a dataset"),
+        ({'dataset': 'coco'}, 'coco is not an image-classification dataset'),
         ({'dataset': 'fashion_mnist', 'idx_dir': '.'}, 'only be used for mnist'),
     ],
 )

@@ -31,10 +31,26 @@ def test_another_dataset_runs_to_a_pushed_model(root, tmp_path):
     tfds_data.write_dataset(tmp_path / 'data', splits, dataset='fashion_mnist')
     project = Project(root, tmp_path, DATASET='fashion_mnist')
     assert project.config.pipeline_name == 'capsnet-fashion_mnist-tiny'
-    _, model = _run_to_the_end(project)
+    done, model = _run_to_the_end(project)
+    line = (
+        'Slices chosen of fashion_mnist: TRAIN_SPLIT=train[:2000] (2,000 images), '
+        'EVAL_SPLIT=train[2000:] (500 images), TEST_SPLIT=test (1,000 images)\n[ 1/13]'
+    )
+    assert line in done.stdout
     images, labels = splits['test']
     answer = model.signatures['pixels'](pixels=tf.constant(images[:100]))
     assert (answer['label'].numpy() == labels[:100]).mean() >= 0.8
+
+    states = project.states()
+    wrong = {'TRAIN_SPLIT': 'train[:2501]', 'EVAL_SPLIT': 'valid', 'TEST_SPLIT': 'test[:999]'}
+    refused = project.run(DATASET='fashion_mnist:3.0.1', **wrong)
+    assert refused.returncode == 1
+    said = sentence(refused)
+    for name, pattern in wrong.items():
+        assert f'{name} ({pattern!r})' in said
+    assert 'MIN_TEST_IMAGES asks for at least 1,000' in said
+    # No node of it has run.
+    assert project.states() == states
 
 
 def test_network_without_decoder_is_evaluated_checked_and_pushed(root, mnist_dir, tmp_path):

@@ -52,6 +52,7 @@ def test_every_field_is_read_from_its_variable():
         ('PROFILE_STEPS', '15,10', 'PROFILE_STEPS is (15, 10): it must be the first and the last'),
         ('PROFILE_STEPS', '10', 'PROFILE_STEPS is (10,): it must be the first and the last step'),
         ('PROFILE_STEPS', '10-15', "PROFILE_STEPS is '10-15': it must be whole numbers"),
+        ('DATASET', 'mnist:x', "DATASET is 'mnist:x': it must be the name of a dataset of TFDS"),
         ('DECODER_UNITS', '512,0', 'DECODER_UNITS is (512, 0): each number must be at least 1'),
     ],
 )
@@ -112,6 +113,24 @@ def test_models_of_other_datasets_and_of_tests_are_kept_apart():
     letters = configs.from_environment({'DATASET': 'emnist/letters'})
     assert letters.pipeline_name == 'capsnet-emnist-letters'
     assert configs.from_preset('tiny', pipeline_name='mine').pipeline_name == 'mine'
+
+
+@pytest.mark.parametrize('spelled', ['mnist', 'mnist:3.0.1', 'MNIST', 'Mnist:3.*.*'])
+def test_mnist_is_mnist_however_it_is_spelled(spelled):
+    config = configs.from_environment({'DATASET': spelled})
+    assert (config.dataset, config.pipeline_name) == ('mnist', 'capsnet')
+    assert config.dataset_version == spelled.partition(':')[2]
+
+
+def test_version_is_given_with_the_name_or_apart():
+    fashion = configs.from_environment({'DATASET': 'fashion_mnist:3.0.1'})
+    apart = {'DATASET': 'FashionMNIST', 'DATASET_VERSION': '3.0.1'}
+    assert fashion == configs.from_environment(apart)
+    letters = configs.from_environment({'DATASET': 'emnist/letters:3.1.0'})
+    assert letters.pipeline_name == 'capsnet-emnist-letters'
+    assert configs.from_preset('quick', dataset='a/b+c').pipeline_name == 'capsnet-a-b-c'
+    with pytest.raises(configs.SettingError, match='give one version, by either setting'):
+        configs.from_environment({'DATASET': 'mnist:3.0.1', 'DATASET_VERSION': '3.0.0'})
 
 
 def test_everything_written_lies_under_var(tmp_path):

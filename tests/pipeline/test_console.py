@@ -72,7 +72,7 @@ def _run(tmp_path, body):
         from pipeline import configs, console
         config = configs.from_preset('tiny', var=sys.argv[1])
         with console.sentences_for_errors(config):
-            with console.stage_lines(config, stages=2):
+            with console.stage_lines(config, stages=2, heading='Slices chosen'):
                 logging.info('Component %s is running.', 'Trainer')
                 logging.info('a detail of TFX')
                 {body}
@@ -92,7 +92,7 @@ def _log(tmp_path):
 
 def test_refusal_is_one_sentence_and_exit_code_1(tmp_path):
     done = _run(tmp_path, "raise GateRefused('The model is rejected: too short.')")
-    assert (done.returncode, done.stdout) == (1, '')
+    assert (done.returncode, done.stdout) == (1, 'Slices chosen\n')
     assert done.stderr == 'The model is rejected: too short.\n'
 
 
