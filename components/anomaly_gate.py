@@ -16,9 +16,10 @@ from tfx.dsl.io import fileio
 from tfx.types import artifact_utils
 from tfx.utils import io_utils
 
-from capsmodel import features
 from components.gate import GateRefused
 
+# What TfdsExampleGen calls it.
+_LABEL = 'label'
 # The message names at most this many missing classes.
 _MOST_NAMED = 10
 
@@ -65,10 +66,10 @@ def _label_counts(examples: tfx.dsl.Artifact, split: str) -> collections.Counter
     """How many examples of a split have which label."""
     folder = artifact_utils.get_split_uri([examples], split)
     files = [os.path.join(folder, name) for name in sorted(fileio.listdir(folder))]
-    labels = {features.LABEL: tf.io.VarLenFeature(tf.int64)}
+    labels = {_LABEL: tf.io.VarLenFeature(tf.int64)}
     counts: collections.Counter[int] = collections.Counter()
     for records in tf.data.TFRecordDataset(files, compression_type='GZIP').batch(1000):
-        counts.update(tf.io.parse_example(records, labels)[features.LABEL].values.numpy().tolist())
+        counts.update(tf.io.parse_example(records, labels)[_LABEL].values.numpy().tolist())
     return counts
 
 
