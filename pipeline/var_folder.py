@@ -2,17 +2,22 @@
 
 A run works inside VAR, and all its paths are relative to it. So are those in ML Metadata and in the
 keys of TFX's cache, and both are true wherever the folder lies. What does not lie in VAR, such as a
-PIPELINE_ROOT of another disk or of a bucket, is recorded as it is.
+PIPELINE_ROOT of another disk or of a bucket, is recorded as it is. So are all paths where BEAM_ARGS
+names workers that have working directories of their own.
 """
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import dataclasses
 import os
 from collections.abc import Iterator
 
 from pipeline.configs import Config
+
+# Beam's runners whose workers are this process or its children.
+_LOCAL_RUNNERS = ('FnApiRunner', 'DirectRunner')
 
 # Custom properties of artifacts that hold a path: Evaluator's, and Pusher's.
 _MODEL = 'current_model'
@@ -24,7 +29,7 @@ def entered(config: Config) -> Iterator[Config]:
     """Makes VAR the working directory while the context lasts.
 
     Yields:
-        The settings, with paths in VAR relative to it.
+        The settings, with paths in VAR relative to it where Beam works in it, too.
     """
     os.makedirs(config.var, exist_ok=True)
     schema_file = config.schema_file and os.path.abspath(config.schema_file)
@@ -33,7 +38,7 @@ def entered(config: Config) -> Iterator[Config]:
     try:
         yield dataclasses.replace(
             config,
-            var='',
+            var='' if _beam_works_here(config) else config.var,
             pipeline_root=_recorded(config.pipeline_root, config),
             schema_file=schema_file,
         )
@@ -95,5 +100,15 @@ def _found(recorded: str, folder: str, parts: int, config: Config) -> str:
 
 
 def _recorded(path: str, config: Config) -> str:
+    """A path as runs with these settings record it."""
     is_in_var = path.startswith(os.path.join(config.var, ''))
-    return os.path.relpath(path, config.var) if is_in_var else path
+    return os.path.relpath(path, config.var) if is_in_var and _beam_works_here(config) else path
+
+
+def _beam_works_here(config: Config) -> bool:
+    """Whether Beam's workers have the working directory of this process."""
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument('--runner', default=_LOCAL_RUNNERS[0])
+    parser.add_argument('--environment_type')
+    options, _ = parser.parse_known_args(config.beam_args.split())
+    return options.runner in _LOCAL_RUNNERS or options.environment_type == 'LOOPBACK'

@@ -148,5 +148,20 @@ def test_inside_var_paths_are_relative_and_others_as_they_were(config, tmp_path,
         other = configs.from_preset('tiny', var=config.var, pipeline_root=root)
         with var_folder.entered(other) as inside:
             assert (inside.pipeline_root, inside.schema_file) == (root, '')
+    # Beam's workers on other machines do not work in VAR.
+    portable = '--runner=PortableRunner --job_endpoint=localhost:1'
+    for beam_args, relative in (
+        ('--runner=DirectRunner --direct_running_mode=multi_processing', True),
+        (f'{portable} --environment_type=LOOPBACK', True),
+        (portable, False),
+        ('--runner FlinkRunner', False),
+    ):
+        other = configs.from_preset('tiny', var=config.var, beam_args=beam_args)
+        with var_folder.entered(other) as inside:
+            assert (inside.data_dir == 'data') is relative, beam_args
+            assert os.path.abspath(inside.data_dir) == config.data_dir
+    model = record(config, standard_artifacts.Model, MODEL)
+    var_folder.relocate(other)
+    assert recorded(config, model).uri == f'{config.var}/{MODEL}'
     assert var_folder.located('gs://bucket/runs/1', config) == 'gs://bucket/runs/1'
     assert var_folder.located('/elsewhere/1', config) == '/elsewhere/1'
