@@ -148,7 +148,9 @@ class Answers(tf.Module):
         """
         classes = self.model.config.num_classes
         no_class = tf.boolean_mask(label, (label < 0) | (label >= classes))
-        too_large = tf.boolean_mask(capsule, ~(tf.abs(capsule) <= _LARGEST_COMPONENT))
+        # Not ~(|x| <= largest): TensorFlow optimizes that to |x| > largest, which NaN is not.
+        is_wrong = tf.math.is_nan(capsule) | (tf.abs(capsule) > _LARGEST_COMPONENT)
+        wrong = tf.boolean_mask(capsule, is_wrong)
         counts = [tf.shape(capsule)[0], 'capsules,', tf.shape(label)[0], 'labels']
         checks = [
             tf.debugging.Assert(
@@ -160,11 +162,11 @@ class Answers(tf.Module):
                 [f'A label must be from 0 to {classes - 1}, not', no_class],
             ),
             tf.debugging.Assert(
-                tf.size(too_large) == 0,
+                tf.size(wrong) == 0,
                 [
                     f'The numbers of a capsule must be from -{_LARGEST_COMPONENT:g} to '
                     f'{_LARGEST_COMPONENT:g}, not',
-                    too_large,
+                    wrong,
                 ],
             ),
         ]
