@@ -85,7 +85,8 @@ class PrimaryCaps(keras.layers.Layer):
         features = tf.cast(self._convolve(inputs, kernel), bias.dtype)
         features = tf.nn.bias_add(features, bias)
         _, children, dim = self.compute_output_shape(inputs.shape)
-        return squash(tf.reshape(features, [-1, children, dim]))
+        # Not -1 for n: a grid of another size would be taken for more or fewer images.
+        return squash(tf.reshape(features, [tf.shape(inputs)[0], children, dim]))
 
     def _convolve(self, inputs: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
         def direct() -> tf.Tensor:
@@ -236,7 +237,7 @@ class Decoder(keras.layers.Layer):
             x = layer(x)
         # The sigmoid is taken in float32 also where the products are not.
         pixels = tf.sigmoid(tf.cast(self.pixel_layer(x), tf.float32))
-        return tf.reshape(pixels, [-1, self.height, self.width])
+        return tf.reshape(pixels, [tf.shape(inputs)[0], self.height, self.width])
 
     def _hidden_layers(self) -> list[keras.layers.Dense]:
         return [getattr(self, f'hidden_{number}') for number in range(len(self.units))]

@@ -116,11 +116,13 @@ def routing_by_agreement(
 
     Raises:
         ValueError: `iterations` or `gradient` is not as above.
+        tf.errors.InvalidArgumentError: `u` does not have the kernel's children and child_dim.
     """
     check_routing_options(iterations, gradient)
     # Children come last: on a CPU, sums and products along short last axes take twice as long.
     u = tf.transpose(_at_least_float32(u), [0, 2, 1])
     w = tf.transpose(tf.cast(kernel, u.dtype), [1, 3, 2, 0])
+    u = tf.ensure_shape(u, [None, *w.shape[2:]])
     u_before, w_before = (u, w) if gradient == 'all' else map(tf.stop_gradient, (u, w))
     if iterations == 1:
         return tf.transpose(squash(_even_sum(u, w)), [1, 0, 2])
@@ -140,7 +142,7 @@ def _even_sum(u: tf.Tensor, w: tf.Tensor) -> tf.Tensor:
     parents, dim, child_dim, children = w.shape
     s = tf.matmul(
         tf.reshape(w, [parents * dim, child_dim * children]),
-        tf.reshape(u, [-1, child_dim * children]),
+        tf.reshape(u, [tf.shape(u)[0], child_dim * children]),
         transpose_b=True,
     )
     return tf.transpose(tf.reshape(s / parents, [parents, dim, -1]), [0, 2, 1])

@@ -201,7 +201,8 @@ def conv2d(inputs: tf.Tensor, kernel: tf.Tensor, stride: int) -> tf.Tensor:
 
     # [n, height, width, channels] -> [rows of a phase, columns of a phase, n, phases * channels]
     inputs = _fit(inputs, [None, stride * y.phase_size, stride * x.phase_size, None])
-    d = tf.reshape(inputs, [-1, y.phase_size, stride, x.phase_size, stride * channels])
+    n = tf.shape(inputs)[0]
+    d = tf.reshape(inputs, [n, y.phase_size, stride, x.phase_size, stride * channels])
     d = tf.transpose(d, [1, 3, 0, 2, 4])
     d = _transform(b_y, b_x, tf.reshape(d, [y.phase_size, x.phase_size, -1]))
     # Tiles are more images: [points, points, tiles * n, phases * channels]
