@@ -2,7 +2,7 @@
 
 `python -m serving.rollback --model_config_file F --model_name M` goes back to the version before
 the one that is served. It is pinned by `model_version_policy { specific }` and gets the label
-`stable`.
+`stable`. Versions that do not load are left out.
 
 TensorFlow Serving, and our server with it, applies the labels of a new models.config before its
 versions, and refuses all of it where a label is to move to a version that is not loaded. Under a
@@ -27,14 +27,16 @@ import sys
 import time
 import urllib.parse
 import urllib.request
-from collections.abc import Callable, Collection, Iterator
+import warnings
+from collections.abc import Callable, Collection, Iterator, Mapping
 
 from google.protobuf import text_format
 from tensorflow_serving.config.model_server_config_pb2 import ModelConfig, ModelServerConfig
 
 from serving.errors import ServingError
+from serving.loadable import first_that_loads
 from serving.model_config import read_model_config, single_model_config
-from serving.versions import aspired_versions, find_versions
+from serving.versions import find_versions
 
 STABLE = 'stable'
 _POLL_SECONDS = 0.1
@@ -127,7 +129,7 @@ def roll_back(
         latest: Whether to pin none and serve the newest version.
 
     Returns:
-        What is served now, in a sentence; nothing if what was served is not changed.
+        What is served now, and which versions were left out; nothing if nothing is changed.
 
     Raises:
         Refused: It cannot be done.
@@ -143,13 +145,17 @@ def roll_back(
     versions = _versions(model, may_be_missing=latest)
     # A file that is not there is read by no server.
     available = [] if is_new else server.available()
-    target: int | None
+    target: int | None = None
+    left_out: dict[int, str] = {}
     if latest:
-        target = max(versions, default=None)
+        if not is_new:  # or it only says what servers do by themselves
+            newest_first = sorted(versions, reverse=True)
+            target, left_out = first_that_loads(newest_first, versions, available)
         removed = _unpin(model, target)
     else:
-        served = max(available or aspired_versions(model), default=None)
-        target = _choose(model, versions, served, version)
+        pinned = model.model_version_policy.specific.versions
+        served = max(available or pinned or versions, default=None)
+        target, left_out = _choose(model, versions, served, version, available)
         removed = _pin(model, versions, target)
     if not is_new and config == before:
         return '' if latest else f'{model_name} is pinned to version {target} already.'
@@ -172,7 +178,7 @@ def roll_back(
         where = f'The next server that reads {path} serves {what}'
     back = '--version pins another one' if latest else '--latest goes back to the newest one'
     labels = ''.join(f' Its label {label} is removed.' for label in removed)
-    return f'{where}; {back}.{labels}'
+    return f'{where}; {back}.{labels}{_not_loading(left_out)}'
 
 
 def _find(config: ModelServerConfig, name: str, path: str) -> ModelConfig:
@@ -182,31 +188,46 @@ def _find(config: ModelServerConfig, name: str, path: str) -> ModelConfig:
     return models[name]
 
 
-def _versions(model: ModelConfig, may_be_missing: bool) -> set[int]:
+def _versions(model: ModelConfig, may_be_missing: bool) -> dict[int, str]:
     try:
-        return set(find_versions(model.base_path))
+        return find_versions(model.base_path)
     except OSError as error:
         if may_be_missing:
-            return set()
+            return {}
         raise Refused(f'Cannot read {model.base_path}: {error.strerror}.') from error
 
 
-def _choose(model: ModelConfig, versions: set[int], served: int | None, asked: int | None) -> int:
-    """The version to pin."""
-    found = [version for version in versions if served is not None and version < served]
+def _choose(
+    model: ModelConfig,
+    versions: Mapping[int, str],
+    served: int | None,
+    asked: int | None,
+    available: Collection[int],
+) -> tuple[int, dict[int, str]]:
+    """The version to pin, and why those between it and the one that is served do not load."""
+    before = [version for version in versions if served is not None and version < served]
     wanted = f'before {served}'
     if asked is not None:
-        found = [asked] if asked in versions else []
+        before = [asked] if asked in versions else []
         wanted = str(asked)
-    if not found:
+    target, left_out = first_that_loads(sorted(before, reverse=True), versions, available)
+    if target is None:
         there = ', '.join(map(str, sorted(versions))) or 'none'
         raise Refused(
-            f'There is no version {wanted} of {model.name} at {model.base_path}, only {there}.'
+            f'There is no version {wanted} of {model.name} at {model.base_path}'
+            f'{" that loads" if left_out else ""}, only {there}.{_not_loading(left_out)}'
         )
-    return max(found)
+    return target, left_out
 
 
-def _pin(model: ModelConfig, versions: set[int], target: int) -> list[str]:
+def _not_loading(errors: Mapping[int, str]) -> str:
+    return ''.join(
+        f' Version {version} is left out, since it does not load: {error.rstrip(".")}.'
+        for version, error in errors.items()
+    )
+
+
+def _pin(model: ModelConfig, versions: Collection[int], target: int) -> list[str]:
     """Has `target` served, and below it what other labels stand for; gives the labels removed."""
     kept = {
         label: version
@@ -292,6 +313,8 @@ def main() -> int:
     arguments = parser.parse_args()
     if not arguments.url.startswith(('http://', 'https://')):
         parser.error(f"--url must begin with http:// or https://, not '{arguments.url}'")
+    if not sys.warnoptions:
+        warnings.simplefilter('ignore')
     server = Server(arguments.url, arguments.model_name, arguments.timeout)
     try:
         sentence = roll_back(

@@ -170,8 +170,10 @@ def test_rerun_is_cached_and_pushes_nothing(project):
     done = project.run()
     assert done.returncode == 0, done.stderr
     states = project.states()
-    for node in ('TfdsExampleGen', 'Transform', 'Trainer', 'Evaluator', 'Pusher'):
+    for node in ('TfdsExampleGen', 'Transform', 'Trainer', 'Evaluator', 'InfraCheck'):
         assert states[node] == CACHED, node
+    # It looks whether the model is still the newest version.
+    assert states['Pusher'] == COMPLETE
     assert project.versions() == versions
     assert '(in an earlier run)' in done.stdout
 
