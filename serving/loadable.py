@@ -1,36 +1,12 @@
-"""Which version a server can load, found out by loading it."""
+"""Whether a version can be served, found out by loading it."""
 
 from __future__ import annotations
-
-from collections.abc import Collection, Iterable, Mapping
 
 from capsmodel import devices, quiet_tensorflow
 from serving.errors import ServingError
 
 
-def first_that_loads(
-    numbers: Iterable[int], folders: Mapping[int, str], available: Collection[int]
-) -> tuple[int | None, dict[int, str]]:
-    """The first version that loads.
-
-    Args:
-        numbers: The versions, in the order in which they are tried.
-        folders: The folder of each.
-        available: Those that a running server has loaded: nobody knows better.
-
-    Returns:
-        The version, None if none loads; and why those before it do not.
-    """
-    errors: dict[int, str] = {}
-    for number in numbers:
-        error = '' if number in available else _error(folders[number])
-        if not error:
-            return number, errors
-        errors[number] = error
-    return None, errors
-
-
-def _error(folder: str) -> str:
+def load_error(folder: str) -> str:
     """Why a server could not serve a version; empty if it could.
 
     The version is loaded and answers its warm-up requests, as in our server: less would overlook
