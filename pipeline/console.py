@@ -20,6 +20,7 @@ from capsmodel import quiet_tensorflow
 from capsmodel.training_error import TrainingError
 from components.dataset_error import DatasetError, first_line
 from components.gate import BaselineMissing, GateRefused
+from components.push_error import PushError
 from pipeline.configs import Config, SettingError
 
 if TYPE_CHECKING:
@@ -142,7 +143,7 @@ def stage_lines(config: Config, stages: int, heading: str = '') -> Iterator[None
     logger.addHandler(lines)
     try:
         yield
-    except (GateRefused, DatasetError, TrainingError, KeyboardInterrupt):
+    except (GateRefused, DatasetError, TrainingError, PushError, KeyboardInterrupt):
         raise
     except Exception as error:
         if not lines.current:
@@ -188,7 +189,14 @@ def sentences_for_errors(config: Config, log_name: str = '') -> Iterator[None]:
     try:
         quiet_tensorflow.load()
         yield
-    except (BaselineMissing, GateRefused, DatasetError, TrainingError, SettingError) as error:
+    except (
+        BaselineMissing,
+        GateRefused,
+        DatasetError,
+        TrainingError,
+        PushError,
+        SettingError,
+    ) as error:
         logging.getLogger(__name__).exception('The run ends here.')
         sys.exit(str(error))
     except KeyboardInterrupt:
@@ -210,24 +218,12 @@ def summary(results: Results) -> str:
         ('Blessed', _blessing(results)),
         (
             'Pushed to',
-            results.pushed_to + _pushed_when(results),
+            results.pushed_to + (' (in an earlier run)' if results.pushed_earlier else ''),
         ),
         ('Took', duration(results.seconds)),
         ('Next', 'make tensorboard'),
     ]
     return '\n' + '\n'.join(f'{name + ":":15} {text}' for name, text in lines)
-
-
-def _pushed_when(results: Results) -> str:
-    if 'Pusher' not in results.cached:
-        return ''
-    if not os.path.exists(results.pushed_to):
-        return ' (in an earlier run; it has been removed since: `make clean` lets a run start anew)'
-    folder, version = os.path.split(results.pushed_to)
-    newest = max((name for name in os.listdir(folder) if name.isdigit()), key=int, default=version)
-    if newest != version:
-        return f' (in an earlier run; {newest} was pushed after it and is what is served)'
-    return ' (in an earlier run)'
 
 
 def _blessing(results: Results) -> str:

@@ -15,6 +15,7 @@ from components.baseline_strategy import LatestOtherBlessedModelStrategy
 from components.checkpoint_removal import CheckpointRemoval
 from components.evaluation_gate import EvaluationGate
 from components.infra_check import InfraCheck
+from components.pusher import Pusher
 from components.tfds_dataset import image_dataset_info
 from components.tfds_example_gen import TfdsExampleGen
 from pipeline import evaluation, metadata, schema, slices
@@ -197,13 +198,11 @@ def create_pipeline(
         code_version=code_version('components.infra_check'),
     )
     infra_check.add_upstream_node(evaluation_gate)
-    pusher = tfx.components.Pusher(
+    pusher = Pusher(
         model=trainer.outputs['model'],
         model_blessing=evaluator.outputs['blessing'],
         infra_blessing=infra_check.outputs['blessing'],
-        push_destination=tfx.proto.PushDestination(
-            filesystem=tfx.proto.PushDestination.Filesystem(base_directory=config.serving_model_dir)
-        ),
+        base_directory=config.serving_model_dir,
     )
     checkpoint_removal = CheckpointRemoval(
         pushed_model=pusher.outputs['pushed_model'],

@@ -10,6 +10,7 @@ import tensorflow_model_analysis as tfma
 from ml_metadata.proto import metadata_store_pb2
 from tfx import v1 as tfx
 
+from components.pusher import LIVE_ALREADY
 from pipeline import evaluation, metadata, var_folder
 from pipeline.configs import Config
 
@@ -22,17 +23,16 @@ class Results:
     """One run.
 
     Attributes:
-        cached: Ids of the nodes whose results were taken from an earlier run.
         seconds: From the first node's start to the last one's end.
         accuracy: Fraction of the test images; NaN before the Evaluator has run.
         test_images: How many there are.
         worst_class: The class with the lowest accuracy.
         worst_class_accuracy: Fraction of its images.
         accuracy_change: Against the last blessed model; None where there was none.
-        pushed_to: Folder of the pushed version; empty when nothing was pushed.
+        pushed_to: Folder of the version that is the model; empty when there is none.
+        pushed_earlier: Whether an earlier run had pushed it, and this one nothing.
     """
 
-    cached: frozenset[str]
     seconds: float
     accuracy: float = float('nan')
     test_images: int = 0
@@ -40,6 +40,7 @@ class Results:
     worst_class_accuracy: float = float('nan')
     accuracy_change: float | None = None
     pushed_to: str = ''
+    pushed_earlier: bool = False
 
 
 def read(config: Config) -> Results:
@@ -58,8 +59,8 @@ def read(config: Config) -> Results:
         elif artifact.type == tfx.types.standard_artifacts.PushedModel.TYPE_NAME:
             pushed_to = artifact.custom_properties['pushed_destination'].string_value
             facts['pushed_to'] = var_folder.located(pushed_to, config)
+            facts['pushed_earlier'] = bool(artifact.custom_properties[LIVE_ALREADY].int_value)
     return Results(
-        cached=cached_nodes(config),
         seconds=(
             max(execution.last_update_time_since_epoch for execution in executions)
             - min(execution.create_time_since_epoch for execution in executions)

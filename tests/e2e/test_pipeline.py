@@ -171,8 +171,10 @@ def test_rerun_in_a_folder_that_was_moved_is_cached_and_pushes_nothing(project):
     done = project.run()
     assert done.returncode == 0, done.stderr
     states = project.states()
-    for node in ('TfdsExampleGen', 'Transform', 'Trainer', 'Evaluator', 'Pusher'):
+    for node in ('TfdsExampleGen', 'Transform', 'Trainer', 'Evaluator', 'InfraCheck'):
         assert states[node] == CACHED, node
+    # It looks whether the model is still the newest version.
+    assert states['Pusher'] == COMPLETE
     assert project.versions() == versions
     assert f'Pushed to:      {project.config.serving_model_dir}/{versions[0]} (in an' in done.stdout
 
