@@ -18,8 +18,9 @@ from typing import TYPE_CHECKING
 
 from capsmodel import quiet_tensorflow
 from capsmodel.training_error import TrainingError
-from components.dataset_error import DatasetError, first_line
+from components.dataset_error import DatasetError, NotPrepared, first_line
 from components.gate import GateRefused
+from pipeline import make_commands
 from pipeline.configs import Config, SettingError
 
 if TYPE_CHECKING:
@@ -151,7 +152,9 @@ def _print_summary(config: Config) -> None:
         # The run went through and its model is live, whatever is wrong with reading about it.
         logging.getLogger(__name__).exception('There is no summary.')
         text = f'\nThe run is done, but its summary cannot be read: {error}'
-    print(text, flush=True)
+    first, *others = make_commands.next_steps(config)
+    steps = [_labelled('Next', first), *(_labelled('', step) for step in others)]
+    print('\n'.join([text, *steps]), flush=True)
 
 
 class StageFailed(Exception):
@@ -176,6 +179,9 @@ def sentences_for_errors(config: Config, log_name: str = '') -> Iterator[None]:
     try:
         quiet_tensorflow.load()
         yield
+    except NotPrepared as error:
+        logging.getLogger(__name__).exception('The run ends here.')
+        sys.exit(f'{error}. What prepares it: {make_commands.make_command("data", config)}')
     except (GateRefused, DatasetError, TrainingError, SettingError) as error:
         logging.getLogger(__name__).exception('The run ends here.')
         sys.exit(str(error))
@@ -201,9 +207,12 @@ def summary(results: Results) -> str:
             results.pushed_to + _pushed_when(results),
         ),
         ('Took', duration(results.seconds)),
-        ('Next', 'make tensorboard'),
     ]
-    return '\n' + '\n'.join(f'{name + ":":15} {text}' for name, text in lines)
+    return '\n' + '\n'.join(_labelled(name, text) for name, text in lines)
+
+
+def _labelled(name: str, text: str) -> str:
+    return f'{name + ":" if name else "":15} {text}'
 
 
 def _pushed_when(results: Results) -> str:
