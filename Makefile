@@ -43,15 +43,11 @@ setup-kubeflow-lint: ## Make .venv-kubeflow-lint, in which the files in kubeflow
 
 run: data ## Train, evaluate and push a model (PRESET=quick|paper|tiny and other settings)
 	@set -e; name=$(call setting,pipeline_name); home=$(call setting,var)/tfx; \
-	runner=$$PWD/pipeline/local_runner.py; \
 	keras=$(call setting,cache_dir)/keras; \
-	tfx() { echo "tfx $$*"; LOCAL_HOME=$$home KERAS_HOME=$$keras $(quietly) tfx "$$@"; }; \
-	if [ ! -d "$$home/$$name" ]; then \
-		tfx pipeline create --engine=local --pipeline_path="$$runner"; \
-	elif ! grep -qsF "\"$$runner\"" "$$home/$$name/pipeline_args.json"; then \
-		tfx pipeline update --engine=local --pipeline_path="$$runner"; \
-	fi; \
-	tfx run create --engine=local --pipeline_name="$$name"
+	export LOCAL_HOME="$$home" KERAS_HOME="$$keras"; \
+	$(quiet) python -m pipeline.register; \
+	echo "tfx run create --engine=local --pipeline_name=$$name"; \
+	$(quietly) tfx run create --engine=local --pipeline_name="$$name"
 
 data: setup ## Prepare the dataset (IDX_DIR=folder for MNIST's four files that are there already)
 	@set -e; dataset=$(call setting,dataset); version=$(call setting,dataset_version); \

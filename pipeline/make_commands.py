@@ -18,6 +18,8 @@ from pipeline import configs
 from pipeline.configs import Config
 
 _ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+# Where the commands will be pasted.
+_STARTED_IN = os.getcwd()
 # A digit that comes with the project.
 SAMPLE_IMAGE = 'docs/seven.png'
 
@@ -180,7 +182,7 @@ def _text(config: Config, name: str) -> str:
 
 
 def _make() -> list[str]:
-    if os.path.realpath(os.getcwd()) == os.path.realpath(_ROOT):
+    if os.path.realpath(_STARTED_IN) == os.path.realpath(_ROOT):
         return ['make']
     return ['make', '-C', shlex.quote(_ROOT)]
 

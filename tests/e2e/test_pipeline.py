@@ -85,13 +85,16 @@ def test_nothing_is_written_elsewhere(project):
         'cache',
         'checkpoints',
         'data',
+        'locks',
         'logs',
         'metadata',
         'pipeline_root',
         'schema',
         'serving_model',
         'tfx',
+        'tmp',
     ]
+    assert os.listdir(project.var / 'tmp') == []
 
 
 def test_pushed_model_answers_without_this_project(project, mnist_dir, tmp_path):

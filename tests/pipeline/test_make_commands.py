@@ -24,6 +24,7 @@ def project(tmp_path, monkeypatch):
     folder.mkdir()
     (folder / 'Makefile').write_text(_MAKEFILE)
     monkeypatch.setattr(make_commands, '_ROOT', str(folder))
+    monkeypatch.setattr(make_commands, '_STARTED_IN', str(folder))
     monkeypatch.chdir(folder)
     return folder
 
@@ -56,6 +57,7 @@ def test_a_command_has_what_it_takes_and_works_when_pasted(project, environment,
 
 
 def test_elsewhere_it_names_the_project(project, tmp_path, monkeypatch):
+    monkeypatch.setattr(make_commands, '_STARTED_IN', str(tmp_path))
     monkeypatch.chdir(tmp_path)
     config = configs.from_environment({'PRESET': 'tiny'})
     command = make_commands.make_command('serve', config)
@@ -88,8 +90,8 @@ def test_others_are_listed_where_nothing_is_found(project):
     predict = make_commands.what_is_missing('predict', config, {'IMAGE': 'my 7.png'})
     assert "  make predict PIPELINE_NAME=one IMAGE='my 7.png'" in predict.splitlines()
     assert '  make serve PIPELINE_NAME=one' in predict.splitlines()
-    tensorboard = make_commands.what_is_missing('tensorboard', config, {})
-    assert tensorboard.splitlines()[0] == 'Nothing is trained in /r.'
+    tensorboard = make_commands.what_is_missing('tensorboard', config, {}).splitlines()
+    assert tensorboard[0] == 'Nothing is trained in /r.'
     assert '  make tensorboard PIPELINE_NAME=two' in tensorboard
     of_one = configs.from_environment({'PIPELINE_NAME': 'one'})
     assert make_commands.what_is_missing('rollback', of_one, {}) is None
