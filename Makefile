@@ -11,6 +11,7 @@ venv = PATH="$$PWD/.venv/bin:$$PATH"
 quiet = $(venv) PYTHONWARNINGS=ignore
 quietly = $(quiet) python -m capsmodel.quiet_tensorflow
 setting = $$($(venv) python -m pipeline.configs $(1))
+commands = $(venv) python -m pipeline.make_commands
 
 # Two files of tests at a time: most of a test's time is one process that starts another.
 side_by_side = -n 2 --dist loadfile
@@ -19,7 +20,7 @@ side_by_side = -n 2 --dist loadfile
 # when it is not there or was moved, and which `make rollback` writes.
 serving = name=$(call setting,pipeline_name); base=$(call setting,serving_model_dir); \
 	folder=$(call setting,var)/serving_config/$$name; port=$${PORT:-8501}; \
-	[ -d "$$base" ] || { echo "No model is pushed to $$base yet: make run" >&2; exit 1; }; \
+	$(commands) check $@; \
 	roll() { $(quiet) python -m serving.rollback --model_config_file "$$folder/models.config" \
 		--model_name "$$name" --model_base_path "$$base" --url "http://127.0.0.1:$$port" "$$@"; }; \
 	grep -qsF "base_path: \"$$base\"" "$$folder/models.config" || roll --keep
@@ -44,15 +45,11 @@ setup-kubeflow-lint: ## Make .venv-kubeflow-lint, in which the files in kubeflow
 
 run: data ## Train, evaluate and push a model (PRESET=quick|paper|tiny and other settings)
 	@set -e; name=$(call setting,pipeline_name); home=$(call setting,var)/tfx; \
-	runner=$$PWD/pipeline/local_runner.py; \
 	keras=$(call setting,cache_dir)/keras; \
-	tfx() { echo "tfx $$*"; LOCAL_HOME=$$home KERAS_HOME=$$keras $(quietly) tfx "$$@"; }; \
-	if [ ! -d "$$home/$$name" ]; then \
-		tfx pipeline create --engine=local --pipeline_path="$$runner"; \
-	elif ! grep -qsF "\"$$runner\"" "$$home/$$name/pipeline_args.json"; then \
-		tfx pipeline update --engine=local --pipeline_path="$$runner"; \
-	fi; \
-	tfx run create --engine=local --pipeline_name="$$name"
+	export LOCAL_HOME="$$home" KERAS_HOME="$$keras"; \
+	$(quiet) python -m pipeline.register; \
+	echo "tfx run create --engine=local --pipeline_name=$$name"; \
+	$(quietly) tfx run create --engine=local --pipeline_name="$$name"
 
 data: setup ## Prepare the dataset (IDX_DIR=folder for MNIST's four files that are there already)
 	@set -e; dataset=$(call setting,dataset); version=$(call setting,dataset_version); \
@@ -62,7 +59,8 @@ data: setup ## Prepare the dataset (IDX_DIR=folder for MNIST's four files that a
 
 tensorboard: setup ## Show all trainings in the browser, running ones too (PORT=6006)
 	@set -e; folder=$(call setting,tensorboard_dir); \
-	[ -d "$$folder" ] || echo "Nothing was trained yet: reload the page when make run is at it."; \
+	$(commands) check tensorboard; \
+	[ -d "$$folder" ] || echo "Nothing is trained yet: reload the page when the run is at it."; \
 	$(quietly) tensorboard --load_fast=false --host localhost $${PORT:+--port "$$PORT"} --logdir "$$folder"
 
 serve: setup ## Serve the pushed model, with a page to draw digits (PORT=8501 LISTEN=127.0.0.1)
@@ -74,17 +72,25 @@ serve: setup ## Serve the pushed model, with a page to draw digits (PORT=8501 LI
 		--monitoring_config_file=serving/monitoring.config --demo
 
 predict: setup ## Ask the server what digit a picture shows (IMAGE=file.png; URL=of the model)
-	@set -e; [ -n "$$IMAGE" ] || { echo "Name a picture: make predict IMAGE=seven.png" >&2; exit 1; }; \
+	@set -e; [ -n "$$IMAGE" ] || { \
+		echo "Name a picture: $$($(commands) show predict IMAGE=docs/seven.png)" >&2; exit 1; \
+	}; \
 	name=$(call setting,pipeline_name); \
 	$(quiet) python -m serving.client "$$IMAGE" \
-		--url "$${URL:-http://127.0.0.1:$${PORT:-8501}/v1/models/$$name}"
+		--url "$${URL:-http://127.0.0.1:$${PORT:-8501}/v1/models/$$name}" || { \
+		[ $$? != 2 ] || [ -n "$$URL" ] || { \
+			$(commands) check predict; \
+			echo "Serve the model: $$($(commands) show serve $${PORT:+"PORT=$$PORT"})" >&2; \
+		}; exit 1; \
+	}
 
 rollback: setup ## Serve the version before, also while the server runs (VERSION=number or LATEST=1)
 	@set -e; $(serving); roll $${VERSION:+--version "$$VERSION"} $${LATEST:+--latest}
 
 serve-docker: setup ## Serve the pushed model by TensorFlow Serving itself, in docker (PORT=8501)
 	@set -e; docker compose version >/dev/null 2>&1 || { \
-		echo "make serve-docker needs docker and docker compose; make serve needs neither" >&2; \
+		echo "make serve-docker needs docker and docker compose. What needs neither:" \
+			"$$($(commands) show serve $${PORT:+"PORT=$$PORT"})" >&2; \
 		exit 1; \
 	}; \
 	$(serving); MODEL_NAME="$$name" MODEL_BASE_PATH="$$base" MODELS_CONFIG_DIR="$$folder" PORT="$$port" \
@@ -94,8 +100,8 @@ kubeflow: setup ## Compile for Kubeflow Pipelines to build/kubeflow/capsnet.yaml
 	@$(quiet) python -m kubeflow.runner $${CLUSTER:+--cluster "$$CLUSTER"}
 
 kubeflow-run: setup ## Run what `make kubeflow` compiled on a cluster (HOST=http://... NAMESPACE=)
-	@[ -n "$$HOST" ] || { echo "Name the server: make kubeflow-run HOST=http://localhost:8080" >&2; \
-		exit 1; }; \
+	@[ -n "$$HOST" ] || { echo "Name the server:" \
+		"$$($(commands) show kubeflow-run HOST=http://localhost:8080)" >&2; exit 1; }; \
 	$(quiet) python -m kubeflow.submit --host "$$HOST" $${NAMESPACE:+--namespace "$$NAMESPACE"}
 
 bench: data setup-bench ## Measure the training step, answers and XLA's count (10 minutes)

@@ -21,6 +21,7 @@ from typing import Any
 from capsmodel import quiet_tensorflow
 from components import mnist_source
 from components.dataset_error import DatasetError, first_line
+from components.temporary_files import temporary_files_in
 from components.tfds_dataset import image_and_label, load_builder, name_and_version
 
 _MNIST_VERSION = '3.0.1'
@@ -47,8 +48,12 @@ def prepare(
         return
     try:
         root.mkdir(parents=True, exist_ok=True)
-        with _lock(root):
-            _prepare(dataset, root, version, idx_dir)
+        with (
+            _lock(root),
+            tempfile.TemporaryDirectory(prefix=_WORK_PREFIX, dir=root) as work,
+            temporary_files_in(work),
+        ):
+            _prepare(dataset, root, version, idx_dir, pathlib.Path(work))
     except OSError as error:
         reason = 'the disk is full' if error.errno == errno.ENOSPC else error
         raise DatasetError(f'{dataset} cannot be prepared in {data_dir}: {reason}') from error
@@ -64,7 +69,13 @@ def _lock(root: pathlib.Path) -> Iterator[None]:
         yield
 
 
-def _prepare(dataset: str, root: pathlib.Path, version: str | None, idx_dir: str | None) -> None:
+def _prepare(
+    dataset: str,
+    root: pathlib.Path,
+    version: str | None,
+    idx_dir: str | None,
+    work: pathlib.Path,
+) -> None:
     quiet_tensorflow.load()
     builder = load_builder(dataset, str(root), version)
     # Before a download of hours, and not after it.
@@ -75,17 +86,15 @@ def _prepare(dataset: str, root: pathlib.Path, version: str | None, idx_dir: str
         return
     if target.exists():
         raise DatasetError(f'{target} exists but is not a whole dataset; remove it and run again')
-    with tempfile.TemporaryDirectory(prefix=_WORK_PREFIX, dir=root) as folder:
-        work = pathlib.Path(folder)
-        if dataset == 'mnist':
-            builder = _mnist_builder(work, _mnist_files(work, idx_dir))
-        else:
-            builder = load_builder(dataset, str(work), version)
-            _check_reachable(builder)
-        print(f'Building {dataset} in {root} ...', flush=True)
-        _build(builder)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        os.rename(builder.data_dir, target)
+    if dataset == 'mnist':
+        builder = _mnist_builder(work, _mnist_files(work, idx_dir))
+    else:
+        builder = load_builder(dataset, str(work), version)
+        _check_reachable(builder)
+    print(f'Building {dataset} in {root} ...', flush=True)
+    _build(builder)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    os.rename(builder.data_dir, target)
     print(f'{dataset} is ready in {root}')
 
 

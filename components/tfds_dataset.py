@@ -6,7 +6,7 @@ import os
 import re
 from typing import Any
 
-from components.dataset_error import DatasetError, first_line
+from components.dataset_error import DatasetError, NotPrepared, first_line
 
 
 @dataclasses.dataclass(frozen=True)
@@ -148,9 +148,9 @@ def is_prepared(builder: Any) -> bool:
 
 
 def check_prepared(builder: Any) -> None:
-    """Raises DatasetError unless the dataset lies on disk."""
+    """Raises NotPrepared unless the dataset lies on disk."""
     if not is_prepared(builder):
-        raise DatasetError(f'{builder.name} is not prepared in {builder.data_dir}: run `make data`')
+        raise NotPrepared(f'{builder.name} is not prepared in {builder.data_dir}')
 
 
 def fingerprint(builder: Any) -> str:
@@ -177,9 +177,9 @@ def fingerprint(builder: Any) -> str:
                     content = example.SerializeToString(deterministic=True)
                     total.update(b'%d ' % len(content) + content)
         except tf.errors.OpError as error:
-            raise DatasetError(
-                f'{path} is missing or damaged ({error.message}); '
-                f'remove {builder.data_dir} and run `make data`'
+            raise NotPrepared(
+                f'{path} is missing or damaged ({error.message}): remove {builder.data_dir} and '
+                'prepare the dataset again'
             ) from error
     return total.hexdigest()
 

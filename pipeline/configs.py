@@ -244,6 +244,11 @@ class Config:
         return os.path.join(self.var, 'cache')
 
     @property
+    def lock_dir(self) -> str:
+        """Where the locks are by which processes on this machine wait for each other."""
+        return os.path.join(self.var, 'locks')
+
+    @property
     def log_dir(self) -> str:
         """Where logs of runs are kept."""
         return os.path.join(self.var, 'logs')

@@ -10,24 +10,37 @@ import datetime
 import errno
 import logging
 import os
+import signal
 import sys
 import time
 import warnings
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from capsmodel import quiet_tensorflow
 from capsmodel.training_error import TrainingError
-from components.dataset_error import DatasetError, first_line
+from components.dataset_error import DatasetError, NotPrepared, first_line
 from components.gate import BaselineMissing, GateRefused
 from components.push_error import PushError
+from pipeline import make_commands
 from pipeline.configs import Config, SettingError
+from pipeline.metadata_error import MetadataError
 
 if TYPE_CHECKING:
     from pipeline.results import Results
 
+# The errors whose message is one for the person who started the run.
+_FOR_PEOPLE = (
+    DatasetError,
+    GateRefused,
+    MetadataError,
+    PushError,
+    SettingError,
+    TrainingError,
+)
+
 # What LocalDagRunner says, by absl, before and after it launches a node.
-_STARTED = 'Component %s is running.'
+STARTED = 'Component %s is running.'
 _FINISHED = 'Component %s is finished.'
 # In these it says how to reach ML Metadata, a database's password included.
 _SECRET = ('Using deployment config:\n %s', 'Using connection config:\n %s')
@@ -36,7 +49,7 @@ _SECRET = ('Using deployment config:\n %s', 'Using connection config:\n %s')
 def open_log(config: Config, name: str = '') -> str:
     """Sends the process's log and warnings to a file and returns its path.
 
-    The file is named after the pipeline and `name`, by default the time.
+    The file is named after the pipeline and `name`, by default the time and the process.
 
     It must be called before TensorFlow is imported, which otherwise has written to the terminal by
     then, and Keras to the home directory. The file comes into being with the first line written
@@ -46,7 +59,9 @@ def open_log(config: Config, name: str = '') -> str:
     os.makedirs(config.log_dir, exist_ok=True)
     if not os.access(config.log_dir, os.W_OK):
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), config.log_dir)
-    name = name or datetime.datetime.now().strftime('%Y%m%d-%H%M%S')
+    if not name:
+        # Two runs may start within a second.
+        name = f'{datetime.datetime.now():%Y%m%d-%H%M%S}-{os.getpid()}'
     path = os.path.join(config.log_dir, f'{config.pipeline_name}-{name}.log')
     handler = logging.FileHandler(path, delay=True)
     handler.setFormatter(logging.Formatter('%(asctime)s %(levelname)s %(name)s: %(message)s'))
@@ -80,7 +95,7 @@ class StageLines(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         try:
-            if record.msg == _STARTED and record.args:
+            if record.msg == STARTED and record.args:
                 self._start(record.getMessage().split()[1])
             elif record.msg == _FINISHED:
                 self._finish()
@@ -143,7 +158,7 @@ def stage_lines(config: Config, stages: int, heading: str = '') -> Iterator[None
     logger.addHandler(lines)
     try:
         yield
-    except (GateRefused, DatasetError, TrainingError, PushError, KeyboardInterrupt):
+    except (*_FOR_PEOPLE, KeyboardInterrupt):
         raise
     except Exception as error:
         if not lines.current:
@@ -164,7 +179,9 @@ def _print_summary(config: Config) -> None:
         # The run went through and its model is live, whatever is wrong with reading about it.
         logging.getLogger(__name__).exception('There is no summary.')
         text = f'\nThe run is done, but its summary cannot be read: {error}'
-    print(text, flush=True)
+    first, *others = make_commands.next_steps(config)
+    steps = [_labelled('Next', first), *(_labelled('', step) for step in others)]
+    print('\n'.join([text, *steps]), flush=True)
 
 
 class StageFailed(Exception):
@@ -186,17 +203,14 @@ def sentences_for_errors(config: Config, log_name: str = '') -> Iterator[None]:
         log = open_log(config, log_name)
     except OSError as error:
         sys.exit(f'No log can be written in {config.log_dir}: {error.strerror}')
+    signal.signal(signal.SIGTERM, _interrupt)
     try:
         quiet_tensorflow.load()
         yield
-    except (
-        BaselineMissing,
-        GateRefused,
-        DatasetError,
-        TrainingError,
-        PushError,
-        SettingError,
-    ) as error:
+    except NotPrepared as error:
+        logging.getLogger(__name__).exception('The run ends here.')
+        sys.exit(f'{error}. What prepares it: {make_commands.make_command("data", config)}')
+    except (*_FOR_PEOPLE, BaselineMissing) as error:
         logging.getLogger(__name__).exception('The run ends here.')
         sys.exit(str(error))
     except KeyboardInterrupt:
@@ -205,6 +219,14 @@ def sentences_for_errors(config: Config, log_name: str = '') -> Iterator[None]:
         logging.getLogger(__name__).exception('The run ends here.')
         prefix = '' if isinstance(error, StageFailed) else f'{type(error).__name__}: '
         sys.exit(f'{prefix}{error}\nThe whole log: {log}')
+
+
+def _interrupt(number: int, frame: Any) -> NoReturn:
+    """Ends the process as Ctrl-C does, so that it clears away what it must not leave.
+
+    As the first of a container it would not even end by SIGTERM.
+    """
+    raise KeyboardInterrupt
 
 
 def summary(results: Results) -> str:
@@ -221,9 +243,12 @@ def summary(results: Results) -> str:
             results.pushed_to + (' (in an earlier run)' if results.pushed_earlier else ''),
         ),
         ('Took', duration(results.seconds)),
-        ('Next', 'make tensorboard'),
     ]
-    return '\n' + '\n'.join(f'{name + ":":15} {text}' for name, text in lines)
+    return '\n' + '\n'.join(_labelled(name, text) for name, text in lines)
+
+
+def _labelled(name: str, text: str) -> str:
+    return f'{name + ":" if name else "":15} {text}'
 
 
 def _blessing(results: Results) -> str:

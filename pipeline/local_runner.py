@@ -8,6 +8,7 @@ sys.path[0] = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
 from capsmodel import devices  # noqa: E402 (needs the path above)
 from pipeline import configs, console, var_folder  # noqa: E402
+from pipeline.temporary_folder import temporary_folder  # noqa: E402
 
 
 def main() -> None:
@@ -17,18 +18,16 @@ def main() -> None:
         config = configs.from_environment()
     except configs.SettingError as error:
         sys.exit(f'Wrong setting: {error}')
-    with console.sentences_for_errors(config):
-        from tfx.orchestration.local.local_dag_runner import LocalDagRunner
-
+    with console.sentences_for_errors(config), temporary_folder(config):
         from pipeline import slices
+        from pipeline.exclusive_runner import ExclusiveRunner
         from pipeline.pipeline import create_pipeline
 
-        var_folder.relocate(config)
         with var_folder.entered(config) as inside:
             pipeline = create_pipeline(inside)
             chosen = slices.chosen(inside)
             with console.stage_lines(config, stages=len(pipeline.components), heading=chosen):
-                LocalDagRunner().run(pipeline)
+                ExclusiveRunner(config).run(pipeline)
 
 
 if __name__ == '__main__':

@@ -19,6 +19,7 @@ from components.pusher import Pusher
 from components.tfds_dataset import image_dataset_info
 from components.tfds_example_gen import TfdsExampleGen
 from pipeline import evaluation, metadata, schema, slices
+from pipeline.beam_options import beam_options
 from pipeline.code_version import TRANSFORM, code_version
 from pipeline.configs import Config, SettingError
 
@@ -232,5 +233,5 @@ def create_pipeline(
             checkpoint_removal,
         ],
         enable_cache=True,
-        beam_pipeline_args=config.beam_args.split(),
+        beam_pipeline_args=beam_options(config.beam_args),
     )

@@ -15,11 +15,10 @@ import argparse
 import contextlib
 import os
 import re
-import signal
 import sys
 import time
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 from capsmodel import devices
 from capsmodel.training_error import Diverged
@@ -186,7 +185,6 @@ def main() -> None:
             )
     except configs.SettingError as error:
         sys.exit(f'Wrong setting: {error}')
-    signal.signal(signal.SIGTERM, _interrupt)
     with (
         console.sentences_for_errors(config, f'{arguments.run_id}-{arguments.node}'),
         _timed(arguments.node),
@@ -205,7 +203,10 @@ def main() -> None:
             if chosen := slices.chosen(config):
                 print(chosen)
         else:
-            run(config, arguments.node, arguments.run_id)
+            from pipeline import metadata_check
+
+            with metadata_check.explained_errors(config):
+                run(config, arguments.node, arguments.run_id)
 
 
 def assignments(texts: list[str]) -> Mapping[str, str]:
@@ -221,11 +222,6 @@ def assignments(texts: list[str]) -> Mapping[str, str]:
         if value:
             settings[name] = value
     return settings
-
-
-def _interrupt(number: int, frame: Any) -> NoReturn:
-    """As the first process of a container, this one would not even end by SIGTERM."""
-    raise KeyboardInterrupt
 
 
 @contextlib.contextmanager

@@ -26,6 +26,10 @@ class ClientError(Exception):
     """There is no answer; the message says why, and what to do about it."""
 
 
+class NotServed(ClientError):
+    """No server answers, or it does not have the model."""
+
+
 def predict(
     image: bytes, url: str, signature: str = 'serving_default', timeout: float = 30
 ) -> dict[str, Any]:
@@ -42,7 +46,8 @@ def predict(
         The signature's outputs for this picture, by name.
 
     Raises:
-        ClientError: The server cannot be reached, refuses, or answers with something else.
+        NotServed: The server cannot be reached, or does not have the model.
+        ClientError: The server refuses, or answers with something else.
     """
     body = json.dumps(
         {
@@ -68,12 +73,13 @@ def _post(url: str, body: bytes, timeout: float) -> Any:
             return json.load(response)
     except urllib.error.HTTPError as error:
         with error:
-            raise ClientError(f'The server refuses: {_reason(error)}') from None
+            kind = NotServed if error.code == http.HTTPStatus.NOT_FOUND else ClientError
+            raise kind(f'The server refuses: {_reason(error)}') from None
     except (OSError, http.client.HTTPException) as error:
         reason = getattr(error, 'reason', error)
-        raise ClientError(
+        raise NotServed(
             f'No server answers at {url}: {getattr(reason, "strerror", None) or reason}. '
-            'Start one with `make serve`, or name another one with --url'
+            'Start one, or name another one with --url'
         ) from None
     except ValueError as error:
         # Of urllib for what is no URL, and of json for what is no JSON.
@@ -110,7 +116,10 @@ def report(prediction: dict[str, Any]) -> str:
 
 
 def main() -> None:
-    """Prints the digit of a picture, and its scores."""
+    """Prints the digit of a picture, and its scores.
+
+    The exit code is 2 if there is no server or no such model, and 1 for all else that goes wrong.
+    """
     parser = argparse.ArgumentParser(
         prog='python -m serving.client', description='Asks a server what digit a picture shows.'
     )
@@ -124,7 +133,8 @@ def main() -> None:
         image = _read(arguments.image)
         print(report(predict(image, arguments.url, arguments.signature)))
     except ClientError as error:
-        sys.exit(f'{str(error).rstrip(".")}.')
+        print(f'{str(error).rstrip(".")}.', file=sys.stderr)
+        sys.exit(2 if isinstance(error, NotServed) else 1)
     except OSError as error:
         sys.exit(f'{arguments.image} cannot be read: {error.strerror}.')
 

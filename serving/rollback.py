@@ -269,7 +269,7 @@ def _write(path: str, config: ModelServerConfig) -> None:
 
 
 def _replace(path: str, text: bytes) -> None:
-    unfinished = f'{path}.unfinished'
+    unfinished = f'{path}.{os.getpid()}.unfinished'  # of no other process
     try:
         os.makedirs(os.path.dirname(path), exist_ok=True)
         with open(unfinished, 'wb') as opened:

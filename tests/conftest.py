@@ -5,7 +5,16 @@ import pathlib
 
 import pytest
 
+from components.temporary_files import temporary_files_in
+
 _ROOT = pathlib.Path(__file__).parent.parent
+
+
+@pytest.fixture(scope='session', autouse=True)
+def _temporary_files(tmp_path_factory):
+    """What tests leave of temporary files is removed with their other files."""
+    with temporary_files_in(str(tmp_path_factory.mktemp('tmp'))):
+        yield
 
 
 @pytest.fixture(scope='session')

@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import time
+import urllib.parse
 from collections import Counter
 
 import numpy as np
@@ -21,6 +22,7 @@ import tensorflow_datasets as tfds
 from rest_server import request, rest_server
 from tfx_project import CACHED, COMPLETE, FAILED, Project, sentence
 
+from pipeline import make_commands
 from serving import client
 
 pytestmark = pytest.mark.e2e
@@ -61,6 +63,12 @@ def test_first_run_is_blessed_and_pushed(project):
     assert f'Pushed to:      {project.config.serving_model_dir}/{project.versions()[0]}\n' in (
         done.stdout
     )
+    settings = f'PRESET=tiny VAR={project.var}'
+    assert done.stdout.endswith(
+        f'Next:           make serve {settings}\n'
+        f'                make predict {settings} IMAGE=docs/seven.png\n'
+        f'                make tensorboard {settings}\n'
+    )
     accuracy = re.search(r'Test accuracy:  ([\d.]+)% of 1,000 images', done.stdout)
     assert float(accuracy[1]) >= 80
     assert re.search(r'\[ 7/13\] Trainer +\d', done.stdout)
@@ -77,13 +85,16 @@ def test_nothing_is_written_elsewhere(project):
         'cache',
         'checkpoints',
         'data',
+        'locks',
         'logs',
         'metadata',
         'pipeline_root',
         'schema',
         'serving_model',
         'tfx',
+        'tmp',
     ]
+    assert os.listdir(project.var / 'tmp') == []
 
 
 def test_pushed_model_answers_without_this_project(project, mnist_dir, tmp_path):
@@ -152,14 +163,28 @@ np.savez(
     assert answers['explain.reconstruction'].shape == (100, 28, 28)
 
 
-def test_pushed_model_is_served(project, mnist_dir):
+def test_pushed_model_is_served(project, mnist_dir, root):
     digits = tfds.as_numpy(tfds.load('mnist', split='test[:50]', data_dir=mnist_dir, batch_size=-1))
     name, base_path = project.config.pipeline_name, project.config.serving_model_dir
     pictures = map(person_png.as_person_png, digits['image'][..., 0])
     with rest_server(f'--model_name={name}', f'--model_base_path={base_path}') as url:
         found = [client.predict(picture, url)['label'] for picture in pictures]
         _, _, status = request('GET', url)
+        pasted = make_commands.make_command(
+            'predict', project.config, IMAGE=make_commands.SAMPLE_IMAGE
+        )
+        predicted = subprocess.run(
+            pasted,
+            shell=True,
+            cwd=root,
+            env={'PATH': os.environ['PATH'], 'PORT': str(urllib.parse.urlsplit(url).port)},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
     assert np.mean(found == digits['label']) >= 0.8
+    assert predicted.returncode == 0, predicted.stderr
+    assert predicted.stdout.splitlines()[0] in '0123456789'
     (version,) = project.versions()
     assert f'"version": "{version}"' in status
     assert '"state": "AVAILABLE"' in status

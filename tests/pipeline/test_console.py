@@ -51,7 +51,6 @@ def test_summary_of_a_first_model():
         'Blessed:        yes; there was no blessed model before to compare with',
         'Pushed to:      var/serving_model/capsnet/17',
         'Took:           1 min 15 s',
-        'Next:           make tensorboard',
     ]
 
 

@@ -1,0 +1,211 @@
+"""The make commands that messages name, with the settings that they need to work when pasted.
+
+`python -m pipeline.make_commands show TARGET [NAME=VALUE ...]` prints such a command for the
+Makefile, and `... check TARGET` fails where there is nothing for a target to show.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import os
+import shlex
+import sys
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from pipeline import configs
+from pipeline.configs import Config
+
+_ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+# Where the commands will be pasted.
+_STARTED_IN = os.getcwd()
+# A digit that comes with the project.
+SAMPLE_IMAGE = 'docs/seven.png'
+
+# What each target depends on. All others train, and depend on every setting.
+_DEPENDS_ON: dict[str, Callable[[Config], Any]] = {
+    'data': lambda config: (config.dataset, config.dataset_version, config.data_dir),
+    'tensorboard': lambda config: config.tensorboard_dir,
+    **dict.fromkeys(
+        ('serve', 'serve-docker', 'predict', 'rollback'),
+        lambda config: (config.pipeline_name, config.serving_model_dir),
+    ),
+}
+
+
+def make_command(target: str, config: Config, **variables: str) -> str:
+    """The command that runs a target of the Makefile with what `config` says.
+
+    Args:
+        target: Such as `serve`.
+        config: The settings. Those that make no difference to the target are left out.
+        **variables: Further ones of make's, such as `IMAGE`. A setting among them is not left out.
+
+    Returns:
+        A line for a shell, wherever the settings came from and whatever else the environment holds
+        that led to `config`.
+    """
+    depends_on = _DEPENDS_ON.get(target, lambda config: config)
+    wanted = depends_on(config)
+    settings = {field.name.upper(): _text(config, field.name) for field in _fields()}
+    # The preset comes last: what follows from it is left out rather than it.
+    for name in reversed([name for name in settings if name not in variables]):
+        others = {key: value for key, value in settings.items() if key != name}
+        try:
+            is_needed = depends_on(_config_of_make({**others, **variables})) != wanted
+        except configs.SettingError:
+            is_needed = True
+        if not is_needed:
+            settings = others
+    assignments = [
+        f'{name}={shlex.quote(value.replace("$", "$$"))}'  # make expands a lone $
+        for name, value in {**settings, **variables}.items()
+    ]
+    return ' '.join([*_make(), target, *assignments])
+
+
+def next_steps(config: Config) -> list[str]:
+    """The commands that a person wants after a run."""
+    return [
+        make_command('serve', config),
+        make_command('predict', config, IMAGE=SAMPLE_IMAGE),
+        make_command('tensorboard', config),
+    ]
+
+
+def what_is_missing(
+    target: str, config: Config, environment: Mapping[str, str] = os.environ
+) -> str | None:
+    """Says that `target` has nothing to show, and which commands of its kind have.
+
+    Args:
+        target: One that needs a pushed model, or `tensorboard`.
+        config: The settings.
+        environment: Has what is no setting: PORT and IMAGE.
+
+    Returns:
+        Lines for a person; None if there is what the target needs.
+    """
+    names = _trained(config) if target == 'tensorboard' else _pushed(config)
+    if target == 'tensorboard':
+        is_there = '://' in config.pipeline_root or os.path.isdir(config.pipeline_root)
+        what = f'Nothing is trained in {config.pipeline_root}'
+    else:
+        is_there = config.pipeline_name in names
+        what = f'No model is pushed to {config.serving_model_dir}'
+    if is_there:
+        return None
+    lines = [f'{what}.']
+    if names:
+        lines.append(f'There is in {config.var}:')
+    for name in names:
+        lines += _commands(target, name, config, environment)
+    lines.append(f'To train one: {make_command("run", config)}')
+    return '\n'.join(lines)
+
+
+def _commands(target: str, name: str, config: Config, environment: Mapping[str, str]) -> list[str]:
+    """Lines with what runs a target for another pipeline; it takes a server to predict."""
+    variables = {'PIPELINE_NAME': name}
+    if environment.get('PIPELINE_ROOT'):
+        variables['PIPELINE_ROOT'] = ''  # or that of the environment would be used
+    try:
+        of_name = _config_of_make({'VAR': config.var, **variables})
+    except configs.SettingError:
+        return []  # no run has made this folder
+    if environment.get('PORT'):
+        variables['PORT'] = environment['PORT']
+    if target != 'predict':
+        return [f'  {make_command(target, of_name, **variables)}']
+    image = environment.get('IMAGE') or SAMPLE_IMAGE
+    return [
+        f'  {make_command("serve", of_name, **variables)}',
+        f'  {make_command("predict", of_name, **variables, IMAGE=image)}',
+    ]
+
+
+def _pushed(config: Config) -> list[str]:
+    """Names of pipelines with a pushed version in VAR."""
+    folder = os.path.dirname(config.serving_model_dir)
+    return [
+        name
+        for name in _subfolders(folder)
+        if any(map(str.isdecimal, _subfolders(os.path.join(folder, name))))
+    ]
+
+
+def _trained(config: Config) -> list[str]:
+    """Names of pipelines with a training in VAR."""
+    folder = os.path.join(config.var, 'pipeline_root')
+    return [
+        name
+        for name in _subfolders(folder)
+        if os.path.isdir(
+            dataclasses.replace(config, pipeline_root=os.path.join(folder, name)).tensorboard_dir
+        )
+    ]
+
+
+def _subfolders(folder: str) -> list[str]:
+    if not os.path.isdir(folder):
+        return []
+    return sorted(entry.name for entry in os.scandir(folder) if entry.is_dir())
+
+
+def _fields() -> list[dataclasses.Field]:
+    return list(dataclasses.fields(Config))
+
+
+def _config_of_make(settings: Mapping[str, str]) -> Config:
+    """What make comes to with these settings, in whichever folder this process is."""
+    with_default = {'VAR': os.path.join(_ROOT, 'var'), **settings}
+    return configs.from_environment(
+        {name: _absolute(value) if name == 'VAR' else value for name, value in with_default.items()}
+    )
+
+
+def _absolute(folder: str) -> str:
+    return os.path.join(_ROOT, folder)
+
+
+def _text(config: Config, name: str) -> str:
+    """A setting as an environment variable has it."""
+    value = getattr(config, name)
+    if isinstance(value, bool):
+        return 'yes' if value else 'no'
+    if isinstance(value, tuple):
+        return ','.join(map(str, value))
+    if name == 'var' and value.startswith(os.path.join(_ROOT, '')):
+        return os.path.relpath(value, _ROOT)
+    return str(value)
+
+
+def _make() -> list[str]:
+    if os.path.realpath(_STARTED_IN) == os.path.realpath(_ROOT):
+        return ['make']
+    return ['make', '-C', shlex.quote(_ROOT)]
+
+
+def main() -> None:
+    """Runs the command that the Makefile asks for."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    commands = parser.add_subparsers(dest='command', required=True)
+    show = commands.add_parser('show', help='print the command that runs a target')
+    show.add_argument('target')
+    show.add_argument('variables', nargs='*', metavar='NAME=VALUE')
+    check = commands.add_parser('check', help='fail if a target has nothing to show')
+    check.add_argument('target')
+    arguments = parser.parse_args()
+    try:
+        config = configs.from_environment()
+    except configs.SettingError as error:
+        sys.exit(f'Wrong setting: {error}')
+    if arguments.command == 'check':
+        sys.exit(what_is_missing(arguments.target, config))
+    variables = dict(text.split('=', 1) for text in arguments.variables)
+    print(make_command(arguments.target, config, **variables))
+
+
+if __name__ == '__main__':
+    main()
