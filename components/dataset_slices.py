@@ -81,7 +81,7 @@ def check_slices(builder: Any, slices: Mapping[str, str], min_test_images: int =
     if found:
         raise DatasetError(
             f'{builder.name} cannot be sliced like this: {"; ".join(found)}. '
-            f'Its splits are {splits_text(builder)}.'
+            f'Its splits are {_splits(builder)}.'
         )
 
 
@@ -90,8 +90,8 @@ def number_of_images(builder: Any, pattern: str) -> int:
     return builder.info.splits[pattern].num_examples
 
 
-def splits_text(builder: Any) -> str:
-    """The splits of a prepared dataset, for a person: 'train (60,000 images), test (10,000)'."""
+def _splits(builder: Any) -> str:
+    """The splits of a prepared dataset, for a person: 'train (60,000 images), ...'."""
     splits = builder.info.splits.items()
     return ', '.join(f'{name} ({split.num_examples:,} images)' for name, split in splits)
 

@@ -115,8 +115,8 @@ def image_and_label(builder: Any) -> tuple[str, str]:
         )
     if (label.num_classes or 0) < 2:
         raise DatasetError(
-            f'the labels of {builder.name} (feature {label_name!r}) have '
-            f'{label.num_classes or "an unknown number of"} classes: there must be at least 2'
+            f'the number of classes of {builder.name} (feature {label_name!r}) is '
+            f'{label.num_classes or "unknown"}: it must be at least 2'
         )
     return image_name, label_name
 

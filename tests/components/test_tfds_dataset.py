@@ -132,8 +132,11 @@ NESTED = tfds.features.FeaturesDict({'image': Image()})
         ({'image': Image(), 'label': tfds.features.Scalar(np.int64)}, r'label \(Scalar\)'),
         ({'image': Image(), 'label': tfds.features.Text()}, 'no ClassLabel feature'),
         ({'image': Image(), 'labels': tfds.features.Sequence(LABEL['label'])}, 'no ClassLabel'),
-        ({'image': Image(), 'label': ClassLabel(num_classes=1)}, "'label'.* have 1 classes"),
-        ({'image': Image(), 'label': ClassLabel()}, 'an unknown number of classes'),
+        (
+            {'image': Image(), 'label': ClassLabel(num_classes=1)},
+            r"feature 'label'\) is 1: it must",
+        ),
+        ({'image': Image(), 'label': ClassLabel()}, 'is unknown: it must be at least 2'),
     ],
 )
 def test_features_that_cannot_be_used_are_named(tmp_path, features, message):
