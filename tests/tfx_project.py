@@ -52,7 +52,20 @@ class Project:
         )
 
     def create(self):
-        return self.tfx('pipeline', 'create', f'--pipeline_path={self.runner}')
+        """Registers the pipeline with the tfx CLI, as `make run` does."""
+        with self.start(sys.executable, '-m', 'pipeline.register') as process:
+            return finished(process)
+
+    def start(self, *command, **settings):
+        """Starts a command in the project's folder; `finished` waits for its end."""
+        return subprocess.Popen(
+            command,
+            cwd=os.path.dirname(os.path.dirname(self.runner)),
+            env=self.environment(**settings),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
 
     def run(self, **settings):
         return self.tfx('run', 'create', f'--pipeline_name={self.config.pipeline_name}', **settings)
@@ -74,6 +87,12 @@ class Project:
             for context in store.get_contexts_by_execution(execution.id)
             if context.type == 'node'
         }
+
+
+def finished(process):
+    """The result of a process, when it has ended."""
+    output, errors = process.communicate()
+    return subprocess.CompletedProcess(process.args, process.returncode, output, errors)
 
 
 def sentence(done):
