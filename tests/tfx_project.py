@@ -62,10 +62,28 @@ class Project:
         )
 
     def create(self):
-        return self.tfx('pipeline', 'create', f'--pipeline_path={self.runner}')
+        """Registers the pipeline with the tfx CLI, as `make run` does."""
+        with self.start(sys.executable, '-m', 'pipeline.register') as process:
+            return finished(process)
+
+    def start(self, *command, **settings):
+        """Starts a command in the project's folder; `finished` waits for its end."""
+        return subprocess.Popen(
+            command,
+            cwd=os.path.dirname(os.path.dirname(self.runner)),
+            env=self.environment(**settings),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def run_by_tfx(self, **settings):
+        return self.tfx('run', 'create', f'--pipeline_name={self.config.pipeline_name}', **settings)
 
     def run(self, **settings):
-        return self.tfx('run', 'create', f'--pipeline_name={self.config.pipeline_name}', **settings)
+        """What `tfx run create` starts, without the ten seconds that the command takes itself."""
+        with self.start(sys.executable, self.runner, **settings) as process:
+            return finished(process)
 
     def versions(self):
         folder = pathlib.Path(self.config.serving_model_dir)
@@ -86,8 +104,12 @@ class Project:
         }
 
 
+def finished(process):
+    """The result of a process, when it has ended."""
+    output, errors = process.communicate()
+    return subprocess.CompletedProcess(process.args, process.returncode, output, errors)
+
+
 def sentence(done):
-    """The last thing that the run said; the tfx CLI adds that the run had failed."""
-    *_, sentence, added = done.stderr.strip().splitlines()
-    assert added.startswith('Error while running ')
-    return sentence
+    """The last thing that a run said."""
+    return done.stderr.strip().splitlines()[-1]

@@ -8,6 +8,7 @@ import socket
 import struct
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 import urllib.request
@@ -100,8 +101,13 @@ def test_idx_folder_becomes_a_dataset_that_tfds_reads(small_sums, tmp_path, spel
     assert_is_prepared(tmp_path / 'data')
 
 
-def test_second_call_is_one_line(small_sums, no_net, idx_dir, tmp_path, capsys):
+def test_second_call_is_one_line_and_no_temporary_file_stays(
+    small_sums, no_net, idx_dir, tmp_path, capsys, monkeypatch
+):
+    (tmp_path / 'tmp').mkdir()
+    monkeypatch.setattr(tempfile, 'tempdir', str(tmp_path / 'tmp'))
     prepare('mnist', str(tmp_path / 'data'), idx_dir=str(idx_dir))
+    assert files_in(tmp_path / 'tmp') == []
     capsys.readouterr()
     for spelling in ('mnist', 'mnist:3.0.1', 'MNIST:3.*.*'):
         prepare(spelling, str(tmp_path / 'data'))

@@ -4,6 +4,7 @@ The tests stand in the order of a story, each going on where the one before stop
 what runs write, one metadata store, the preset `tiny`.
 """
 
+import functools
 import os
 import pathlib
 import re
@@ -12,7 +13,6 @@ import subprocess
 import sys
 import time
 import urllib.parse
-from collections import Counter
 
 import numpy as np
 import person_png
@@ -20,7 +20,7 @@ import pytest
 import tensorflow as tf
 import tensorflow_datasets as tfds
 from rest_server import request, rest_server
-from tfx_project import CACHED, COMPLETE, FAILED, Project, sentence
+from tfx_project import CACHED, COMPLETE, FAILED, Project, finished, sentence
 
 from pipeline import make_commands
 from serving import client
@@ -52,13 +52,38 @@ def test_a_wrong_setting_ends_in_a_sentence(project):
     assert 'Traceback' not in done.stderr
 
 
-def test_first_run_is_blessed_and_pushed(project):
-    created = project.create()
-    assert created.returncode == 0, created.stderr
-    assert 'Pipeline "capsnet-tiny" created successfully.' in created.stdout
-    done = project.run()
+@pytest.fixture(scope='module')
+def second_run(project):
+    """Starts a run while the first one of the same pipeline is going on, once, and gives it."""
+
+    @functools.cache
+    def start():
+        name = project.config.pipeline_name
+        return project.start(*project.command('run', 'create', f'--pipeline_name={name}'))
+
+    yield start
+    start().kill()
+
+
+def test_two_at_once_register_the_pipeline_once(project):
+    register = (sys.executable, '-m', 'pipeline.register')
+    both = [finished(process) for process in [project.start(*register), project.start(*register)]]
+    assert [done.returncode for done in both] == [0, 0], both
+    said = ''.join(done.stdout for done in both)
+    assert said.count('tfx pipeline create') == 1
+    assert said.count('Pipeline "capsnet-tiny" created successfully.') == 1
+
+
+def test_first_run_is_blessed_and_pushed(project, second_run):
+    command = project.command('run', 'create', f'--pipeline_name={project.config.pipeline_name}')
+    with project.start(*command) as first:
+        while not os.path.exists(project.config.metadata_path):
+            assert first.poll() is None, finished(first).stderr
+            time.sleep(0.1)
+        second_run()
+        done = finished(first)
     assert done.returncode == 0, done.stderr
-    assert Counter(project.states().values()) == {COMPLETE: 13}
+    assert re.findall('cached|Waiting', done.stdout) == []
     assert len(project.versions()) == 1
     assert f'Pushed to:      {project.config.serving_model_dir}/{project.versions()[0]}\n' in (
         done.stdout
@@ -94,7 +119,6 @@ def test_nothing_is_written_elsewhere(project):
         'tfx',
         'tmp',
     ]
-    assert os.listdir(project.var / 'tmp') == []
 
 
 def test_pushed_model_answers_without_this_project(project, mnist_dir, tmp_path):
@@ -190,30 +214,35 @@ def test_pushed_model_is_served(project, mnist_dir, root):
     assert '"state": "AVAILABLE"' in status
 
 
-def test_rerun_in_a_folder_that_was_moved_is_cached_and_pushes_nothing(project):
+def test_rerun_that_has_waited_is_cached_and_pushes_nothing(project, second_run):
     versions = project.versions()
-    project.move()
-    done = project.run()
+    done = finished(second_run())
     assert done.returncode == 0, done.stderr
+    assert 'Waiting for another run of capsnet-tiny to end ...\n' in done.stdout
     states = project.states()
     for node in ('TfdsExampleGen', 'Transform', 'Trainer', 'Evaluator', 'InfraCheck'):
         assert states[node] == CACHED, node
     # It looks whether the model is still the newest version.
     assert states['Pusher'] == COMPLETE
     assert project.versions() == versions
-    assert f'Pushed to:      {project.config.serving_model_dir}/{versions[0]} (in an' in done.stdout
+    pushed_to = f'{project.config.serving_model_dir}/{versions[0]}'
+    assert f'Pushed to:      {pushed_to} (in an earlier run)' in done.stdout
+    assert os.listdir(project.var / 'tmp') == []
 
 
-def test_untrained_network_is_rejected(project):
+def test_untrained_network_is_rejected_in_a_folder_that_was_moved(project):
     versions = project.versions()
-    done = project.run(LEARNING_RATE='0', EPOCHS='1')
+    project.move()
+    done = project.run_by_tfx(LEARNING_RATE='0', EPOCHS='1')
     assert done.returncode == 1
-    said = sentence(done)
+    *_, said, added = done.stderr.strip().splitlines()
+    assert added.startswith('Error while running ')
     assert said.startswith('The model is rejected: ')
     assert re.search(r'accuracy of all images is 0\.\d+, 0\.\d+ below the bound 0\.8', said)
     assert re.search(r'changed by -0\.\d+ against the last blessed model', said)
     assert 'Traceback' not in done.stderr
     states = project.states()
+    assert states['TfdsExampleGen'] == states['Transform'] == CACHED
     assert states['EvaluationGate'] == FAILED
     assert not {'InfraCheck', 'Pusher'} & states.keys()
     assert project.versions() == versions
