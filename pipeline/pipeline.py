@@ -60,8 +60,8 @@ def create_pipeline(
             would be shifted out of sight; or METADATA is no address.
         ValueError: The network cannot be built for such images.
     """
-    config = slices.choose(config)
     dataset = image_dataset_info(config.dataset, config.data_dir, config.dataset_version or None)
+    config = slices.choose(config)
     height, width = config.image_height or dataset.height, config.image_width or dataset.width
     if not (height and width):
         raise SettingError(
