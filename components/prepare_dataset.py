@@ -63,7 +63,11 @@ def prepare(
 def _lock(root: pathlib.Path) -> Iterator[None]:
     """Lets one process prepare at a time, and removes what an interrupted one left behind."""
     with open(root / '.prepare.lock', 'w') as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            print(f'Waiting for another process to prepare a dataset in {root} ...', flush=True)
+            fcntl.flock(lock, fcntl.LOCK_EX)
         for leftover in root.glob(f'{_WORK_PREFIX}*'):
             shutil.rmtree(leftover)
         yield

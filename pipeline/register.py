@@ -28,7 +28,8 @@ def register(config: configs.Config, home: str) -> int:
         The exit code of the command; 0 if none was needed.
     """
     folder = os.path.join(home, config.pipeline_name)
-    with locks.held(os.path.join(config.lock_dir, 'tfx')):
+    waiting = 'Waiting for another process to register its pipeline ...'
+    with locks.held(os.path.join(config.lock_dir, 'tfx'), waiting):
         if _registered_runner(folder) == _RUNNER:
             return 0
         action = 'update' if os.path.isdir(folder) else 'create'
