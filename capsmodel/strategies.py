@@ -96,13 +96,23 @@ def check_agreement(strategy: tf.distribute.Strategy, text: str, what: str) -> N
         TrainingError: The workers' texts differ.
     """
     digest = hashlib.sha256(text.encode()).digest()
-    mine = int.from_bytes(digest[:8], 'little', signed=True)
-    values = strategy.experimental_distribute_values_from_function(lambda _: tf.constant([mine]))
-    if len({int(value) for value in strategy.gather(values, axis=0)}) > 1:
+    if len(_gathered(strategy, int.from_bytes(digest[:8], 'little', signed=True))) > 1:
         raise TrainingError(
             f'The workers do not have the same {what}: they must see the same files, run the same '
             'code, and be started together'
         )
+
+
+def least(strategy: tf.distribute.Strategy, value: int) -> int:
+    """The smallest of the values that the workers give."""
+    return min(_gathered(strategy, value))
+
+
+def _gathered(strategy: tf.distribute.Strategy, value: int) -> set[int]:
+    values = strategy.experimental_distribute_values_from_function(
+        lambda _: tf.constant([value], tf.int64)
+    )
+    return {int(each) for each in strategy.gather(values, axis=0)}
 
 
 @contextlib.contextmanager

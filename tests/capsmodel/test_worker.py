@@ -13,7 +13,7 @@ import pytest
 import tensorflow as tf
 import training_request
 
-from capsmodel import network, training, training_process
+from capsmodel import evaluation, network, training, training_process
 from capsmodel.training_error import TrainingError
 
 _ROOT = pathlib.Path(__file__).parents[2]
@@ -96,7 +96,7 @@ def test_training_to_the_end_in_a_process_of_its_own(tmp_path, capfd):
     model = network.CapsNet(network.NetworkConfig.from_json_dict(request.network))
     progress = training.load_best(model, checkpoints)
     assert progress.step == 60
-    judged = training.evaluate(model, training_request.digits()[1])
+    judged = evaluation.evaluate(model, training_request.digits()[1])
     assert judged.accuracy == pytest.approx(progress.best[0])
     assert not pathlib.Path(checkpoints.folder, 'finished').exists()
 
