@@ -85,7 +85,7 @@ class Evaluator:
         if self._asked:
             piece = self._asked // replicas
         else:
-            here = len(strategy.extended.worker_devices)
+            here = strategies.replicas_here(strategy)
             piece = strategies.least(
                 strategy, memory.images_at_once(self._model.config, processes=here)
             )

@@ -24,6 +24,7 @@ from tensorboard.plugins.hparams import summary as hparams_summary
 
 from capsmodel import coupling, data, event_files, network, pictures
 from capsmodel.console import say
+from capsmodel.training_error import reason
 
 STEPS_BETWEEN_SCALARS = 20
 
@@ -122,8 +123,7 @@ class TrainingLog:
                 return
             self._left_out_before.add(what)
             logging.getLogger(__name__).warning('Left out: %s', what, exc_info=True)
-            (reason, *_) = [*str(error).strip().splitlines(), type(error).__name__]
-            say(f'TensorBoard will not show {what}: {reason}')
+            say(f'TensorBoard will not show {what}: {reason(error)}')
 
     @contextlib.contextmanager
     def _written_to(self, part: str, step: int, what: str) -> Iterator[None]:

@@ -41,7 +41,6 @@ def test_worst_mistakes_come_first():
     assert list(worst) == [1, 2, 3, 0]
 
 
-_SMALL = {'conv1_filters': 2, 'primary_channels': 1, 'primary_dim': 2, 'decoder_units': (2,)}
 _SIZES = st.sampled_from((17, 18, 28, 60))
 
 
@@ -56,7 +55,16 @@ _SIZES = st.sampled_from((17, 18, 28, 60))
 )
 def test_there_is_every_picture_of_any_network(classes, size, digit_dim, count, decoder, seed):
     config = network.NetworkConfig(
-        *size, classes, digit_dim=digit_dim, decoder=decoder, routing_iterations=1, **_SMALL
+        image_height=size[0],
+        image_width=size[1],
+        num_classes=classes,
+        conv1_filters=2,
+        primary_channels=1,
+        primary_dim=2,
+        digit_dim=digit_dim,
+        routing_iterations=1,
+        decoder=decoder,
+        decoder_units=(2,),
     )
     random = np.random.default_rng(seed)
     labeled = data.LabeledImages(

@@ -268,6 +268,23 @@ def test_divergence_is_said(digits):
         _train(NETWORK, wild, digits)
 
 
+@pytest.mark.parametrize('eval_batch_size', [0, 30])
+def test_any_number_of_classes_trains_with_its_log(digits, tmp_path, capsys, eval_batch_size):
+    network_config = dataclasses.replace(NETWORK, num_classes=61)
+    config = dataclasses.replace(TRAINING, epochs=1)
+    phases: list[str] = []
+    how = {'eval_batch_size': eval_batch_size, 'phase': phases.append}
+    _train(network_config, config, digits, tmp_path, **how)
+    assert 'TensorBoard will not show' not in capsys.readouterr().err
+    assert phases == [
+        'training with 50 images a step',
+        f'evaluating {eval_batch_size or 100} images a step',
+        'drawing pictures for TensorBoard',
+    ]
+    tags = EventAccumulator(str(tmp_path / 'eval')).Reload().Tags()['tensors']
+    assert len([tag for tag in tags if tag.startswith('pictures/')]) == 4
+
+
 def test_batch_larger_than_the_data_is_refused(digits):
     with pytest.raises(TrainingError, match=r'more than the 200 images .*: lower BATCH_SIZE'):
         _train(NETWORK, dataclasses.replace(TRAINING, batch_size=201), digits)
@@ -289,6 +306,7 @@ def test_unknown_scaling_names_those_that_there_are():
 
 def test_two_replicas_train_as_one_does():
     script = TWO_DEVICES + textwrap.dedent("""
+        from capsmodel import evaluation, strategies
         from capsmodel.training_error import TrainingError
 
         images = noise(40)
@@ -303,6 +321,14 @@ def test_two_replicas_train_as_one_does():
             return [variable.numpy() for variable in model.variables]
 
         one, two = weights(tf.distribute.get_strategy()), weights(mirrored)
+        assert strategies.replicas_here(mirrored) == 2
+        with mirrored.scope():
+            model = network.CapsNet(shape)
+        for batch_size, expected in ((9, 8), (0, 40)):
+            evaluator = evaluation.Evaluator(model, images, mirrored, batch_size)
+            assert evaluator.batch_size == expected
+            accuracy = evaluation.evaluate(model, images).accuracy
+            assert abs(evaluator.run()[0].accuracy - accuracy) < 1e-6
         for a, b in zip(one, two, strict=True):
             np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-4)
         try:
