@@ -98,7 +98,7 @@ def needed(config: network.NetworkConfig, exported: bool = False) -> tuple[int, 
         drawn = 3 * config.num_classes * config.digit_dim + sum(config.decoder_units)
         drawn += 3 * config.image_height * config.image_width
     each = 2 * conv1 + 3 * transformed + 4 * primary + 3 * routed + drawn
-    once = 3 * kernel + 8 * routing.CACHED_FLOATS
+    once = 3 * kernel + 24 * routing.CACHED_FLOATS
     return _FLOAT * once, _FLOAT * each
 
 
