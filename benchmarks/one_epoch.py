@@ -37,7 +37,7 @@ def train_and_test(name: str, seed: int, data_dir: str) -> list[dict[str, Any]]:
     import keras
 
     from benchmarks.textbook import TextbookCapsNet
-    from capsmodel import data, network, training
+    from capsmodel import data, evaluation, network
     from capsmodel.optimizer import FusedAdam
 
     quick = configs.from_preset('quick')
@@ -64,7 +64,7 @@ def train_and_test(name: str, seed: int, data_dir: str) -> list[dict[str, Any]]:
         step()
 
     def row(tested_name: str) -> dict[str, Any]:
-        tested = training.evaluate(model, tests)
+        tested = evaluation.evaluate(model, tests)
         return {
             'name': tested_name,
             'seed': seed,

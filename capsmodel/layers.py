@@ -100,7 +100,7 @@ class PrimaryCaps(keras.layers.Layer):
             return direct()
         if self.algorithm == 'winograd':
             return transformed()
-        if not self._winograd_suits(inputs):
+        if not self._winograd_suits(inputs.shape, inputs.dtype):
             return direct()
         n = inputs.shape[0]
         if n is None:
@@ -108,10 +108,18 @@ class PrimaryCaps(keras.layers.Layer):
             return tf.cond(is_large, transformed, direct)
         return transformed() if n >= _SMALLEST_WINOGRAD_BATCH else direct()
 
-    def _winograd_suits(self, inputs: tf.Tensor) -> bool:
-        _, height, width, _ = inputs.shape
+    def transformed_floats(self, input_shape: Sequence[Any]) -> int:
+        """Numbers that 'winograd' makes of one image's input; 0 where it is never taken."""
+        _, height, width, filters = input_shape
+        suits = self._winograd_suits(input_shape, tf.as_dtype(self.compute_dtype))
+        if self.algorithm == 'conv2d' or (self.algorithm == 'auto' and not suits):
+            return 0
+        return filters * winograd.products((height, width), self.kernel_size, self.strides)
+
+    def _winograd_suits(self, input_shape: Sequence[Any], dtype: tf.DType) -> bool:
+        _, height, width, _ = input_shape
         return (
-            inputs.dtype == tf.float32
+            dtype == tf.float32
             and not tf.config.list_logical_devices('GPU')
             and winograd.gain((height, width), self.kernel_size, self.strides)
             >= _SMALLEST_WINOGRAD_GAIN

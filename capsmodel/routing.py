@@ -16,7 +16,7 @@ _SHORTEST = 1e-18
 _LONGEST = 1e17
 
 # Children are routed in parts in which W_ij^T v_j has about this many floats.
-_CACHED_FLOATS = 2**20
+CACHED_FLOATS = 2**20
 
 
 def check_routing_options(iterations: int, gradient: str) -> None:
@@ -212,13 +212,13 @@ def _part_gradients_of_coupled(
 def _part_sizes(u: tf.Tensor, w: tf.Tensor) -> list[int]:
     """Numbers of children whose intermediate results stay in a CPU's cache.
 
-    All children at once on a GPU, and for an unknown number of images, which may be one.
+    All children at once on a GPU. An unknown number of images may be one, and counts as that.
     """
     n, child_dim, children = u.shape
-    if n is None or tf.config.list_logical_devices('GPU'):
+    if tf.config.list_logical_devices('GPU'):
         return [children]
-    floats = n * child_dim * children * w.shape[0]
-    count = min(children, -(-floats // _CACHED_FLOATS)) or 1
+    floats = (1 if n is None else n) * child_dim * children * w.shape[0]
+    count = min(children, -(-floats // CACHED_FLOATS)) or 1
     return [len(part) for part in np.array_split(range(children), count)]
 
 

@@ -10,7 +10,7 @@ import tensorflow as tf
 import tensorflow_transform as tft
 from tensorflow_serving.apis import predict_pb2, prediction_log_pb2
 
-from capsmodel import features
+from capsmodel import features, memory
 from capsmodel.losses import reconstruction_loss
 from capsmodel.network import CapsNet, lengths
 from capsmodel.preprocessing import raw_pixels
@@ -106,11 +106,11 @@ class Answers(tf.Module):
 
     def serving_default(self, image_bytes: tf.Tensor) -> dict[str, tf.Tensor]:
         """string [n], PNG or JPEG of any size -> `label`, `scores`."""
-        return _classified(self.model(self._transformed(image_bytes)))
+        return _classified(self._capsules(self._transformed(image_bytes)))
 
     def pixels(self, pixels: tf.Tensor) -> dict[str, tf.Tensor]:
         """uint8 [n, height, width], light on dark as Transform gives them -> `label`, `scores`."""
-        return _classified(self.model(pixels))
+        return _classified(self._capsules(pixels))
 
     def examples(self, examples: tf.Tensor) -> dict[str, tf.Tensor]:
         """string [n], serialized raw tf.Examples, of which only IMAGE is read.
@@ -121,7 +121,7 @@ class Answers(tf.Module):
         """
         parsed = tf.io.parse_example(examples, {features.IMAGE: self._image_spec})
         pixels = self._transformed(parsed[features.IMAGE])
-        capsules = self.model(pixels)
+        capsules = self._capsules(pixels)
         answer = _classified(capsules)
         if self.model.config.decoder:
             drawn = self.model.reconstruct(capsules, answer['label'])
@@ -134,7 +134,7 @@ class Answers(tf.Module):
         `capsules` float32 [n, classes, dim]; `reconstruction` float32 [n, height, width], 0 to 1,
         drawn from the capsule of `label`.
         """
-        capsules = self.model(self._transformed(image_bytes))
+        capsules = self._capsules(self._transformed(image_bytes))
         answer = _classified(capsules)
         reconstruction = self.model.reconstruct(capsules, answer['label'])
         return {**answer, 'capsules': capsules, 'reconstruction': reconstruction}
@@ -175,6 +175,30 @@ class Answers(tf.Module):
         # Only the capsule of the label is looked at, so that the same may stand in all places.
         capsules = tf.repeat(capsule[:, tf.newaxis], classes, axis=1)
         return {'reconstruction': self.model.reconstruct(capsules, label)}
+
+    # A function of its own, as is `_transformed`, so that it is traced and saved once.
+    @tf.function
+    def _capsules(self, pixels: tf.Tensor) -> tf.Tensor:
+        """The network's answers, to so many images at a time that the memory they take is bounded.
+
+        The Evaluator asks for up to 1,000 images at once, and a server for what a client sends.
+        """
+        config = self.model.config
+        most = memory.images_at_once_when_exported(config)
+        shape = [None, config.num_classes, config.digit_dim]
+        # At least one piece: without images it is empty.
+        count = tf.maximum(1, -(-tf.shape(pixels)[0] // most))
+        pieces = tf.TensorArray(tf.float32, count, element_shape=shape, infer_shape=False)
+        _, pieces = tf.while_loop(
+            lambda number, _: number < count,
+            lambda number, pieces: (
+                number + 1,
+                pieces.write(number, self.model(pixels[number * most : (number + 1) * most])),
+            ),
+            (0, pieces),
+            parallel_iterations=1,
+        )
+        return tf.ensure_shape(pieces.concat(), shape)
 
     # A function of its own, so that the Transform graph is traced and saved once.
     @tf.function

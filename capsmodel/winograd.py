@@ -173,8 +173,14 @@ def gain(size: tuple[int, int], kernel_size: int, stride: int) -> float:
     """
     check_kernel_size(kernel_size, stride)
     axes = [_Axis.of(x, kernel_size, stride) for x in size]
-    direct = np.prod([axis.outputs * kernel_size for axis in axes])
-    return float(direct / np.prod([axis.tiles * axis.points * stride for axis in axes]))
+    direct = math.prod(axis.outputs * kernel_size for axis in axes)
+    return direct / products(size, kernel_size, stride)
+
+
+def products(size: tuple[int, int], kernel_size: int, stride: int) -> int:
+    """Multiplications of `conv2d` for each image, channel and filter; arguments as for `gain`."""
+    axes = [_Axis.of(x, kernel_size, stride) for x in size]
+    return math.prod(axis.tiles * axis.points * stride for axis in axes)
 
 
 def conv2d(inputs: tf.Tensor, kernel: tf.Tensor, stride: int) -> tf.Tensor:

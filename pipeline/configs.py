@@ -162,6 +162,12 @@ class Config:
         'steps between two checkpoints, which is what a kill loses at most; 0: one an epoch',
         at_least=0,
     )
+    eval_batch_size: int = _setting(
+        0,
+        'images a step of the evaluation after each epoch, all replicas together; results do not '
+        'depend on it; 0: as many as there is memory for, at most 500 a replica',
+        at_least=0,
+    )
     deterministic: bool = _setting(
         False, 'use deterministic operations only: the same weights to the last bit, but slower'
     )

@@ -150,6 +150,7 @@ def create_pipeline(
         'strategy': config.strategy,
         'checkpoint_root': config.checkpoint_dir,
         'checkpoint_steps': config.checkpoint_steps,
+        'eval_batch_size': config.eval_batch_size,
         'deterministic': config.deterministic,
         'profile_steps': list(config.profile_steps),
         'code_version': code_version('capsmodel'),

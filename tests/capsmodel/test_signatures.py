@@ -16,7 +16,7 @@ from run_transform import run_transform
 from tensorflow.core.protobuf import config_pb2
 from tensorflow_serving.apis import prediction_log_pb2
 
-from capsmodel import features, warm_start
+from capsmodel import features, memory, warm_start
 from capsmodel.images import decode_images
 from capsmodel.network import CapsNet, NetworkConfig, lengths
 from capsmodel.signatures import export
@@ -91,7 +91,10 @@ def network():
 @pytest.fixture(scope='module')
 def exported(network, transform_output, tmp_path_factory):
     directory = str(tmp_path_factory.mktemp('export') / 'new' / 'model')
-    export(network, transform_output, directory, PIXELS.numpy()[:3])
+    with pytest.MonkeyPatch.context() as patch:
+        # So that the questions below, but for the empty ones, are answered in several pieces.
+        patch.setattr(memory, 'images_at_once_when_exported', lambda config: 4)
+        export(network, transform_output, directory, PIXELS.numpy()[:3])
     return directory
 
 

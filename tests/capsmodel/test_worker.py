@@ -10,11 +10,12 @@ import sys
 import threading
 import time
 
+import psutil
 import pytest
 import tensorflow as tf
 import training_request
 
-from capsmodel import network, training, training_process
+from capsmodel import evaluation, network, training, training_process
 from capsmodel.training_error import TrainingError
 
 _ROOT = pathlib.Path(__file__).parents[2]
@@ -97,7 +98,7 @@ def test_training_to_the_end_in_a_process_of_its_own(tmp_path, capfd):
     model = network.CapsNet(network.NetworkConfig.from_json_dict(request.network))
     progress = training.load_best(model, checkpoints)
     assert progress.step == 60
-    judged = training.evaluate(model, training_request.digits()[1])
+    judged = evaluation.evaluate(model, training_request.digits()[1])
     assert judged.accuracy == pytest.approx(progress.best[0])
     assert not pathlib.Path(checkpoints.folder, 'finished').exists()
 
@@ -119,6 +120,25 @@ def test_what_is_wrong_with_a_request_is_a_sentence(tmp_path, capfd):
     with pytest.raises(TrainingError, match='A batch of 500 images is more than the 200'):
         training_process.train(request)
     assert 'Traceback' not in capfd.readouterr().err
+
+
+def test_a_kill_names_the_settings_to_lower(tmp_path):
+    request = training_request.write(tmp_path)
+    parent = psutil.Process()
+    known = parent.children()
+
+    def kill():
+        while not (started := set(parent.children()) - set(known)):
+            time.sleep(0.01)
+        started.pop().kill()
+
+    threading.Thread(target=kill).start()
+    with pytest.raises(
+        TrainingError, match='ended by SIGKILL, as the system does when memory'
+    ) as e:
+        training_process.train(request)
+    for name in ('BATCH_SIZE', 'EVAL_BATCH_SIZE', 'IMAGE_HEIGHT and IMAGE_WIDTH'):
+        assert name in str(e.value)
 
 
 @pytest.mark.slow
