@@ -200,10 +200,15 @@ def summary(results: Results) -> str:
             'Pushed to',
             results.pushed_to + _pushed_when(results),
         ),
+        *([('Left out', _left_out(results))] if results.left_out else []),
         ('Took', duration(results.seconds)),
         ('Next', 'make tensorboard'),
     ]
     return '\n' + '\n'.join(f'{name + ":":15} {text}' for name, text in lines)
+
+
+def _left_out(results: Results) -> str:
+    return f'{results.left_out:,} images of the dataset, which cannot be decoded'
 
 
 def _pushed_when(results: Results) -> str:

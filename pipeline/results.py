@@ -27,6 +27,7 @@ class Results:
         worst_class_accuracy: Fraction of its images.
         accuracy_change: Against the last blessed model; None where there was none.
         pushed_to: Folder of the pushed version; empty when nothing was pushed.
+        left_out: Images of the dataset that cannot be decoded.
     """
 
     cached: frozenset[str]
@@ -37,6 +38,7 @@ class Results:
     worst_class_accuracy: float = float('nan')
     accuracy_change: float | None = None
     pushed_to: str = ''
+    left_out: int = 0
 
 
 def read(config: Config) -> Results:
@@ -54,6 +56,8 @@ def read(config: Config) -> Results:
             facts |= _evaluation(artifact.uri)
         elif artifact.type == tfx.types.standard_artifacts.PushedModel.TYPE_NAME:
             facts['pushed_to'] = artifact.custom_properties['pushed_destination'].string_value
+        elif artifact.custom_properties['undecodable_images'].int_value:
+            facts['left_out'] = artifact.custom_properties['undecodable_images'].int_value
     return Results(
         cached=cached_nodes(config),
         seconds=(
