@@ -46,14 +46,11 @@ class ImageFile(NamedTuple):
         problem: string scalar that completes 'Image 3 ...'; empty if the structure is good.
         is_png: bool scalar. A file without a problem that is no PNG is a JPEG.
         orientation: int32 scalar, 1 to 8 as in Exif; 1 if the file does not tell.
-        data_ends: int32 [any], where the data of a JPEG's scans are interrupted by a restart marker
-            or end, increasing; empty for a PNG.
     """
 
     problem: tf.Tensor
     is_png: tf.Tensor
     orientation: tf.Tensor
-    data_ends: tf.Tensor
 
 
 class _Walk(NamedTuple):
@@ -79,16 +76,15 @@ def examine(file: tf.Tensor) -> ImageFile:
     """
     is_png = tf.strings.substr(file, 0, len(PNG_START)) == PNG_START
     is_jpeg = tf.strings.substr(file, 0, len(_JPEG_START)) == _JPEG_START
-    nothing = tf.zeros([0], tf.int32)
-    walk, data_ends = tf.cond(
+    walk = tf.cond(
         is_png,
-        lambda: (_walk_png(file), nothing),
-        lambda: tf.cond(is_jpeg, lambda: _walk_jpeg(file), lambda: (_start(), nothing)),
+        lambda: _walk_png(file),
+        lambda: tf.cond(is_jpeg, lambda: _walk_jpeg(file)[0], _start),
     )
     verdict = tf.where(walk.ended | (walk.verdict != _GOOD), walk.verdict, _CUT_OFF)
     # A size out of bounds is told first: most of the file may not have been sent because of it.
     is_bad_size = tf.reduce_any((walk.size < 1) | (walk.size > MAX_SIDE))
-    is_bad_size &= walk.ended | tf.reduce_any(walk.size != 0)
+    is_bad_size &= (verdict == _GOOD) | tf.reduce_any(walk.size != 0)
     size_text = tf.strings.reduce_join(tf.strings.as_string(walk.size), separator=' x ')
     problem = tf.gather(_PROBLEMS, verdict)
     problem = tf.where(is_bad_size, tf.strings.join(['has ', size_text, ' pixels']), problem)
@@ -99,21 +95,18 @@ def examine(file: tf.Tensor) -> ImageFile:
         lambda: _orientation(tf.strings.substr(file, walk.exif[0], walk.exif[1])),
         lambda: 1,
     )
-    return ImageFile(problem, is_png, orientation, data_ends)
+    return ImageFile(problem, is_png, orientation)
 
 
-def with_more_data(jpeg: tf.Tensor, data_ends: tf.Tensor) -> tf.Tensor:
+def with_more_data(jpeg: tf.Tensor) -> tf.Tensor:
     """Puts some bytes behind the data of each scan and before each restart marker.
 
     A decoder skips them, unless data are missing there: then they become pixels.
 
     Args:
         jpeg: string scalar, a JPEG in which `examine` found no problem.
-        data_ends: int32 [any], as `examine` found them.
-
-    Returns:
-        string scalar.
     """
+    _, data_ends = _walk_jpeg(jpeg)
     starts = tf.concat([[0], data_ends], 0)
     ends = tf.concat([data_ends, [tf.strings.length(jpeg)]], 0)
     pieces = tf.map_fn(
@@ -209,7 +202,12 @@ def _kind(name: bytes) -> int:
 
 
 def _walk_jpeg(file: tf.Tensor) -> tuple[_Walk, tf.Tensor]:
-    """The segments from SOI to EOI, and `data_ends`; see ITU-T T.81, annex B."""
+    """The segments from SOI to EOI; see ITU-T T.81, annex B.
+
+    Returns:
+        What was found, and int32 [any], increasing: where the data of scans end or are interrupted
+        by a restart marker.
+    """
     file_size = tf.strings.length(file)
     # Something can be read behind the end, but is no part of the file.
     content = tf.io.decode_raw(tf.strings.join([file, b'\x00' * 16]), tf.uint8)

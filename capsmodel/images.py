@@ -7,15 +7,12 @@ from collections.abc import Callable, Mapping, Sequence
 
 import tensorflow as tf
 
-from capsmodel import image_files
+from capsmodel import image_files, image_reading
 
-_MIDDLE_GREY = 127.0
 # A plain PNG: signature, IHDR, the head of IDAT; and what else is around the content of that.
 _PLAIN_HEAD_SIZE = 41
 _PLAIN_FRAME_SIZE = 57
 _PNG_END = b'\x00\x00\x00\x00IEND\xaeB`\x82'
-# Rows and columns of the blocks that a JPEG consists of.
-_BLOCK = 8
 _CANNOT_BE_DECODED = 'is damaged: its pixels cannot be decoded'
 
 
@@ -102,22 +99,62 @@ def _decode(
         image = tf.io.decode_png(picture, channels=1)[..., 0]
         return tf.ensure_shape(image, [height, width]), tf.constant('')
 
-    def decode(picture: tf.Tensor, is_plain: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        return tf.cond(
-            is_plain,
-            lambda: decode_plain(picture),
-            lambda: _read_and_fit(picture, height, width, invert_light_background),
+    def decode_all_kinds() -> list[tf.Tensor]:
+        places = [tf.cast(tf.where(kind)[:, 0], tf.int32) for kind in (plain, ~plain)]
+        of_plain = _map(decode_plain, (tf.gather(encoded, places[0]),), height, width)
+        of_others = _decode_others(
+            tf.gather(encoded, places[1]), height, width, invert_light_background
         )
+        merged = zip(of_plain, of_others, strict=True)
+        return [tf.dynamic_stitch(places, list(parts)) for parts in merged]
 
     images, problems = tf.cond(
         tf.reduce_all(plain),
-        lambda: _map(decode_plain, (encoded,), height, width),
-        lambda: _map(decode, (encoded, plain), height, width),
+        lambda: list(_map(decode_plain, (encoded,), height, width)),
+        decode_all_kinds,
     )
     if invert_light_background:
-        light = plain & (_border_mean(images) > _MIDDLE_GREY)
+        light = plain & (image_reading.border_mean(images) > image_reading.MIDDLE_GREY)
         images = tf.where(light[:, tf.newaxis, tf.newaxis], 255 - images, images)
     return images, problems
+
+
+def _decode_others(
+    encoded: tf.Tensor, height: int, width: int, invert_light_background: bool
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """As `_decode`, for pictures of any kind."""
+    files = tf.map_fn(
+        image_files.examine,
+        encoded,
+        parallel_iterations=1,
+        fn_output_signature=image_files.ImageFile(tf.string, tf.bool, tf.int32),
+    )
+
+    def read(
+        picture: tf.Tensor, problem: tf.Tensor, *structure: tf.Tensor, has_suspects: bool = True
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        return tf.cond(
+            problem == '',
+            lambda: image_reading.read_and_fit(
+                picture, *structure, height, width, invert_light_background, has_suspects
+            ),
+            lambda: (tf.zeros([height, width], tf.uint8), problem),
+        )
+
+    images, problems = _map(read, (encoded, *files), height, width)
+
+    def look_again() -> tuple[tf.Tensor, tf.Tensor]:
+        rows = tf.where(problems == image_reading.SUSPECT)
+        some = [tf.gather_nd(each, rows) for each in (encoded, *files)]
+        again = _map(functools.partial(read, has_suspects=False), tuple(some), height, width)
+        return (
+            tf.tensor_scatter_nd_update(images, rows, again[0]),
+            tf.tensor_scatter_nd_update(problems, rows, again[1]),
+        )
+
+    return tf.cond(
+        tf.reduce_any(problems == image_reading.SUSPECT), look_again, lambda: (images, problems)
+    )
 
 
 def _map(
@@ -152,10 +189,15 @@ def _map(
     options.experimental_optimization.apply_default_optimizations = False
     options.autotune.enabled = False
     indices, images, problems = decoded.with_options(options).get_single_element()
-    rows = indices[:, tf.newaxis]
-    images = tf.scatter_nd(rows, images, [count + 1, height, width])
-    problems = tf.tensor_scatter_nd_update(tf.fill([count + 1], _CANNOT_BE_DECODED), rows, problems)
-    return images[:-1], problems[:-1]
+
+    def spread() -> tuple[tf.Tensor, tf.Tensor]:
+        rows = indices[:-1, tf.newaxis]
+        return (
+            tf.scatter_nd(rows, images[:-1], [count, height, width]),
+            tf.tensor_scatter_nd_update(tf.fill([count], _CANNOT_BE_DECODED), rows, problems[:-1]),
+        )
+
+    return tf.cond(tf.size(indices) > count, lambda: (images[:-1], problems[:-1]), spread)
 
 
 def _are_plain(encoded: tf.Tensor, height: int, width: int) -> tf.Tensor:
@@ -177,119 +219,3 @@ def _are_plain(encoded: tf.Tensor, height: int, width: int) -> tf.Tensor:
         & (end == _PNG_END)
         & (tf.reshape(length, [-1]) == tf.strings.length(encoded) - _PLAIN_FRAME_SIZE)
     )
-
-
-# Traced once and not wherever pictures are decoded.
-@functools.partial(tf.function, autograph=False)
-def _read_and_fit(
-    picture: tf.Tensor, height: int, width: int, invert_light_background: bool
-) -> tuple[tf.Tensor, tf.Tensor]:
-    """string scalar to uint8 [height, width] and what is wrong with the picture, a string."""
-    file = image_files.examine(picture)
-
-    def read() -> tuple[tf.Tensor, tf.Tensor]:
-        grey, problem = tf.cond(
-            file.is_png, lambda: _read_png(picture), lambda: _read_jpeg(picture, file.data_ends)
-        )
-        grey = tf.cond(file.orientation == 1, lambda: grey, lambda: _turn(grey, file.orientation))
-        return _fit(grey, height, width, invert_light_background), problem
-
-    return tf.cond(
-        file.problem == '', read, lambda: (tf.zeros([height, width], tf.uint8), file.problem)
-    )
-
-
-def _read_png(picture: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    """string scalar to float32 [any, any], luma in 0..255 on the ground it can be seen on."""
-    rgba = tf.io.decode_png(picture, channels=4)
-    depth, colour_type = tf.unstack(
-        tf.io.decode_raw(tf.strings.substr(picture, 24, 2), tf.uint8), 2
-    )
-    # To grey and palette pictures of 1, 2 or 4 bits that have no alpha, the decoder gives the
-    # largest value of so many bits as alpha, not 255.
-    filling = tf.bitwise.left_shift(tf.constant(1, tf.uint8), depth) - 1
-    has_few_bits = ((colour_type == 0) | (colour_type == 3)) & (depth < 8)
-    is_filled = has_few_bits & tf.reduce_all(rgba[..., 3] == filling)
-    alpha = tf.where(is_filled, tf.constant(255, tf.uint8), rgba[..., 3])
-    luma = _luma(rgba[..., :3])
-    alpha = tf.cast(alpha, tf.float32) / 255.0
-    visible = tf.math.divide_no_nan(tf.reduce_sum(luma * alpha), tf.reduce_sum(alpha))
-    ground = tf.where(visible > _MIDDLE_GREY, 0.0, 255.0)
-    return ground + alpha * (luma - ground), tf.constant('')
-
-
-def _read_jpeg(picture: tf.Tensor, data_ends: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    """string scalar to float32 [any, any], luma in 0..255."""
-
-    def decode(jpeg: tf.Tensor) -> tf.Tensor:
-        return tf.io.decode_jpeg(jpeg, channels=3, dct_method='INTEGER_ACCURATE')
-
-    rgb = decode(picture)
-    # Where data are missing, the decoder paints grey, and warns, which nobody hears.
-    is_grey = tf.reduce_all(rgb == 128, axis=-1)
-    beyond = -tf.shape(is_grey) % _BLOCK
-    is_grey = tf.pad(is_grey, tf.stack([tf.zeros([2], tf.int32), beyond], 1), constant_values=True)
-    rows, columns = tf.unstack(tf.shape(is_grey) // _BLOCK)
-    is_grey = tf.reduce_all(tf.reshape(is_grey, [rows, _BLOCK, columns, _BLOCK]), axis=[1, 3])
-    is_whole = tf.cond(
-        tf.reduce_any(is_grey),
-        lambda: tf.reduce_all(rgb == decode(image_files.with_more_data(picture, data_ends))),
-        lambda: True,
-    )
-    return _luma(rgb), tf.where(is_whole, '', 'is damaged: a part of its pixels is missing')
-
-
-def _luma(rgb: tf.Tensor) -> tf.Tensor:
-    """uint8 [..., 3] to float32 [...] in 0..255."""
-    return tf.image.rgb_to_grayscale(tf.cast(rgb, tf.float32))[..., 0]
-
-
-def _turn(grey: tf.Tensor, orientation: tf.Tensor) -> tf.Tensor:
-    """[any, any] as the eye is to see it; the orientation is an int32 scalar, 2 to 8, of Exif's."""
-    grey = tf.cond(orientation >= 5, lambda: tf.transpose(grey), lambda: grey)
-    upside_down = tf.reduce_any(orientation == [3, 4, 7, 8])
-    mirrored = tf.reduce_any(orientation == [2, 3, 6, 7])
-    grey = tf.cond(upside_down, lambda: grey[::-1], lambda: grey)
-    return tf.cond(mirrored, lambda: grey[:, ::-1], lambda: grey)
-
-
-def _border_mean(images: tf.Tensor) -> tf.Tensor:
-    """[..., height, width] of any dtype to float32 [...]: mean of the outermost pixels."""
-    border = tf.concat(
-        [images[..., 0, :], images[..., -1, :], images[..., 1:-1, 0], images[..., 1:-1, -1]], -1
-    )
-    return tf.reduce_mean(tf.cast(border, tf.float32), axis=-1)
-
-
-def _fit(grey: tf.Tensor, height: int, width: int, invert_light_background: bool) -> tf.Tensor:
-    """float32 [any, any] to uint8 [height, width]: inverted if light, scaled, centred."""
-    level = _border_mean(grey)
-    if invert_light_background:
-        light = level > _MIDDLE_GREY
-        grey = tf.where(light, 255.0 - grey, grey)
-        level = tf.where(light, 255.0 - level, level)
-    size = tf.cast(tf.shape(grey), tf.float32)
-    scale = tf.maximum(size[0] / height, size[1] / width)
-    rows = _window_weights(size[0], height, scale)
-    columns = _window_weights(size[1], width, scale)
-    # With the level taken off, what lies outside of the picture counts as 0: nothing is padded, and
-    # a picture of one row takes no more memory than it has pixels.
-    scaled = level + rows @ (grey - level) @ tf.transpose(columns)
-    return tf.cast(tf.round(scaled), tf.uint8)
-
-
-def _window_weights(size: tf.Tensor, count: int, scale: tf.Tensor) -> tf.Tensor:
-    """How much of each of `size` pixels in a line goes into each of `count` pixels `scale` as wide.
-
-    Each of the `count` averages over a window as wide as itself, but not narrower than one pixel of
-    the source: such a window's overlap with two neighbours is linear interpolation between them.
-
-    Returns:
-        float32 [count, size]; a row sums up to 1, or to less where its window leaves the source.
-    """
-    window = tf.maximum(scale, 1.0)
-    centres = (tf.range(count, dtype=tf.float32) + (0.5 - count / 2)) * scale + size / 2
-    starts = centres[:, tf.newaxis] - window / 2
-    pixels = tf.range(size)
-    overlap = tf.minimum(starts + window, pixels + 1) - tf.maximum(starts, pixels)
-    return tf.maximum(overlap, 0.0) / window

@@ -11,7 +11,7 @@ import importlib.util
 import pathlib
 
 # What decides which pictures can be decoded: TfdsExampleGen runs it, and Transform.
-IMAGE_CHECK = ('capsmodel.image_files', 'capsmodel.images')
+IMAGE_CHECK = ('capsmodel.image_files', 'capsmodel.image_reading', 'capsmodel.images')
 # What Transform runs: an edit elsewhere in the package leaves it cached.
 TRANSFORM = ('capsmodel.features', *IMAGE_CHECK, 'capsmodel.preprocessing')
 

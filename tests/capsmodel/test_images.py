@@ -398,8 +398,7 @@ def header(depth=8, colour=2, compression=0, filtering=0, interlacing=0):
         (png(header(colour=3), IDAT, IEND), 'is damaged: its pixels cannot be decoded'),
         # JPEG: markers and lengths.
         (JPEG[:300] + EOI, CUT_OFF),
-        (JPEG[:2] + EOI, NEITHER),
-        (JPEG[:3] + EOI[1:], DAMAGED),
+        (JPEG[:2] + EOI, DAMAGED),
         (JPEG.replace(b'\xff\xc4', b'\xff\x02'), DAMAGED),
         (JPEG.replace(b'\xff\xc4', b'\xfe\xc4'), DAMAGED),
         (JPEG.replace(b'\xff\xda', b'\xff\xd0'), DAMAGED),

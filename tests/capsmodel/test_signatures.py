@@ -31,6 +31,8 @@ HEIGHT, WIDTH, CLASSES, DIM = 20, 24, 4, 6
 PNGS = [tf.io.encode_png(image[..., np.newaxis]).numpy() for image in MNIST]
 PICTURES = tf.constant([*PNGS, as_person_png(MNIST[0])])
 PIXELS = decode_images(PICTURES, HEIGHT, WIDTH)
+# Damaged pictures that a model is asked for.
+INPUTS = 5000
 
 # Loads a model (1) in a process that has TensorFlow alone, puts the questions of a file (2) to all
 # signatures, and writes the answers to another (3).
@@ -335,7 +337,7 @@ def test_damaged_pictures_are_answered_or_named(exported):
     scores = model.run('serving_default', {'image_bytes': files})['scores']
     memory_before = _peak_memory()
     refused = Counter()
-    for count in range(5000):
+    for count in range(INPUTS):
         damaged = damage(random, random.choice(kinds))
         # As rows of three, of which one is damaged.
         row = count % 3
@@ -361,7 +363,7 @@ def test_damaged_pictures_are_answered_or_named(exported):
     assert _peak_memory() - memory_before < 1 << 30
     # Each kind of refusal was met, and a part of the files was good enough.
     assert len(refused) >= 6, refused
-    assert 0.4 < sum(refused.values()) / 5000 < 0.95, refused
+    assert 0.4 < sum(refused.values()) / INPUTS < 0.95, refused
 
 
 def _answer(model, pictures):
