@@ -68,6 +68,13 @@ class Config:
     invert_light_background: bool = _setting(
         True, 'turn an image with a light border into light on dark, as MNIST is'
     )
+    max_bad_images: float = _setting(
+        0.0,
+        'fraction of the images that may be left out because they cannot be decoded; with more '
+        'the run stops',
+        at_least=0,
+        at_most=1,
+    )
     schema_file: str = _setting(
         '', 'a schema (text proto) in place of the curated one in pipeline/schema'
     )

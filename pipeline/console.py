@@ -242,6 +242,7 @@ def summary(results: Results) -> str:
             'Pushed to',
             results.pushed_to + (' (in an earlier run)' if results.pushed_earlier else ''),
         ),
+        *([('Left out', _left_out(results))] if results.left_out else []),
         ('Took', duration(results.seconds)),
     ]
     return '\n' + '\n'.join(_labelled(name, text) for name, text in lines)
@@ -249,6 +250,10 @@ def summary(results: Results) -> str:
 
 def _labelled(name: str, text: str) -> str:
     return f'{name + ":" if name else "":15} {text}'
+
+
+def _left_out(results: Results) -> str:
+    return f'{results.left_out:,} images of the dataset, which cannot be decoded'
 
 
 def _blessing(results: Results) -> str:

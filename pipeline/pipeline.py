@@ -20,7 +20,7 @@ from components.tfds_dataset import image_dataset_info
 from components.tfds_example_gen import TfdsExampleGen
 from pipeline import evaluation, metadata, schema, slices
 from pipeline.beam_options import beam_options
-from pipeline.code_version import TRANSFORM, code_version
+from pipeline.code_version import IMAGE_CHECK, TRANSFORM, code_version
 from pipeline.configs import Config, SettingError
 
 
@@ -107,8 +107,14 @@ def create_pipeline(
         version=config.dataset_version or None,
         data_dir=config.data_dir,
         splits={'train': config.train_split, 'eval': config.eval_split, 'test': config.test_split},
+        image_check='capsmodel.images.why_undecodable',
+        custom_config={'image_height': network.image_height, 'image_width': network.image_width},
+        max_bad_images=config.max_bad_images,
         code_version=code_version(
-            'components.tfds_example_gen', 'components.tfds_dataset', 'components.dataset_slices'
+            'components.tfds_example_gen',
+            'components.tfds_dataset',
+            'components.dataset_slices',
+            *IMAGE_CHECK,
         ),
     )
     examples = example_gen.outputs['examples']

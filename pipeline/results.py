@@ -31,6 +31,7 @@ class Results:
         accuracy_change: Against the last blessed model; None where there was none.
         pushed_to: Folder of the version that is the model; empty when there is none.
         pushed_earlier: Whether an earlier run had pushed it, and this one nothing.
+        left_out: Images of the dataset that cannot be decoded.
     """
 
     seconds: float
@@ -41,6 +42,7 @@ class Results:
     accuracy_change: float | None = None
     pushed_to: str = ''
     pushed_earlier: bool = False
+    left_out: int = 0
 
 
 def read(config: Config) -> Results:
@@ -60,6 +62,8 @@ def read(config: Config) -> Results:
             pushed_to = artifact.custom_properties['pushed_destination'].string_value
             facts['pushed_to'] = var_folder.located(pushed_to, config)
             facts['pushed_earlier'] = bool(artifact.custom_properties[LIVE_ALREADY].int_value)
+        elif artifact.custom_properties['undecodable_images'].int_value:
+            facts['left_out'] = artifact.custom_properties['undecodable_images'].int_value
     return Results(
         seconds=(
             max(execution.last_update_time_since_epoch for execution in executions)

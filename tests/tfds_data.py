@@ -1,5 +1,6 @@
 """Small datasets for tests, written in the layout that TFDS reads."""
 
+import io
 import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -16,14 +17,15 @@ _BUILDERS = {
 
 def write_dataset(
     data_dir: str | pathlib.Path,
-    splits: Mapping[str, tuple[np.ndarray, np.ndarray]],
+    splits: Mapping[str, tuple[np.ndarray | list[np.ndarray | bytes], np.ndarray]],
     dataset: str = 'mnist',
 ) -> None:
     """Writes `dataset`, 'mnist' or 'fashion_mnist', so that `tfds.load(..., data_dir)` finds it.
 
     Args:
         data_dir: The folder that TFDS keeps datasets in.
-        splits: From 'train' and 'test' to uint8 images [n, 28, 28] and integer labels [n].
+        splits: From 'train' and 'test' to images and integer labels [n]. The images are uint8
+            [n, 28, 28], or a list in which one may also be bytes, which are stored as they are.
         dataset: The one whose place this one takes.
     """
     base: Any = _BUILDERS[dataset]
@@ -43,7 +45,9 @@ def write_dataset(
 
             def _generate_examples(self, images, labels):
                 for index, (image, label) in enumerate(zip(images, labels, strict=True)):
-                    yield index, {'image': image[..., np.newaxis], 'label': int(label)}
+                    is_file = isinstance(image, bytes)
+                    stored = io.BytesIO(image) if is_file else image[..., np.newaxis]
+                    yield index, {'image': stored, 'label': int(label)}
 
     tfds.disable_progress_bar()
     SmallDataset(data_dir=data_dir).download_and_prepare()

@@ -1,15 +1,20 @@
 import datetime
 import os
 import pathlib
+import re
 import resource
 import subprocess
 import sys
+import time
+from collections import Counter
+from random import Random
 
 import hypothesis
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from damaged_images import damage, good_images
 from hypothesis import strategies as st
 from person_png import as_person_png
 from run_transform import run_transform
@@ -21,6 +26,8 @@ from capsmodel.images import decode_images
 from capsmodel.network import CapsNet, NetworkConfig, lengths
 from capsmodel.signatures import export
 from capsmodel.training_error import TrainingError
+from serving.errors import ServingError
+from serving.model import LoadedModel
 
 MNIST = np.load(pathlib.Path(__file__).parents[1] / 'data' / 'mnist_300.npz')['images'][::30]
 # Not those of MNIST, nor of each other: a number that stands in the code would be found.
@@ -28,6 +35,8 @@ HEIGHT, WIDTH, CLASSES, DIM = 20, 24, 4, 6
 PNGS = [tf.io.encode_png(image[..., np.newaxis]).numpy() for image in MNIST]
 PICTURES = tf.constant([*PNGS, as_person_png(MNIST[0])])
 PIXELS = decode_images(PICTURES, HEIGHT, WIDTH)
+# Damaged pictures that a model is asked for.
+INPUTS = 5000
 
 # Loads a model (1) in a process that has TensorFlow alone, puts the questions of a file (2) to all
 # signatures, and writes the answers to another (3).
@@ -475,3 +484,52 @@ def test_any_shape_is_answered_with_finite_numbers_or_refused(sessions):
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     ask()
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 200_000  # kB
+
+
+@pytest.mark.slow
+def test_damaged_pictures_are_answered_or_named(exported):
+    random = Random(13)
+    model = LoadedModel(exported)
+    kinds = good_images(random)
+    files = np.array([kinds[0], *kinds], object)
+    scores = model.run('serving_default', {'image_bytes': files})['scores']
+    memory_before = _peak_memory()
+    refused: Counter[str] = Counter()
+    for count in range(INPUTS):
+        damaged = damage(random, random.choice(kinds))
+        # As rows of three, of which one is damaged.
+        row = count % 3
+        rows = np.array([kinds[0], kinds[1], kinds[0]], object)
+        rows[row] = damaged
+        seconds = time.process_time()
+        found, error = _answer(model, rows)
+        if error:
+            said = re.search(
+                r'Image (\d+) of the batch \(counted from 0\) ([a-z ]+)', error.message
+            )
+            assert (error.code, said and int(said[1])) == ('INVALID_ARGUMENT', row), (
+                error,
+                damaged,
+            )
+            refused[said[2]] += 1
+        else:
+            assert ((found >= 0) & (found < 1)).all(), damaged
+            others = np.delete(np.arange(3), row)
+            np.testing.assert_allclose(found[others], scores[[1, 2, 1]][others], atol=1e-5)
+        # Its header may promise 4096 x 4096 pixels, which takes seconds to decode.
+        assert time.process_time() - seconds < 20, damaged
+    assert _peak_memory() - memory_before < 1 << 30
+    # Each kind of refusal was met, and a part of the files was good enough.
+    assert len(refused) >= 6, refused
+    assert 0.4 < sum(refused.values()) / INPUTS < 0.95, refused
+
+
+def _answer(model, pictures):
+    try:
+        return model.run('serving_default', {'image_bytes': pictures})['scores'], None
+    except ServingError as error:
+        return None, error
+
+
+def _peak_memory():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss << 10

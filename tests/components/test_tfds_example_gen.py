@@ -2,6 +2,7 @@ import collections
 import dataclasses
 import os
 import pathlib
+import re
 import shutil
 
 import ml_metadata as mlmd
@@ -17,6 +18,10 @@ from components.tfds_dataset import fingerprint, load_builder
 from components.tfds_example_gen import TfdsExampleGen
 
 SPLITS = {'train': 'train[:30]', 'eval': 'train[30:]', 'test': 'test'}
+CHECK = {
+    'image_check': 'capsmodel.images.why_undecodable',
+    'custom_config': {'image_height': 28, 'image_width': 28},
+}
 
 
 @pytest.fixture(scope='module')
@@ -79,7 +84,7 @@ class Runs:
 @pytest.fixture(scope='module')
 def first_run(prepared, tmp_path_factory):
     runs = Runs(tmp_path_factory.mktemp('runs'))
-    runs.run(prepared, version='3.0.1', span=7)
+    runs.run(prepared, version='3.0.1', span=7, **CHECK)
     return runs
 
 
@@ -127,6 +132,8 @@ def test_artifact_bears_splits_span_and_version(first_run, prepared):
     assert custom['dataset'] == 'mnist'
     assert custom['dataset_version'] == '3.0.1'
     assert custom['fingerprint'] == fingerprint(load_builder('mnist', str(prepared)))
+    assert artifact.custom_properties['undecodable_images'].int_value == 0
+    assert not (pathlib.Path(artifact.uri) / 'undecodable').exists()
 
 
 def test_runs_again_exactly_when_the_data_change(data_dir, images, tmp_path):
@@ -175,6 +182,78 @@ def test_damaged_record_file_is_named(data_dir):
     path.write_bytes(path.read_bytes()[:-5])
     with pytest.raises(NotPrepared, match=rf'{path.name} is missing or damaged.*prepare'):
         TfdsExampleGen('mnist', str(data_dir), SPLITS)
+
+
+@pytest.fixture(scope='module')
+def damaged(images, tmp_path_factory):
+    """A folder with `mnist` of 40 + 20 images, of which 11 and 1 are damaged."""
+    data_dir = tmp_path_factory.mktemp('damaged')
+    train, test = list(images['train'][0]), list(images['test'][0])
+    png = tf.io.encode_png(train[0][..., np.newaxis]).numpy()
+    train[:11] = [b'hello', png[:-30], *[png[:60] + b'?' + png[61:]] * 9]
+    test[0] = b''
+    write_dataset(
+        data_dir, {'train': (train, images['train'][1]), 'test': (test, images['test'][1])}
+    )
+    return data_dir
+
+
+def test_undecodable_images_are_named_and_nothing_is_published(damaged, tmp_path):
+    runs = Runs(tmp_path)
+    with pytest.raises(DatasetError) as caught:
+        runs.run(damaged, **CHECK, max_bad_images=0.15)
+    first, *named, more, advice = str(caught.value).splitlines()
+    assert re.fullmatch(
+        r'12 of the 60 images of mnist \(.* in train, .*1 in test\) cannot be decoded:', first
+    )
+    assert len(named) == 10
+    for line in named:
+        assert re.fullmatch(
+            r'  mnist-(train|test)\.tfrecord-00000-of-00001__\d+ '
+            r'(is neither a PNG nor a JPEG|is cut off, .*|is damaged: .*|is empty)',
+            line,
+        )
+    assert more == '  and 2 more'
+    assert advice.endswith(
+        'MAX_BAD_IMAGES, the fraction that may be left out: it is 0.15, and 0.2 would do'
+    )
+    assert runs.states() == {'FAILED': 1}
+    assert not list((tmp_path / 'root').rglob('*.gz'))
+
+
+def test_undecodable_images_are_left_out_where_that_is_allowed(damaged, images, tmp_path, capsys):
+    runs = Runs(tmp_path)
+    runs.run(damaged, **CHECK, max_bad_images=0.2)
+    said = capsys.readouterr().err
+    assert 'left out 12 of the 60 images of mnist' in said
+    kept = [contents(runs.examples(split)) for split in SPLITS]
+    assert [image.tobytes() for image, _ in kept[2].values()]
+    expected = {
+        image.tobytes()
+        for split, first in (('train', 11), ('test', 1))
+        for image in images[split][0][first:]
+    }
+    assert {image.tobytes() for split in kept for image, _ in split.values()} == expected
+    assert sum(map(len, kept)) == 48
+    artifact = runs.artifact()
+    assert artifact.custom_properties['undecodable_images'].int_value == 12
+    listed = [
+        line
+        for split in SPLITS
+        for line in (pathlib.Path(artifact.uri) / 'undecodable' / split).read_text().splitlines()
+    ]
+    assert len(listed) == 12
+    assert not {line.split('\t')[0].encode() for line in listed} & {
+        key for split in kept for key in split
+    }
+
+
+def test_a_split_without_a_decodable_image_is_refused(images, tmp_path):
+    write_dataset(
+        tmp_path / 'data', {'train': images['train'], 'test': ([b'?'] * 20, images['test'][1])}
+    )
+    with pytest.raises(DatasetError, match='None of the images of mnist in test can be decoded'):
+        Runs(tmp_path).run(tmp_path / 'data', **CHECK, max_bad_images=1.0)
 
 
 def test_unprepared_dataset_compiles_with_an_empty_fingerprint(tmp_path):
