@@ -69,6 +69,8 @@ class PusherExecutor(executor.Executor):
             version, path, is_new = _push(model, base_directory, pushed.uri)
         except (OSError, tf.errors.OpError) as error:
             why = (isinstance(error, OSError) and error.strerror) or str(error)
+            if '://' not in base_directory:
+                base_directory = os.path.abspath(base_directory)
             raise PushError(
                 f'The model cannot be pushed to {base_directory}: {why}. Servers keep what they '
                 'have. Once that is mended, the same command pushes the model.'
