@@ -88,9 +88,10 @@ def test_answers_that_are_not_one_for_each_row_are_refused(tmp_path):
     functions = {'halved': halved, 'fixed': fixed}
     model = LoadedModel(saved_models.export(str(tmp_path), 1, functions))
     with pytest.raises(ServingError, match=r'2 rows the .* halved answers with y of .* \[1\]'):
-        model.run('halved', {'x': np.float32([1, 2])})
-    np.testing.assert_array_equal(model.run('halved', {'x': np.float32([3])})['y'], [3])
-    np.testing.assert_array_equal(model.run('fixed', {'x': np.float32([3, 4])})['y'], [7])
+        model.run('halved', {'x': np.array([1, 2], np.float32)})
+    x = np.array([3, 4], np.float32)
+    np.testing.assert_array_equal(model.run('halved', {'x': x[:1]})['y'], [3])
+    np.testing.assert_array_equal(model.run('fixed', {'x': x})['y'], [7])
     assert model.can_merge('halved')
     assert not model.can_merge('fixed')
 
