@@ -18,12 +18,8 @@ def busy_model(directory: str, version: int = 1) -> str:
         with tf.control_dependencies([now]):
             return {'waited': tf.identity(seconds)}
 
-    concrete = tf.function(busy).get_concrete_function
-    return export(
-        directory,
-        version,
-        {
-            'serving_default': concrete(tf.TensorSpec([None], tf.float32, 'seconds')),
-            'pair': concrete(tf.TensorSpec([2], tf.float32, 'seconds')),
-        },
-    )
+    def of_size(n):
+        spec = tf.TensorSpec([n], tf.float32, 'seconds')
+        return tf.function(busy, input_signature=[spec]).get_concrete_function()
+
+    return export(directory, version, {'serving_default': of_size(None), 'pair': of_size(2)})

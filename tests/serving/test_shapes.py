@@ -31,6 +31,7 @@ def _signature(inputs, outputs=()):
 _SIZES = st.lists(st.integers(0, 3), max_size=4)
 
 
+@hypothesis.settings(deadline=None, max_examples=50)
 @hypothesis.given(_SIZES, st.none() | st.lists(st.none() | st.integers(0, 3), max_size=4))
 def test_inputs_are_taken_where_tensorflow_calls_the_shapes_compatible(shape, declared):
     inputs = {'x': np.zeros(shape)}
