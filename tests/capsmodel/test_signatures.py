@@ -520,7 +520,7 @@ def test_damaged_pictures_are_answered_or_named(exported):
         assert time.process_time() - seconds < 20, damaged
     assert _peak_memory() - memory_before < 1 << 30
     # Each kind of refusal was met, and a part of the files was good enough.
-    assert len(refused) >= 6, refused
+    assert len(refused) >= 5, refused
     assert 0.4 < sum(refused.values()) / INPUTS < 0.95, refused
 
 
