@@ -104,19 +104,14 @@ def remove_leftovers(base_directory: str) -> None:
     """
     if _in_bucket(base_directory):
         return
-    unfinished = [
-        os.path.join(base_directory, name)
-        for name in os.listdir(base_directory)
-        if re.fullmatch(f'[0-9]+{re.escape(_UNFINISHED)}', name)
-    ]
+    for name in os.listdir(base_directory):
+        if re.fullmatch(f'[0-9]+{re.escape(_UNFINISHED)}', name):
+            _remove(os.path.join(base_directory, name))
     for path in find(base_directory).values():
         if _is_half(path):
             # In one step, so that no server meets even less of it.
             os.rename(path, path + _UNFINISHED)
-            unfinished.append(path + _UNFINISHED)
-    for path in unfinished:
-        shutil.rmtree(path)
-        logging.warning('%s is removed: a push was killed while it wrote it.', path)
+            _remove(path + _UNFINISHED)
 
 
 def publish(model: str, path: str) -> None:
@@ -144,6 +139,11 @@ def copy(model: str, folder: str) -> None:
     if not _in_bucket(folder):
         for written, _, _ in os.walk(folder):
             _write_through(written)
+
+
+def _remove(unfinished: str) -> None:
+    shutil.rmtree(unfinished)
+    logging.warning('%s is removed: a push was broken off while it wrote it.', unfinished)
 
 
 def _is_half(path: str) -> bool:

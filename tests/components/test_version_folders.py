@@ -66,7 +66,8 @@ def test_halves_are_removed_and_what_may_be_good_stays(tmp_path, export):
     (tmp_path / '5').mkdir()
     shutil.copytree(f'{export}/variables', tmp_path / '6' / 'variables')
     shutil.copytree(export, tmp_path / '7.unfinished')
-    (tmp_path / '8.unfinished').mkdir()
+    shutil.copytree(export, tmp_path / '8.unfinished')
+    (tmp_path / '8').mkdir()
 
     shutil.copytree(export, tmp_path / '20')
     _truncated(export, tmp_path / '21', 4096)
