@@ -83,7 +83,8 @@ def test_told_to_stop_it_writes_a_checkpoint_and_goes_on_from_there(tmp_path, ca
     _wait_for_states(request, 1, process)
     process.stdin.close()
     assert process.wait() == 1
-    assert process.stdout.read() == ''
+    # What it was at before; of its end there is nobody to tell.
+    assert all('"phase"' in line for line in process.stdout.read().splitlines())
     assert _states(request)[-1].name > last.name
 
 
