@@ -3,6 +3,8 @@
 VAR ?= var
 export VAR
 export TF_CPP_MIN_LOG_LEVEL ?= 3
+# Packages come from .venv alone, whatever another project has left in the environment.
+unexport PYTHONPATH PYTHONHOME CDPATH
 
 venv = PATH="$$PWD/.venv/bin:$$PATH"
 # What third-party packages warn about is of no use to who runs them.
@@ -15,13 +17,13 @@ commands = $(venv) python -m pipeline.make_commands
 side_by_side = -n 2 --dist loadfile
 
 # What the servers need to know of the pipeline. Both of them read one models.config, which is made
-# when it is not there, and which `make rollback` writes.
+# when it is not there or was moved, and which `make rollback` writes.
 serving = name=$(call setting,pipeline_name); base=$(call setting,serving_model_dir); \
 	folder=$(call setting,var)/serving_config/$$name; port=$${PORT:-8501}; \
 	$(commands) check $@; \
 	roll() { $(quiet) python -m serving.rollback --model_config_file "$$folder/models.config" \
 		--model_name "$$name" --model_base_path "$$base" --url "http://127.0.0.1:$$port" "$$@"; }; \
-	[ -f "$$folder/models.config" ] || roll --latest
+	grep -qsF "base_path: \"$$base\"" "$$folder/models.config" || roll --keep
 
 .PHONY: help setup setup-bench setup-torch setup-kubeflow-lint run data serve predict rollback \
 	serve-docker kubeflow kubeflow-run bench test test-slow test-trixie lint tensorboard lock clean distclean

@@ -23,7 +23,7 @@ import numpy as np
 import tensorflow as tf
 
 from capsmodel.console import say
-from capsmodel.training_error import TrainingError
+from capsmodel.training_error import TrainingError, reason
 
 # Marks the folder of a training whose model is exported: it has served its purpose.
 FINISHED = 'finished'
@@ -126,16 +126,20 @@ class Checkpoints:
         return Progress()
 
     def set_log(self, log_dir: str) -> None:
-        """Remembers where this training's log is written."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        (self.folder / _LOG_DIR).write_text(log_dir)
+        """Remembers where this training's log is written, as seen from here: VAR may be moved."""
+        is_local = '://' not in log_dir
+        log = os.path.relpath(log_dir, self.folder) if is_local else log_dir
+        with contextlib.suppress(OSError):  # as in `keep_log`
+            self.folder.mkdir(parents=True, exist_ok=True)
+            (self.folder / _LOG_DIR).write_text(log)
 
     def earlier_log(self) -> str | None:
         """The folder that `set_log` was told last, or what `keep_log` copied if it is gone."""
         with contextlib.suppress(FileNotFoundError):
-            for log in ((self.folder / _LOG_DIR).read_text(), os.fspath(self.folder / _LOG)):
-                if os.path.isdir(log):
-                    return log
+            for log in ((self.folder / _LOG_DIR).read_text(), _LOG):
+                path = os.path.normpath(self.folder / log)
+                if os.path.isdir(path):
+                    return path
         return None
 
     def keep_log(self, log_dir: str) -> None:
@@ -161,12 +165,11 @@ class Checkpoints:
         return sorted(states, reverse=True)
 
     def _not_written(self, step: int, error: Exception) -> str:
-        reason = error.strerror if isinstance(error, OSError) else _reason(str(error))
         kept = [str(at) for at, path in self._states() if not _damage(path)]
         rest = f'that of step {kept[0]} is kept' if kept else 'there is none before it'
         return (
-            f'The checkpoint of step {step} cannot be written to {self.folder}: {reason}; {rest}. '
-            'Free some space there: the same command goes on from the last checkpoint.'
+            f'The checkpoint of step {step} cannot be written to {self.folder}: {reason(error)}; '
+            f'{rest}. Free some space there: the same command goes on from the last checkpoint.'
         )
 
 
@@ -185,11 +188,6 @@ def _damage(path: pathlib.Path) -> str:
     except (OSError, ValueError) as error:
         return f'it cannot be read: {error}'
     return ''
-
-
-def _reason(message: str) -> str:
-    """TensorFlow's `{{...}} path; what the system says [Op:SaveV2]` -> `what the system says`."""
-    return message.rsplit('; ', 1)[-1].split(' [Op:', 1)[0]
 
 
 def _files(folder: pathlib.Path) -> list[pathlib.Path]:

@@ -22,11 +22,18 @@ _BAR = '#c4c7cc'
 _EMPTY = '#f6f7f8'
 _RIGHT = (26, 115, 232)
 _WRONG = (217, 48, 37)
+_MIXED = (218, 220, 224)
 
 _MARGIN = 16
 _LINE = 22  # pixels from one line of text to the next
 _TILE = 84  # pixels that an image of a digit is brought to, or near to
 _LARGEST_DRAWING = 48  # pixels, where there are thousands of them
+
+# Beyond these a figure shows some of the classes, chosen by what they have to say.
+_MOST_ROWS = 40  # of a confusion matrix
+_ROWS_OF_MANY = 25
+_MOST_BARS = 45  # of an image's capsules
+_BARS_OF_MANY = 8
 
 
 def reconstructions(
@@ -43,10 +50,12 @@ def reconstructions(
     across = min(8, len(images))
     inputs, outputs = _tiles(images), _tiles(drawings)
     width, height = inputs[0].size
-    step_x, step_y = width + 6, 2 * height + 2 + _LINE + 10
+    longest = _font(14).getlength(f'{max(labels)} read as {max(predictions)}')
+    step_x, step_y = max(width + 6, int(longest) + 8), 2 * height + 2 + _LINE + 10
     figure, draw = _figure(across * step_x - 6, -(-len(images) // across) * step_y - 10)
     for index, (above, below) in enumerate(zip(inputs, outputs, strict=True)):
         x, y = _MARGIN + index % across * step_x, _MARGIN + index // across * step_y
+        x += (step_x - 6 - width) // 2
         figure.paste(above, (x, y))
         figure.paste(below, (x, y + height + 2))
         label, prediction = labels[index], predictions[index]
@@ -64,24 +73,24 @@ def capsule_dimensions(
 ) -> np.ndarray:
     """What each number in a digit's capsule stands for (Sabour, Frosst, Hinton 2017, figure 4).
 
-    Of drawings above 48 pixels every other pixel is shown, or every third, and so on.
-
     Args:
         drawings: [n, dims, offsets, height, width]: what the decoder draws when the offset is
             added to that one number of the digit's capsule.
         labels: integers [n], the digits' classes.
         offsets: What is added, from left to right.
     """
-    stride = -(-max(drawings.shape[3:]) // _LARGEST_DRAWING)
-    drawings = drawings[..., ::stride, ::stride]
+    drawings = _thinned(drawings, _LARGEST_DRAWING)
     n, dims, steps, height, width = drawings.shape
     across = min(5, n)
     left, head = 26, 2 * _LINE + 4
-    step_x, step_y = left + steps * (width + 1) + 20, head + dims * (height + 1) + 20
+    titles = [f'capsule of class {label}' for label in labels]
+    longest = max(_font(15).getlength(title) for title in titles)
+    step_x = left + max(steps * (width + 1), int(longest)) + 20
+    step_y = head + dims * (height + 1) + 20
     figure, draw = _figure(across * step_x - 20, -(-n // across) * step_y - 20, mode='L')
-    for index, label in enumerate(labels):
+    for index, title in enumerate(titles):
         x, y = _MARGIN + index % across * step_x + left, _MARGIN + index // across * step_y
-        _write(draw, (x, y), f'capsule of class {label}', 15)
+        _write(draw, (x, y), title, 15)
         for step in (0, steps // 2, steps - 1):
             text = f'{offsets[step]:+.2g}' if offsets[step] else '0'
             middle = x + step * (width + 1) + width / 2
@@ -100,41 +109,75 @@ def capsule_dimensions(
 def confusion_matrix(counts: np.ndarray) -> np.ndarray:
     """Which classes are taken for which others.
 
+    Of more than 40 classes those that take part in the most mistakes are shown, and the others as
+    one.
+
     Args:
         counts: Integers [classes, classes]: images of the class of the row that are taken for the
             class of the column.
     """
-    classes = len(counts)
-    cell = max(8, min(56, 720 // classes))
-    left, head = 60, 3 * _LINE + 14
-    figure, draw = _figure(left + classes * cell, head + classes * cell)
     total, wrong = counts.sum(), counts.sum() - np.trace(counts)
+    lines = [f'{wrong:,} of {total:,} images are taken for another class: {wrong / total:.2%}']
+    names = [f'{label}' for label in range(len(counts))]
+    if len(counts) > _MOST_ROWS:
+        chosen, counts = _most_mistaken(counts)
+        lines.append(f'the {len(chosen)} classes of {len(names):,} with the most mistakes')
+        names = [*(f'{label}' for label in chosen), 'others']
+    cell = min(56, 720 // len(names))
+    size = min(18, cell // 2 + 1)
+    longest = int(max(_font(size).getlength(name) for name in names))
+    upright = longest < cell
+    left = max(60, longest + 36)
+    head = _LINE * (len(lines) + 1) + 8 + (_LINE if upright else longest + 8)
+    side = len(names) * cell
+    width = max(side, *(int(_font(19).getlength(line)) for line in lines))
+    figure, draw = _figure(left + width, head + side)
     x0, y0 = _MARGIN + left, _MARGIN + head
-    title = f'{wrong:,} of {total:,} images are taken for another class: {wrong / total:.2%}'
-    _write(draw, (x0, _MARGIN), title, 19)
-    _write(draw, (x0 + classes * cell / 2, _MARGIN + 30), 'predicted', 17, _FAINT, 'ma')
-    for label in range(classes):
-        middle = label * cell + cell / 2
-        if cell >= 20 or label % 5 == 0:
-            _write(draw, (x0 + middle, y0 - 6), f'{label}', 18, _TEXT, 'ms')
-            _write(draw, (x0 - 8, y0 + middle), f'{label}', 18, _TEXT, 'rm')
-        images = max(1, counts[label].sum())
-        for prediction, count in enumerate(counts[label]):
-            x, y = x0 + prediction * cell, y0 + label * cell
+    for number, line in enumerate(lines):
+        _write(draw, (x0, _MARGIN + number * (_LINE + 2)), line, 19)
+    place = (x0 + side / 2, _MARGIN + len(lines) * _LINE + 8)
+    _write(draw, place, 'predicted', 17, _FAINT, 'ma')
+    _write_upwards(figure, (_MARGIN, y0 + side // 2), 'true', 17, _FAINT)
+    for row, name in enumerate(names):
+        middle = row * cell + cell // 2
+        _write(draw, (x0 - 8, y0 + middle), name, size, _TEXT, 'rm')
+        if upright:
+            _write(draw, (x0 + middle, y0 - 6), name, size, _TEXT, 'ms')
+        else:
+            above = (x0 + middle - size // 2 - 2, y0 - 6 - longest // 2)
+            _write_upwards(figure, above, name, size, _TEXT)
+        images = max(1, counts[row].sum())
+        for column, count in enumerate(counts[row]):
             share = count / images
             # Mistakes are rare: from a tenth of the images on they have their full color.
             color, shade = (
-                (_RIGHT, share) if label == prediction else (_WRONG, min(1, (10 * share) ** 0.5))
+                (_RIGHT, share) if row == column else (_WRONG, min(1, (10 * share) ** 0.5))
             )
+            if name == 'others' and row == column:  # right and wrong ones
+                color, shade = _MIXED, 1
+            x, y = x0 + column * cell, y0 + row * cell
             fill = _mix(color, shade) if count else _EMPTY
             draw.rectangle((x, y, x + cell - 2, y + cell - 2), fill=fill)
-            if count and cell >= 40:
-                ink = _GROUND if shade > 0.6 else _TEXT
-                _write(draw, (x + cell / 2 - 1, y + cell / 2 - 1), f'{count}', 18, ink, 'mm')
-    side = Image.new('RGB', (80, _LINE), _GROUND)
-    _write(ImageDraw.Draw(side), (40, 2), 'true', 17, _FAINT, 'ma')
-    figure.paste(side.rotate(90, expand=True), (_MARGIN, y0 + classes * cell // 2 - 40))
+            if count and _font(size).getlength(f'{count}') < cell - 2:
+                ink = _GROUND if shade > 0.6 and color != _MIXED else _TEXT
+                _write(draw, (x + cell / 2 - 1, y + cell / 2 - 1), f'{count}', size, ink, 'mm')
     return np.asarray(figure)
+
+
+def _most_mistaken(counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The classes that take part in the most mistakes, and the counts of them and of the others.
+
+    Returns:
+        chosen: integers [rows], in order.
+        counts: integers [rows + 1, rows + 1]; the last row and column are all other classes'.
+    """
+    wrong = counts.sum(axis=0) + counts.sum(axis=1) - 2 * np.diag(counts)
+    chosen = np.sort(np.argsort(-wrong, kind='stable')[:_ROWS_OF_MANY])
+    group = np.full(len(counts), len(chosen))
+    group[chosen] = np.arange(len(chosen))
+    grouped = np.zeros((len(chosen) + 1,) * 2, counts.dtype)
+    np.add.at(grouped, (group[:, np.newaxis], group), counts)
+    return chosen, grouped
 
 
 def mistakes(
@@ -147,29 +190,33 @@ def mistakes(
         drawings: [n, height, width], from the capsule of the predicted class; or [0, ...] where
             there is no decoder.
         labels: integers [n], the true classes.
-        lengths: float [n, classes]; the longest capsule is the predicted class.
+        lengths: float [n, classes]; the longest capsule is the predicted class. Of more than 45
+            capsules the eight longest have a bar, and that of the label.
     """
     classes = lengths.shape[1]
+    bar, bars = max(4, min(14, 180 // classes)), classes
+    if classes > _MOST_BARS:
+        bar, bars = 24, _BARS_OF_MANY + 1
     across = min(3, len(images))
     inputs = _tiles(images)
     outputs = _tiles(drawings) if len(drawings) else []
     width, height = inputs[0].size
-    bar = max(2, min(14, 180 // classes))
-    chart = classes * bar
-    panel = (2 if outputs else 1) * (width + 4) + 12 + chart
+    chart = bars * bar
+    said = _font(15).getlength(f'{classes} 0.00 read as {classes} 0.00') + 4 * 8
+    panel = max((2 if outputs else 1) * (width + 4) + 12 + chart, int(said))
     step_x, step_y = panel + 36, _LINE + height + _LINE + 14
     figure, draw = _figure(across * step_x - 36, -(-len(images) // across) * step_y - 14)
     for index, label in enumerate(labels):
         x, y = _MARGIN + index % across * step_x, _MARGIN + index // across * step_y
         prediction = int(np.argmax(lengths[index]))
-        said: list[tuple[str, _Color]] = [
+        parts: list[tuple[str, _Color]] = [
             (f'{label}', _RIGHT),
             (f'{lengths[index, label]:.2f}', _FAINT),
         ]
         if prediction != label:
-            said.append((f'read as {prediction}', _WRONG))
-            said.append((f'{lengths[index, prediction]:.2f}', _FAINT))
-        _write_parts(draw, (x, y), said, 15)
+            parts.append((f'read as {prediction}', _WRONG))
+            parts.append((f'{lengths[index, prediction]:.2f}', _FAINT))
+        _write_parts(draw, (x, y), parts, 15)
         y += _LINE
         for tile in (inputs[index], *outputs[index : index + 1]):
             figure.paste(tile, (x, y))
@@ -178,19 +225,23 @@ def mistakes(
         # Lines at the lengths 0 and 1.
         for line in (y, y + height):
             draw.line((x, line, x + chart, line), fill=_BAR)
-        for number, length in enumerate(lengths[index]):
-            color = {prediction: _WRONG, label: _RIGHT}.get(number, _BAR)
-            box = (
-                x + number * bar + 1,
-                y + round((1 - float(length)) * height),
-                x + (number + 1) * bar - 2,
-                y + height,
-            )
-            draw.rectangle(box, fill=color)
+        for number, shown in enumerate(_shown_bars(lengths[index], label)):
+            color = {prediction: _WRONG, label: _RIGHT}.get(shown, _BAR)
+            left, right = x + number * bar + 1, x + (number + 1) * bar - 2
+            top = y + round((1 - float(lengths[index, shown])) * height)
+            draw.rectangle((left, top, right, y + height), fill=color)
             if bar >= 10:
                 place = (x + number * bar + bar / 2, y + height + 4)
-                _write(draw, place, f'{number}', 12, _FAINT if color == _BAR else _TEXT, 'ma')
+                _write(draw, place, f'{shown}', 12, _FAINT if color == _BAR else _TEXT, 'ma')
     return np.asarray(figure)
+
+
+def _shown_bars(lengths: np.ndarray, label: int) -> list[int]:
+    """Classes whose capsules have a bar, in order."""
+    if len(lengths) <= _MOST_BARS:
+        return list(range(len(lengths)))
+    longest = np.argsort(-lengths, kind='stable')[:_BARS_OF_MANY]
+    return sorted({int(label), *map(int, longest)})
 
 
 def _figure(width: int, height: int, mode: str = 'RGB') -> tuple[Image.Image, ImageDraw.ImageDraw]:
@@ -200,8 +251,15 @@ def _figure(width: int, height: int, mode: str = 'RGB') -> tuple[Image.Image, Im
 
 
 def _tiles(images: np.ndarray) -> list[Image.Image]:
+    images = _thinned(images, 2 * _TILE)
     scale = max(1, round(_TILE / max(images.shape[1:])))
     return [_gray(np.kron(image, np.ones((scale, scale), image.dtype))) for image in images]
+
+
+def _thinned(images: np.ndarray, largest: int) -> np.ndarray:
+    """Images [..., height, width] of at most so many pixels: every other one, every third..."""
+    stride = -(-max(images.shape[-2:]) // largest)
+    return images[..., ::stride, ::stride]
 
 
 def _gray(image: np.ndarray) -> Image.Image:
@@ -224,6 +282,16 @@ def _write(
     anchor: str = 'la',
 ) -> None:
     draw.text(place, text, fill=color, font=_font(size), anchor=anchor)
+
+
+def _write_upwards(
+    figure: Image.Image, middle: tuple[int, int], text: str, size: int, color: _Color
+) -> None:
+    """Writes from below upwards, from the place `middle` on to the right."""
+    length = int(_font(size).getlength(text)) + 4
+    line = Image.new('RGB', (length, size + 4), _GROUND)
+    _write(ImageDraw.Draw(line), (2, 0), text, size, color)
+    figure.paste(line.rotate(90, expand=True), (middle[0], middle[1] - length // 2))
 
 
 def _write_parts(

@@ -85,7 +85,8 @@ class PrimaryCaps(keras.layers.Layer):
         features = tf.cast(self._convolve(inputs, kernel), bias.dtype)
         features = tf.nn.bias_add(features, bias)
         _, children, dim = self.compute_output_shape(inputs.shape)
-        return squash(tf.reshape(features, [-1, children, dim]))
+        # Not -1 for n: a grid of another size would be taken for more or fewer images.
+        return squash(tf.reshape(features, [tf.shape(inputs)[0], children, dim]))
 
     def _convolve(self, inputs: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
         def direct() -> tf.Tensor:
@@ -99,7 +100,7 @@ class PrimaryCaps(keras.layers.Layer):
             return direct()
         if self.algorithm == 'winograd':
             return transformed()
-        if not self._winograd_suits(inputs):
+        if not self._winograd_suits(inputs.shape, inputs.dtype):
             return direct()
         n = inputs.shape[0]
         if n is None:
@@ -107,10 +108,18 @@ class PrimaryCaps(keras.layers.Layer):
             return tf.cond(is_large, transformed, direct)
         return transformed() if n >= _SMALLEST_WINOGRAD_BATCH else direct()
 
-    def _winograd_suits(self, inputs: tf.Tensor) -> bool:
-        _, height, width, _ = inputs.shape
+    def transformed_floats(self, input_shape: Sequence[Any]) -> int:
+        """Numbers that 'winograd' makes of one image's input; 0 where it is never taken."""
+        _, height, width, filters = input_shape
+        suits = self._winograd_suits(input_shape, tf.as_dtype(self.compute_dtype))
+        if self.algorithm == 'conv2d' or (self.algorithm == 'auto' and not suits):
+            return 0
+        return filters * winograd.products((height, width), self.kernel_size, self.strides)
+
+    def _winograd_suits(self, input_shape: Sequence[Any], dtype: tf.DType) -> bool:
+        _, height, width, _ = input_shape
         return (
-            inputs.dtype == tf.float32
+            dtype == tf.float32
             and not tf.config.list_logical_devices('GPU')
             and winograd.gain((height, width), self.kernel_size, self.strides)
             >= _SMALLEST_WINOGRAD_GAIN
@@ -236,7 +245,7 @@ class Decoder(keras.layers.Layer):
             x = layer(x)
         # The sigmoid is taken in float32 also where the products are not.
         pixels = tf.sigmoid(tf.cast(self.pixel_layer(x), tf.float32))
-        return tf.reshape(pixels, [-1, self.height, self.width])
+        return tf.reshape(pixels, [tf.shape(inputs)[0], self.height, self.width])
 
     def _hidden_layers(self) -> list[keras.layers.Dense]:
         return [getattr(self, f'hidden_{number}') for number in range(len(self.units))]

@@ -205,8 +205,12 @@ class CapsNet(keras.Model):
 
         Returns:
             float32 [n, children, primary_dim].
+
+        Raises:
+            tf.errors.InvalidArgumentError: the images have another height or width.
         """
-        pixels = tf.cast(images, tf.float32)[..., tf.newaxis] / 255
+        shape = [None, self.config.image_height, self.config.image_width]
+        pixels = tf.cast(tf.ensure_shape(images, shape), tf.float32)[..., tf.newaxis] / 255
         return self.primary_caps(self.conv1(pixels))
 
     def reconstruct(self, capsules: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
@@ -227,9 +231,8 @@ class CapsNet(keras.Model):
             raise ValueError('this network has no decoder: its config says decoder=False')
         mask = tf.one_hot(labels, self.config.num_classes, dtype=capsules.dtype)
         masked = capsules * mask[..., tf.newaxis]
-        return self.decoder(
-            tf.reshape(masked, [-1, self.config.num_classes * self.config.digit_dim])
-        )
+        features = self.config.num_classes * self.config.digit_dim
+        return self.decoder(tf.reshape(masked, [tf.shape(capsules)[0], features]))
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), 'config': self.config.to_json_dict()}

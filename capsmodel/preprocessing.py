@@ -24,15 +24,15 @@ def preprocessing_fn(
         IMAGE string [n], height * width bytes each; LABEL int64 [n]; ID string [n].
     """
     pixels = images.decode_images(
-        tf.reshape(inputs[features.IMAGE], [-1]),
+        _one_each(inputs[features.IMAGE]),
         custom_config['image_height'],
         custom_config['image_width'],
         custom_config['invert_light_background'],
     )
     return {
         features.IMAGE: _to_bytes(pixels),
-        features.LABEL: tf.reshape(inputs[features.LABEL], [-1]),
-        features.ID: tf.reshape(inputs[features.ID], [-1]),
+        features.LABEL: _one_each(inputs[features.LABEL]),
+        features.ID: _one_each(inputs[features.ID]),
     }
 
 
@@ -54,9 +54,14 @@ def raw_pixels(transformed_images: tf.Tensor, height: int, width: int) -> tf.Ten
     return tf.reshape(pixels, [tf.size(transformed_images), height, width])
 
 
+def _one_each(values: tf.Tensor) -> tf.Tensor:
+    """[n] of [n] or [n, 1]; more values than examples are an error, not more examples."""
+    return tf.reshape(values, [tf.shape(values)[0]])
+
+
 def _to_bytes(pixels: tf.Tensor) -> tf.Tensor:
     """uint8 [n, height, width] to string [n]."""
     # TensorFlow has no counterpart of decode_raw: each value is looked up and the bytes are joined.
     table = tf.constant([bytes([value]) for value in range(256)])
-    rows = tf.reshape(pixels, [-1, pixels.shape[1] * pixels.shape[2]])
+    rows = tf.reshape(pixels, [tf.shape(pixels)[0], pixels.shape[1] * pixels.shape[2]])
     return tf.strings.reduce_join(tf.gather(table, tf.cast(rows, tf.int32)), axis=1)

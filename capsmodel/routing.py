@@ -16,7 +16,7 @@ _SHORTEST = 1e-18
 _LONGEST = 1e17
 
 # Children are routed in parts in which W_ij^T v_j has about this many floats.
-_CACHED_FLOATS = 2**20
+CACHED_FLOATS = 2**20
 
 
 def check_routing_options(iterations: int, gradient: str) -> None:
@@ -116,11 +116,13 @@ def routing_by_agreement(
 
     Raises:
         ValueError: `iterations` or `gradient` is not as above.
+        tf.errors.InvalidArgumentError: `u` does not have the kernel's children and child_dim.
     """
     check_routing_options(iterations, gradient)
     # Children come last: on a CPU, sums and products along short last axes take twice as long.
     u = tf.transpose(_at_least_float32(u), [0, 2, 1])
     w = tf.transpose(tf.cast(kernel, u.dtype), [1, 3, 2, 0])
+    u = tf.ensure_shape(u, [None, *w.shape[2:]])
     u_before, w_before = (u, w) if gradient == 'all' else map(tf.stop_gradient, (u, w))
     if iterations == 1:
         return tf.transpose(squash(_even_sum(u, w)), [1, 0, 2])
@@ -140,7 +142,7 @@ def _even_sum(u: tf.Tensor, w: tf.Tensor) -> tf.Tensor:
     parents, dim, child_dim, children = w.shape
     s = tf.matmul(
         tf.reshape(w, [parents * dim, child_dim * children]),
-        tf.reshape(u, [-1, child_dim * children]),
+        tf.reshape(u, [tf.shape(u)[0], child_dim * children]),
         transpose_b=True,
     )
     return tf.transpose(tf.reshape(s / parents, [parents, dim, -1]), [0, 2, 1])
@@ -210,13 +212,13 @@ def _part_gradients_of_coupled(
 def _part_sizes(u: tf.Tensor, w: tf.Tensor) -> list[int]:
     """Numbers of children whose intermediate results stay in a CPU's cache.
 
-    All children at once on a GPU, and for an unknown number of images, which may be one.
+    All children at once on a GPU. An unknown number of images may be one, and counts as that.
     """
     n, child_dim, children = u.shape
-    if n is None or tf.config.list_logical_devices('GPU'):
+    if tf.config.list_logical_devices('GPU'):
         return [children]
-    floats = n * child_dim * children * w.shape[0]
-    count = min(children, -(-floats // _CACHED_FLOATS)) or 1
+    floats = (1 if n is None else n) * child_dim * children * w.shape[0]
+    count = min(children, -(-floats // CACHED_FLOATS)) or 1
     return [len(part) for part in np.array_split(range(children), count)]
 
 

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 
 import numpy as np
 import tensorflow as tf
 import tensorflow_transform as tft
 from tensorflow_serving.apis import predict_pb2, prediction_log_pb2
 
-from capsmodel import features
+from capsmodel import features, memory
 from capsmodel.losses import reconstruction_loss
 from capsmodel.network import CapsNet, lengths
 from capsmodel.preprocessing import raw_pixels
+
+# What `decode` takes, either way. The network's own capsules are shorter than 1, and from about
+# 1e30 on the decoder's sums are no finite numbers any more.
+_LARGEST_COMPONENT = 1e6
 
 
 def export(
@@ -43,8 +48,9 @@ def export(
     unfinished = f'{directory}.unfinished'
     _remove(unfinished)
     try:
-        tf.saved_model.save(answers, unfinished, signatures=answers.signatures())
-        _write_warmup_requests(answers, unfinished, warmup_images)
+        signatures = answers.signatures()
+        tf.saved_model.save(answers, unfinished, signatures=signatures)
+        _write_warmup_requests(model, signatures, unfinished, warmup_images)
         _remove(directory)
         tf.io.gfile.rename(unfinished, directory)
     finally:
@@ -56,7 +62,8 @@ class Answers(tf.Module):
 
     In what follows `classes`, `dim`, `height` and `width` are the network's; `label` int64 [n] is
     the class with the longest capsule and `scores` float32 [n, classes] the lengths, in [0, 1).
-    n may be 0. Pictures go through the Transform graph.
+    n may be 0. Pictures go through the Transform graph. As a signature, each function raises
+    InvalidArgumentError for an input of another shape, and rather than answer NaN or infinity.
 
     Args:
         model: The network.
@@ -84,32 +91,27 @@ class Answers(tf.Module):
         config = self.model.config
         image_bytes = tf.TensorSpec([None], tf.string, 'image_bytes')
         pixels = tf.TensorSpec([None, config.image_height, config.image_width], tf.uint8, 'pixels')
+        examples = tf.TensorSpec([None], tf.string, 'examples')
+        capsule = tf.TensorSpec([None, config.digit_dim], tf.float32, 'capsule')
+        label = tf.TensorSpec([None], tf.int64, 'label')
         signatures = {
-            'serving_default': self.serving_default.get_concrete_function(image_bytes),
-            'pixels': self.pixels.get_concrete_function(pixels),
-            'examples': self.examples.get_concrete_function(
-                tf.TensorSpec([None], tf.string, 'examples')
-            ),
+            'serving_default': _signature(self.serving_default, image_bytes),
+            'pixels': _signature(self.pixels, pixels),
+            'examples': _signature(self.examples, examples),
         }
         if config.decoder:
-            signatures['explain'] = self.explain.get_concrete_function(image_bytes)
-            signatures['decode'] = self.decode.get_concrete_function(
-                tf.TensorSpec([None, config.digit_dim], tf.float32, 'capsule'),
-                tf.TensorSpec([None], tf.int64, 'label'),
-            )
+            signatures['explain'] = _signature(self.explain, image_bytes)
+            signatures['decode'] = _signature(self.decode, capsule, label)
         return signatures
 
-    @tf.function
     def serving_default(self, image_bytes: tf.Tensor) -> dict[str, tf.Tensor]:
         """string [n], PNG or JPEG of any size -> `label`, `scores`."""
-        return _classified(self.model(self._transformed(image_bytes)))
+        return _classified(self._capsules(self._transformed(image_bytes)))
 
-    @tf.function
     def pixels(self, pixels: tf.Tensor) -> dict[str, tf.Tensor]:
         """uint8 [n, height, width], light on dark as Transform gives them -> `label`, `scores`."""
-        return _classified(self.model(pixels))
+        return _classified(self._capsules(pixels))
 
-    @tf.function
     def examples(self, examples: tf.Tensor) -> dict[str, tf.Tensor]:
         """string [n], serialized raw tf.Examples, of which only IMAGE is read.
 
@@ -119,34 +121,36 @@ class Answers(tf.Module):
         """
         parsed = tf.io.parse_example(examples, {features.IMAGE: self._image_spec})
         pixels = self._transformed(parsed[features.IMAGE])
-        capsules = self.model(pixels)
+        capsules = self._capsules(pixels)
         answer = _classified(capsules)
         if self.model.config.decoder:
             drawn = self.model.reconstruct(capsules, answer['label'])
             answer['reconstruction_error'] = reconstruction_loss(pixels, drawn)
         return answer
 
-    @tf.function
     def explain(self, image_bytes: tf.Tensor) -> dict[str, tf.Tensor]:
         """As `serving_default`, and what the network made of the picture.
 
         `capsules` float32 [n, classes, dim]; `reconstruction` float32 [n, height, width], 0 to 1,
         drawn from the capsule of `label`.
         """
-        capsules = self.model(self._transformed(image_bytes))
+        capsules = self._capsules(self._transformed(image_bytes))
         answer = _classified(capsules)
         reconstruction = self.model.reconstruct(capsules, answer['label'])
         return {**answer, 'capsules': capsules, 'reconstruction': reconstruction}
 
-    @tf.function
     def decode(self, capsule: tf.Tensor, label: tf.Tensor) -> dict[str, tf.Tensor]:
         """float32 [n, dim], int64 [n] -> `reconstruction` float32 [n, height, width], 0 to 1.
 
-        Draws each capsule as one of the class `label`. A label that is no class, or another number
-        of labels than of capsules, is an InvalidArgumentError.
+        Draws each capsule as one of the class `label`. A label that is no class, another number
+        of labels than of capsules, or a capsule with a number beyond +-1e6 or none at all (NaN) is
+        an InvalidArgumentError.
         """
         classes = self.model.config.num_classes
         no_class = tf.boolean_mask(label, (label < 0) | (label >= classes))
+        # Not ~(|x| <= largest): TensorFlow optimizes that to |x| > largest, which NaN is not.
+        is_wrong = tf.math.is_nan(capsule) | (tf.abs(capsule) > _LARGEST_COMPONENT)
+        wrong = tf.boolean_mask(capsule, is_wrong)
         counts = [tf.shape(capsule)[0], 'capsules,', tf.shape(label)[0], 'labels']
         checks = [
             tf.debugging.Assert(
@@ -157,6 +161,14 @@ class Answers(tf.Module):
                 tf.size(no_class) == 0,
                 [f'A label must be from 0 to {classes - 1}, not', no_class],
             ),
+            tf.debugging.Assert(
+                tf.size(wrong) == 0,
+                [
+                    f'The numbers of a capsule must be from -{_LARGEST_COMPONENT:g} to '
+                    f'{_LARGEST_COMPONENT:g}, not',
+                    wrong,
+                ],
+            ),
         ]
         with tf.control_dependencies(checks):
             label = tf.identity(label)
@@ -164,13 +176,60 @@ class Answers(tf.Module):
         capsules = tf.repeat(capsule[:, tf.newaxis], classes, axis=1)
         return {'reconstruction': self.model.reconstruct(capsules, label)}
 
+    # A function of its own, as is `_transformed`, so that it is traced and saved once.
+    @tf.function
+    def _capsules(self, pixels: tf.Tensor) -> tf.Tensor:
+        """The network's answers, to so many images at a time that the memory they take is bounded.
+
+        The Evaluator asks for up to 1,000 images at once, and a server for what a client sends.
+        """
+        config = self.model.config
+        most = memory.images_at_once_when_exported(config)
+        shape = [None, config.num_classes, config.digit_dim]
+        # At least one piece: without images it is empty.
+        count = tf.maximum(1, -(-tf.shape(pixels)[0] // most))
+        pieces = tf.TensorArray(tf.float32, count, element_shape=shape, infer_shape=False)
+        _, pieces = tf.while_loop(
+            lambda number, _: number < count,
+            lambda number, pieces: (
+                number + 1,
+                pieces.write(number, self.model(pixels[number * most : (number + 1) * most])),
+            ),
+            (0, pieces),
+            parallel_iterations=1,
+        )
+        return tf.ensure_shape(pieces.concat(), shape)
+
     # A function of its own, so that the Transform graph is traced and saved once.
     @tf.function
     def _transformed(self, image_bytes: tf.Tensor) -> tf.Tensor:
-        raw = {features.IMAGE: tf.reshape(image_bytes, [-1, *self._image_spec.shape])}
+        shape = [tf.shape(image_bytes)[0], *self._image_spec.shape]
+        raw = {features.IMAGE: tf.reshape(image_bytes, shape)}
         config = self.model.config
         image = self.transform(raw)[features.IMAGE]
         return raw_pixels(image, config.image_height, config.image_width)
+
+
+def _signature(
+    answer: Callable[..., dict[str, tf.Tensor]], *inputs: tf.TensorSpec
+) -> tf.types.experimental.ConcreteFunction:
+    """A signature that answers in the shapes it declares and with finite numbers, or not at all.
+
+    The graph itself checks that. What loads it does not: TensorFlow Serving runs it in a session,
+    which takes inputs of any shape.
+    """
+
+    @tf.function(input_signature=inputs, autograph=False)
+    def checked(*values: tf.Tensor) -> dict[str, tf.Tensor]:
+        pairs = zip(values, inputs, strict=True)
+        outputs = answer(*(tf.ensure_shape(value, spec.shape) for value, spec in pairs))
+        for name, value in outputs.items():
+            if value.dtype.is_floating:
+                message = f'The network has no finite number for {name}'
+                outputs[name] = tf.debugging.check_numerics(value, message)
+        return outputs
+
+    return checked.get_concrete_function()
 
 
 def _classified(capsules: tf.Tensor) -> dict[str, tf.Tensor]:
@@ -178,14 +237,19 @@ def _classified(capsules: tf.Tensor) -> dict[str, tf.Tensor]:
     return {'label': tf.argmax(scores, axis=-1), 'scores': scores}
 
 
-def _write_warmup_requests(answers: Answers, directory: str, images: np.ndarray) -> None:
+def _write_warmup_requests(
+    model: CapsNet,
+    signatures: dict[str, tf.types.experimental.ConcreteFunction],
+    directory: str,
+    images: np.ndarray,
+) -> None:
     pngs = [tf.io.encode_png(image[..., np.newaxis]).numpy() for image in images]
     examples = []
     for png in pngs:
         example = tf.train.Example()
         example.features.feature[features.IMAGE].bytes_list.value.append(png)
         examples.append(example.SerializeToString())
-    capsules = answers.model(images)
+    capsules = model(images)
     labels = _classified(capsules)['label']
     inputs = {
         'image_bytes': np.array(pngs, dtype=object),
@@ -197,7 +261,7 @@ def _write_warmup_requests(answers: Answers, directory: str, images: np.ndarray)
     folder = os.path.join(directory, 'assets.extra')
     tf.io.gfile.makedirs(folder)
     with tf.io.TFRecordWriter(os.path.join(folder, 'tf_serving_warmup_requests')) as writer:
-        for name, function in answers.signatures().items():
+        for name, function in signatures.items():
             for count in (1, len(images)):
                 request = predict_pb2.PredictRequest()
                 request.model_spec.signature_name = name

@@ -12,6 +12,7 @@ import hashlib
 import json
 import os
 from collections.abc import Iterator
+from typing import Any
 
 import tensorflow as tf
 
@@ -96,13 +97,31 @@ def check_agreement(strategy: tf.distribute.Strategy, text: str, what: str) -> N
         TrainingError: The workers' texts differ.
     """
     digest = hashlib.sha256(text.encode()).digest()
-    mine = int.from_bytes(digest[:8], 'little', signed=True)
-    values = strategy.experimental_distribute_values_from_function(lambda _: tf.constant([mine]))
-    if len({int(value) for value in strategy.gather(values, axis=0)}) > 1:
+    if len(_gathered(strategy, int.from_bytes(digest[:8], 'little', signed=True))) > 1:
         raise TrainingError(
             f'The workers do not have the same {what}: they must see the same files, run the same '
             'code, and be started together'
         )
+
+
+def replicas_here(strategy: tf.distribute.Strategy) -> int:
+    """How many replicas this process has."""
+    return len(strategy.experimental_local_results(_distributed(strategy, 0)))
+
+
+def least(strategy: tf.distribute.Strategy, value: int) -> int:
+    """The smallest of the values that the workers give."""
+    return min(_gathered(strategy, value))
+
+
+def _gathered(strategy: tf.distribute.Strategy, value: int) -> set[int]:
+    return {int(each) for each in strategy.gather(_distributed(strategy, value), axis=0)}
+
+
+def _distributed(strategy: tf.distribute.Strategy, value: int) -> Any:
+    return strategy.experimental_distribute_values_from_function(
+        lambda _: tf.constant([value], tf.int64)
+    )
 
 
 @contextlib.contextmanager

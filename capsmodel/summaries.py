@@ -2,11 +2,14 @@
 
 A folder holds the log of one training: the settings and the network's graph in the folder itself,
 what is measured in steps under `train`, and what an evaluation shows under `eval`.
+
+A log never ends a training: what cannot be drawn or written is left out of it, and that is said.
 """
 
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -19,37 +22,26 @@ from tensorboard.plugins.hparams import api as hparams_api
 from tensorboard.plugins.hparams import api_pb2 as hparams_pb2
 from tensorboard.plugins.hparams import summary as hparams_summary
 
-from capsmodel import coupling, data, event_files, figures, network
+from capsmodel import coupling, data, event_files, network, pictures
+from capsmodel.console import say
+from capsmodel.training_error import reason
 
 STEPS_BETWEEN_SCALARS = 20
 
-# The paper's figure 4.
-OFFSETS = tuple(round(0.05 * number, 2) for number in range(-5, 6))
+_PROFILE = 'the profile'
 
-_RECONSTRUCTIONS = 16
-_MISTAKES = 12
-_PERTURBED_CLASSES = 10
 _ROUTED_IMAGES = 16
-
-_DESCRIPTIONS = {
-    'inputs over reconstructions': 'Below a digit what the decoder makes of its longest capsule.',
-    'capsule dimensions': (
-        'A digit of each class as the decoder draws it when one number of its capsule, a row each, '
-        'is changed by -0.25 to 0.25, in steps of 0.05 (Sabour, Frosst, Hinton 2017, figure 4).'
-    ),
-    'confusion matrix': 'All evaluation images by their class and the class they are taken for.',
-    'worst mistakes': (
-        'Where the longest wrong capsule exceeds the right one by most: the label with the length '
-        "of its capsule, what was read and that one's length; the digit and what the network saw "
-        'in it; the lengths of all capsules between 0 and 1.'
-    ),
-}
+_ROUTED_BYTES = (
+    2**27
+)  # of the coupling coefficients' predictions: fewer images where they are large
+_CLASSES_WITH_HISTOGRAMS = 30  # with more classes there is one pair for all of them
 
 
 class TrainingLog:
     """The log of one training, also when that goes on after an interruption.
 
-    A context manager around the training's steps:
+    None of its methods raises anything over what is to be shown, nor over files that cannot be
+    written. A context manager around the training's steps:
 
         with TrainingLog(...) as log:
             for epoch in epochs:
@@ -101,22 +93,50 @@ class TrainingLog:
         # The step and the time at which scalars were last written in this epoch.
         self._written: tuple[int, float] | None = None
         self._writers: dict[str, tf.summary.SummaryWriter] = {}
+        self._left_out_before: set[str] = set()
         if log_dir is None:
             return
         # The settings and the graph are written anew.
         for part, kept_below in (('', 0), ('train', first_step), ('eval', first_step)):
             folder = os.path.join(log_dir, part)
-            event_files.take_over(os.path.join(earlier_log or log_dir, part), folder, kept_below)
-            self._writers[part] = tf.summary.create_file_writer(folder)
-        with self._writers[''].as_default(0):
+            self._writers[part] = tf.summary.create_noop_writer()
+            with self._left_out('what was logged before'):
+                earlier = os.path.join(earlier_log or log_dir, part)
+                event_files.take_over(earlier, folder, kept_below)
+            with self._left_out('the event files'):
+                self._writers[part] = tf.summary.create_file_writer(folder)
+        with self._written_to('', 0, 'the settings'):
             hparams_api.hparams({k: _hparam(v) for k, v in settings.items()})
+        with self._written_to('', 0, 'the graph'):
             tf.summary.graph(_graph(model))
-            self._writers[''].flush()
+
+    @contextlib.contextmanager
+    def _left_out(self, what: str) -> Iterator[None]:
+        """Inside, whatever is raised leaves `what` out of the log, and training goes on.
+
+        The first time, the person who started the training is told, and the traceback is logged.
+        """
+        try:
+            yield
+        except Exception as error:
+            if what in self._left_out_before:
+                return
+            self._left_out_before.add(what)
+            logging.getLogger(__name__).warning('Left out: %s', what, exc_info=True)
+            say(f'TensorBoard will not show {what}: {reason(error)}')
+
+    @contextlib.contextmanager
+    def _written_to(self, part: str, step: int, what: str) -> Iterator[None]:
+        """Inside, summaries are written to a part of the log, or left out of it."""
+        with self._left_out(what), self._writers[part].as_default(step):
+            yield
+            self._writers[part].flush()
 
     def __enter__(self) -> TrainingLog:
         if self._earlier_log and self._earlier_log != self._log_dir:
             for part in self._writers:
-                event_files.remove(os.path.join(self._earlier_log, part))
+                with self._left_out('what was logged before'):
+                    event_files.remove(os.path.join(self._earlier_log, part))
         return self
 
     def __exit__(
@@ -126,15 +146,17 @@ class TrainingLog:
         traceback: TracebackType | None,
     ) -> None:
         if self._profiling:
-            tf.profiler.experimental.stop(save=kind is None)
+            with self._left_out(_PROFILE):
+                tf.profiler.experimental.stop(save=kind is None)
         if not self._writers:
             return
         status = hparams_pb2.STATUS_FAILURE if kind else hparams_pb2.STATUS_SUCCESS
-        with self._writers[''].as_default(0):
+        with self._written_to('', 0, 'how the training ended'):
             end = hparams_summary.session_end_pb(status)
             tf.summary.experimental.write_raw_pb(end.SerializeToString())
         for writer in self._writers.values():
-            writer.close()
+            with self._left_out('the event files'):
+                writer.close()
 
     def start_epoch(self) -> None:
         """Says that the time since the last step was not spent on steps."""
@@ -148,16 +170,18 @@ class TrainingLog:
             return
         first, last = self._profile_steps
         if first <= step <= last and not self._profiling:
-            tf.profiler.experimental.start(os.path.join(self._log_dir, 'train'))
-            self._profiling = True
+            with self._left_out(_PROFILE):
+                tf.profiler.experimental.start(os.path.join(self._log_dir, 'train'))
+                self._profiling = True
         if not self._profiling:
             yield
             return
         with tf.profiler.experimental.Trace('train', step_num=step, _r=1):
             yield
         if step == last:
-            tf.profiler.experimental.stop()
             self._profiling = False
+            with self._left_out(_PROFILE):
+                tf.profiler.experimental.stop()
 
     def record(self, step: int, results: Mapping[str, tf.Tensor]) -> dict[str, float] | None:
         """Takes a step's results and writes their means, every STEPS_BETWEEN_SCALARS steps.
@@ -202,112 +226,53 @@ class TrainingLog:
         if self._log_dir is None:
             return
         self._write_scalars('eval', step, scalars)
-        with self._writers['eval'].as_default(step):
-            _write_lengths(self._evaluation_data.labels, lengths)
-            _write_routing(self._model, self._evaluation_data.images[:_ROUTED_IMAGES])
-            for name, figure in _pictures(self._model, self._evaluation_data, lengths).items():
+        model, labeled = self._model, self._evaluation_data
+        with self._written_to('eval', step, "the capsules' lengths"):
+            _write_lengths(labeled.labels, lengths)
+        with self._written_to('eval', step, 'the coupling coefficients'):
+            _write_routing(model, labeled.images)
+        for picture in pictures.of(model.config):
+            with self._written_to('eval', step, f'the picture "{picture.name}"'):
+                figure = picture.draw(model, labeled, lengths)
                 tf.summary.image(
-                    f'pictures/{name}', figure[np.newaxis], description=_DESCRIPTIONS[name]
+                    f'pictures/{picture.name}',
+                    figure[np.newaxis],
+                    description=picture.description,
                 )
-            self._writers['eval'].flush()
 
     def _write_scalars(self, part: str, step: int, scalars: Mapping[str, float]) -> None:
         if self._log_dir is None:
             return
         optimizer = ('learning_rate', 'gradient_norm', 'images_per_second')
-        with self._writers[part].as_default(step):
+        with self._written_to(part, step, 'the curves'):
             for name, value in scalars.items():
                 group = 'optimizer' if name in optimizer else 'metrics'
                 tf.summary.scalar(f'{group}/{name}', value)
-            self._writers[part].flush()
 
 
 def _write_lengths(labels: np.ndarray, lengths: np.ndarray) -> None:
-    for label in range(lengths.shape[1]):
-        there = labels == label
-        tf.summary.histogram(f'scores/length of capsule {label} where it is', lengths[there, label])
-        tf.summary.histogram(
-            f'scores/length of capsule {label} where it is not', lengths[~there, label]
-        )
+    """Histograms for each class, or where they are many one pair for all of them."""
+    classes = lengths.shape[1]
+    is_there = labels[:, np.newaxis] == np.arange(classes)
+    groups = {'of its class': slice(None)}
+    if classes <= _CLASSES_WITH_HISTOGRAMS:
+        groups = {f'{label}': slice(label, label + 1) for label in range(classes)}
+    for name, group in groups.items():
+        some, there = lengths[:, group], is_there[:, group]
+        tf.summary.histogram(f'scores/length of capsule {name} where it is', some[there])
+        tf.summary.histogram(f'scores/length of capsule {name} where it is not', some[~there])
 
 
 def _write_routing(model: network.CapsNet, images: np.ndarray) -> None:
+    children, parents, _, dim = model.digit_caps.kernel.shape
+    fitting = _ROUTED_BYTES // (4 * children * parents * dim)
+    images = images[: max(1, min(_ROUTED_IMAGES, fitting))]
     coefficients = coupling.of_network(model, images)
     for number, (some, entropies) in enumerate(
         zip(coefficients, coupling.entropy(coefficients), strict=True), start=1
     ):
         tf.summary.histogram(f'routing/coupling coefficients, iteration {number}', some)
         tf.summary.histogram(f'routing/their entropy in bits, iteration {number}', entropies)
-
-
-def _pictures(
-    model: network.CapsNet, labeled: data.LabeledImages, lengths: np.ndarray
-) -> dict[str, np.ndarray]:
-    """Figures uint8 [height, width, channels] by name."""
-    classes = model.config.num_classes
-    counts = np.zeros((classes, classes), np.int64)
-    np.add.at(counts, (labeled.labels, np.argmax(lengths, axis=1)), 1)
-    pictures = {'confusion matrix': figures.confusion_matrix(counts)}
-    chosen = worst(labeled.labels, lengths)
-    images, labels = labeled.images[chosen], labeled.labels[chosen]
-    predictions = np.argmax(lengths[chosen], axis=1)
-    drawings = np.zeros((0, *images.shape[1:]))
-    if model.config.decoder:
-        drawings = model.reconstruct(model(images), predictions).numpy()
-        pictures |= _drawn(model, labeled, lengths)
-    pictures['worst mistakes'] = figures.mistakes(images, drawings, labels, lengths[chosen])
-    return pictures
-
-
-def worst(labels: np.ndarray, lengths: np.ndarray) -> np.ndarray:
-    """Indices of the images whose longest other capsule exceeds the label's by most, in order."""
-    others = lengths.copy()
-    rows = np.arange(len(labels))
-    others[rows, labels] = -np.inf
-    excess = others.max(axis=1) - lengths[rows, labels]
-    return np.argsort(-excess, kind='stable')[:_MISTAKES]
-
-
-def _drawn(
-    model: network.CapsNet, labeled: data.LabeledImages, lengths: np.ndarray
-) -> dict[str, np.ndarray]:
-    """The pictures that the decoder makes."""
-    images, labels = (part[:_RECONSTRUCTIONS] for part in labeled)
-    predictions = np.argmax(lengths[:_RECONSTRUCTIONS], axis=1)
-    drawings = model.reconstruct(model(images), predictions).numpy()
-    present, firsts = np.unique(labeled.labels, return_index=True)
-    present, firsts = present[:_PERTURBED_CLASSES], firsts[:_PERTURBED_CLASSES]
-    varied = perturbed(model, labeled.images[firsts], present)
-    return {
-        'inputs over reconstructions': figures.reconstructions(
-            images, drawings, labels, predictions
-        ),
-        'capsule dimensions': figures.capsule_dimensions(varied, present, OFFSETS),
-    }
-
-
-def perturbed(model: network.CapsNet, images: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """What the decoder draws when one number in the label's capsule is changed by one of OFFSETS.
-
-    Args:
-        model: A network with a decoder.
-        images: uint8 [n, height, width].
-        labels: integers [n].
-
-    Returns:
-        float32 [n, dims, offsets, height, width] in (0, 1).
-    """
-    capsules = model(images).numpy()
-    n, _, dims = capsules.shape
-    steps = len(OFFSETS)
-    varied = np.tile(capsules[:, np.newaxis, np.newaxis], (1, dims, steps, 1, 1))
-    for index, label in enumerate(labels):
-        for dim in range(dims):
-            varied[index, dim, :, label, dim] += OFFSETS
-    drawings = model.reconstruct(
-        varied.reshape(-1, *capsules.shape[1:]), np.repeat(labels, dims * steps)
-    )
-    return drawings.numpy().reshape(n, dims, steps, *images.shape[1:])
 
 
 def _graph(model: network.CapsNet) -> tf.Graph:

@@ -7,7 +7,7 @@ import dataclasses
 import tensorflow_transform as tft
 from tfx.components.trainer.fn_args_utils import FnArgs
 
-from capsmodel import data, network, signatures, training, training_process
+from capsmodel import data, memory, network, signatures, training, training_process
 from capsmodel.console import say
 from capsmodel.worker import Request
 
@@ -46,6 +46,8 @@ def run_fn(fn_args: FnArgs) -> None:
         model,
         tft.TFTransformOutput(fn_args.transform_output),
         fn_args.serving_model_dir,
-        warmup_images=data.read(fn_args.eval_files, *size).images[:_WARMUP_IMAGES],
+        warmup_images=data.read(fn_args.eval_files, *size).images[
+            : memory.images_at_once(network_config, most=_WARMUP_IMAGES)
+        ],
     )
     checkpoints.finish()

@@ -14,13 +14,12 @@ import numpy as np
 import tensorflow as tf
 import tqdm
 
-from capsmodel import data, losses, network, strategies, summaries, warm_start
+from capsmodel import data, network, strategies, summaries, warm_start
 from capsmodel.checkpoints import Checkpoints, Progress, fingerprint
 from capsmodel.console import say
+from capsmodel.evaluation import Evaluation, Evaluator, judged_images
 from capsmodel.optimizer import FusedAdam
 from capsmodel.training_error import Diverged, TrainingError
-
-_EVALUATION_BATCH = 500  # images a replica; a matter of memory, results do not depend on it
 
 LEARNING_RATE_SCALINGS = ('none', 'linear', 'sqrt')
 
@@ -94,26 +93,6 @@ class TrainingConfig:
         return cls(**values)
 
 
-@dataclasses.dataclass(frozen=True)
-class Evaluation:
-    """How a network does on a set of images.
-
-    Attributes:
-        accuracy: Fraction whose longest capsule is the label's.
-        margin_loss: Mean over the images.
-        reconstruction_loss: Mean over the images of the squared error, with the predicted class's
-            capsule; None without a decoder.
-    """
-
-    accuracy: float
-    margin_loss: float
-    reconstruction_loss: float | None = None
-
-    def scalars(self) -> dict[str, float]:
-        """What there is, by name."""
-        return {k: v for k, v in dataclasses.asdict(self).items() if v is not None}
-
-
 def train(
     network_config: network.NetworkConfig,
     config: TrainingConfig,
@@ -125,6 +104,8 @@ def train(
     should_stop: Callable[[], bool] = lambda: False,
     profile_steps: Sequence[int] = (),
     initial_weights: Sequence[np.ndarray] = (),
+    eval_batch_size: int = 0,
+    phase: Callable[[str], None] = lambda _: None,
 ) -> network.CapsNet:
     """Trains a network and returns it with the weights of its best epoch.
 
@@ -147,6 +128,9 @@ def train(
         profile_steps: First and last step that TensorFlow's profiler looks at; none by default.
         initial_weights: What training starts from, in the order of the network's variables; by
             default what `seed` gives.
+        eval_batch_size: Images a step of an evaluation, all replicas together; 0: as many as there
+            is memory for. The result does not depend on it.
+        phase: Told what the training is at, as words that can follow 'it was'.
 
     Raises:
         TrainingError: The batch is larger than the data, or cannot be split among the replicas; the
@@ -196,7 +180,7 @@ def train(
     )
     if checkpoints and log_dir:
         checkpoints.set_log(log_dir)
-    evaluate_all = make_evaluation(model, evaluation_data, strategy)
+    evaluator = Evaluator(model, evaluation_data, strategy, eval_batch_size)
     step_function = make_step(model, optimizer, config, strategy)
     dataset = strategy.distribute_datasets_from_function(
         lambda context: data.training_dataset(
@@ -214,6 +198,7 @@ def train(
         for epoch in range(first_step // steps_per_epoch + 1, config.epochs + 1):
             progress.set_description(f'epoch {epoch}/{config.epochs}', refresh=False)
             log.start_epoch()
+            phase(f'training with {config.batch_size:,} images a step')
             start, end = (epoch - 1) * steps_per_epoch, epoch * steps_per_epoch
             for step in range(max(first_step, start), end):
                 if should_stop():
@@ -230,7 +215,9 @@ def train(
                 if state.is_due(step + 1) and step + 1 < end:
                     state.save(step + 1)
             with state.averaged():
-                evaluation, lengths = evaluate_all()
+                phase(f'evaluating {evaluator.batch_size:,} images a step')
+                evaluation, lengths = evaluator.run()
+                phase('drawing pictures for TensorBoard')
                 log.evaluated(step, evaluation.scalars(), lengths)
                 is_best = state.compare(evaluation)
             state.save(end)
@@ -377,70 +364,6 @@ def _stopped(step: int, last_step: int, checkpoints: Checkpoints | None) -> str:
     return f'{stopped}: the same command goes on from there.' if checkpoints else f'{stopped}.'
 
 
-def evaluate(model: network.CapsNet, labeled: data.LabeledImages) -> Evaluation:
-    """Runs a network on images, uint8 [n, height, width], and compares with their labels [n]."""
-    evaluation, _ = make_evaluation(model, labeled, tf.distribute.get_strategy())()
-    return evaluation
-
-
-def make_evaluation(
-    model: network.CapsNet, labeled: data.LabeledImages, strategy: tf.distribute.Strategy
-) -> Callable[[], tuple[Evaluation, np.ndarray]]:
-    """What judges the network, as it is at the time of the call, by all of `labeled`.
-
-    Besides the evaluation it gives the lengths of all class capsules, float32 [n, classes]. The
-    replicas share the work, and each worker gets the whole result.
-    """
-    count, replicas = len(labeled.labels), strategy.num_replicas_in_sync
-    piece = min(_EVALUATION_BATCH, math.ceil(count / replicas))
-    dataset = strategy.distribute_datasets_from_function(
-        lambda context: data.evaluation_dataset(labeled, context, batch_size=piece * replicas)
-    )
-
-    @tf.function
-    def judge(batches: Any) -> dict[str, tf.Tensor]:
-        judged = strategy.run(
-            lambda images, labels: _judged(model, images, labels, training=False),
-            args=next(batches),
-        )
-        return {name: strategy.gather(value, axis=0) for name, value in judged.items()}
-
-    def evaluate_all() -> tuple[Evaluation, np.ndarray]:
-        batches = iter(dataset)
-        pieces = [judge(batches) for _ in range(math.ceil(count / (piece * replicas)))]
-        # The last piece is filled up beyond the images that there are.
-        judged = {name: np.concatenate([p[name] for p in pieces])[:count] for name in pieces[0]}
-        lengths = judged.pop('lengths')
-        means = {name: float(np.mean(value, dtype=np.float64)) for name, value in judged.items()}
-        return Evaluation(**means), lengths
-
-    return evaluate_all
-
-
-def _judged(
-    model: network.CapsNet, images: tf.Tensor, labels: tf.Tensor, training: bool
-) -> dict[str, tf.Tensor]:
-    """Accuracy and losses of each image, float32 [n], by the names that Evaluation has for them.
-
-    And `lengths`, float32 [n, classes], of the class capsules. What is reconstructed is the true
-    class's capsule in training and the predicted one's otherwise (Sabour, Frosst, Hinton 2017,
-    section 4.1).
-    """
-    capsules = model(images)
-    lengths = network.lengths(capsules)
-    predicted = tf.argmax(lengths, axis=-1, output_type=tf.int64)
-    judged = {
-        'accuracy': tf.cast(predicted == labels, tf.float32),
-        'margin_loss': losses.margin_loss(labels, lengths),
-        'lengths': lengths,
-    }
-    if model.config.decoder:
-        judged['reconstruction_loss'] = losses.reconstruction_loss(
-            images, model.reconstruct(capsules, labels if training else predicted)
-        )
-    return judged
-
-
 def make_step(
     model: network.CapsNet,
     optimizer: keras.optimizers.Optimizer,
@@ -456,7 +379,7 @@ def make_step(
 
     def replica_step(images: tf.Tensor, labels: tf.Tensor) -> dict[str, tf.Tensor]:
         with tf.GradientTape() as tape:
-            judged = _judged(model, images, labels, training=True)
+            judged = judged_images(model, images, labels, training=True)
             del judged['lengths']
             # Each replica holds its part of the batch, so that the replicas' gradients, which the
             # optimizer adds up, are those of the mean over the whole batch.

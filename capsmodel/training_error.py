@@ -7,3 +7,32 @@ class TrainingError(Exception):
 
 class Diverged(TrainingError):
     """The loss is no longer finite."""
+
+
+def reason(error: Exception) -> str:
+    """Why something failed, in one line, without what TensorFlow says for those who build it."""
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    # {{...}} path; what the system says [Op:...]
+    (line, *_) = [*str(error).strip().splitlines(), type(error).__name__]
+    return line.rsplit('; ', 1)[-1].split(' [Op:', 1)[0]
+
+
+def out_of_memory(what: str, phase: str) -> str:
+    """The message for a training that ended for lack of memory: where, and what to lower.
+
+    Args:
+        what: What happened, as the beginning of a sentence.
+        phase: What the training was at, as `training.train` tells it; empty before the first step.
+    """
+    when = f' while it was {phase}' if phase else ''
+    first = 'EVAL_BATCH_SIZE or BATCH_SIZE'
+    if phase.startswith('training'):
+        first = 'BATCH_SIZE (or BATCH_SIZE_PER_REPLICA)'
+    elif phase.startswith('evaluating'):
+        first = 'EVAL_BATCH_SIZE below that, for which training does not start anew'
+    return (
+        f'{what}{when}. Lower {first}, or what makes the network large: IMAGE_HEIGHT and '
+        'IMAGE_WIDTH, CONV1_FILTERS, PRIMARY_CHANNELS. With unchanged settings the same command '
+        'goes on from the last checkpoint.'
+    )

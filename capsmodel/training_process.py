@@ -17,7 +17,7 @@ from absl import logging
 
 from capsmodel import devices
 from capsmodel.checkpoints import Checkpoints
-from capsmodel.training_error import Diverged, TrainingError
+from capsmodel.training_error import Diverged, TrainingError, out_of_memory
 from capsmodel.worker import Request
 
 _REQUEST = 'request.json'
@@ -35,6 +35,7 @@ def train(request: Request, strategy: str = 'auto') -> Checkpoints:
         TrainingError: Training has not come to its end; the message says why.
         KeyboardInterrupt: It was interrupted, and has stopped.
     """
+    request = request.with_absolute_paths()
     path = pathlib.Path(request.checkpoint_root, _REQUEST)
     path.parent.mkdir(parents=True, exist_ok=True)
     request.write(path)
@@ -43,10 +44,11 @@ def train(request: Request, strategy: str = 'auto') -> Checkpoints:
         _started(copy, strategy) as process,
         _signals_handed_on(process) as received,
     ):
+        # How the training ended, and what it was at last: `phase`.
         outcome: dict[str, str] = {}
         for line in process.stdout or ():
             logging.info('The training process: %s', line.rstrip())
-            outcome = _outcome(line) or outcome
+            outcome |= _said(line)
         process.wait()
     if signal.SIGINT in received:
         raise KeyboardInterrupt
@@ -57,7 +59,7 @@ def train(request: Request, strategy: str = 'auto') -> Checkpoints:
     if 'error' in outcome:
         raise TrainingError(outcome['error'])
     if process.returncode < 0:
-        raise TrainingError(_ended_by(-process.returncode))
+        raise TrainingError(_ended_by(-process.returncode, outcome.get('phase', '')))
     raise RuntimeError(outcome.get('failure', f'exit code {process.returncode}'))
 
 
@@ -113,19 +115,17 @@ def _signals_handed_on(process: subprocess.Popen[str]) -> Iterator[set[int]]:
             signal.signal(number, handler)
 
 
-def _outcome(line: str) -> dict[str, str] | None:
-    """What a line says of how training ended; None where it does not."""
+def _said(line: str) -> dict[str, str]:
+    """What a line says of where the training is, or of how it ended; empty where it does not."""
     try:
-        outcome = json.loads(line)
+        said = json.loads(line)
     except ValueError:
-        return None
-    return outcome if isinstance(outcome, dict) else None
+        return {}
+    return said if isinstance(said, dict) else {}
 
 
-def _ended_by(number: int) -> str:
-    name = signal.Signals(number).name
-    why = ', as the system does when memory runs out' if number == signal.SIGKILL else ''
-    return (
-        f'The training process was ended by {name}{why}: the same command goes on from its last '
-        'checkpoint.'
-    )
+def _ended_by(number: int, phase: str) -> str:
+    ended = f'The training process was ended by {signal.Signals(number).name}'
+    if number == signal.SIGKILL:
+        return out_of_memory(f'{ended}, as the system does when memory runs out,', phase)
+    return f'{ended}: the same command goes on from its last checkpoint.'

@@ -51,7 +51,9 @@ def tuner_fn(fn_args: FnArgs) -> TunerFnResult:
         warm_start_from='',
         **settings,
     )
-    search = fingerprint([fn_args.custom_config, fn_args.train_files, fn_args.eval_files], [])
+    # Results do not depend on how many images are evaluated at once.
+    decisive = {**fn_args.custom_config, 'eval_batch_size': 0}
+    search = fingerprint([decisive, fn_args.train_files, fn_args.eval_files], [])
     folder = os.path.join(request.checkpoint_root, f'tuner-{search}')
     with contextlib.redirect_stdout(io.StringIO()):  # it says that it goes on where it was
         tuner = TrainingTuner(request, strategy, trials, folder)

@@ -173,8 +173,14 @@ def gain(size: tuple[int, int], kernel_size: int, stride: int) -> float:
     """
     check_kernel_size(kernel_size, stride)
     axes = [_Axis.of(x, kernel_size, stride) for x in size]
-    direct = np.prod([axis.outputs * kernel_size for axis in axes])
-    return float(direct / np.prod([axis.tiles * axis.points * stride for axis in axes]))
+    direct = math.prod(axis.outputs * kernel_size for axis in axes)
+    return direct / products(size, kernel_size, stride)
+
+
+def products(size: tuple[int, int], kernel_size: int, stride: int) -> int:
+    """Multiplications of `conv2d` for each image, channel and filter; arguments as for `gain`."""
+    axes = [_Axis.of(x, kernel_size, stride) for x in size]
+    return math.prod(axis.tiles * axis.points * stride for axis in axes)
 
 
 def conv2d(inputs: tf.Tensor, kernel: tf.Tensor, stride: int) -> tf.Tensor:
@@ -201,7 +207,8 @@ def conv2d(inputs: tf.Tensor, kernel: tf.Tensor, stride: int) -> tf.Tensor:
 
     # [n, height, width, channels] -> [rows of a phase, columns of a phase, n, phases * channels]
     inputs = _fit(inputs, [None, stride * y.phase_size, stride * x.phase_size, None])
-    d = tf.reshape(inputs, [-1, y.phase_size, stride, x.phase_size, stride * channels])
+    n = tf.shape(inputs)[0]
+    d = tf.reshape(inputs, [n, y.phase_size, stride, x.phase_size, stride * channels])
     d = tf.transpose(d, [1, 3, 0, 2, 4])
     d = _transform(b_y, b_x, tf.reshape(d, [y.phase_size, x.phase_size, -1]))
     # Tiles are more images: [points, points, tiles * n, phases * channels]

@@ -28,7 +28,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from capsmodel import quiet_tensorflow
-from capsmodel.training_error import Diverged, TrainingError
+from capsmodel.training_error import Diverged, TrainingError, out_of_memory
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,6 +43,7 @@ class Request:
         log_dir: Folder for TensorBoard; empty: no log.
         checkpoint_root: Folder in which each training has one for its checkpoints.
         checkpoint_steps: Steps between two checkpoints; 0: only each epoch's end has one.
+        eval_batch_size: Images a step of an evaluation; 0: as many as there is memory for.
         deterministic: Whether to use deterministic operations only.
         profile_steps: First and last step that TensorFlow's profiler looks at; none: no profile.
         warm_start_from: Folder of an exported network whose weights to start from; empty: none.
@@ -56,6 +57,7 @@ class Request:
     log_dir: str
     checkpoint_root: str
     checkpoint_steps: int
+    eval_batch_size: int
     deterministic: bool
     profile_steps: list[int]
     warm_start_from: str
@@ -68,6 +70,17 @@ class Request:
             for part in ('network', 'training')
         }
         return dataclasses.replace(self, **changed)
+
+    def with_absolute_paths(self) -> Request:
+        """The same for processes that have another working directory."""
+        return dataclasses.replace(
+            self,
+            train_files=[_absolute(path) for path in self.train_files],
+            eval_files=[_absolute(path) for path in self.eval_files],
+            log_dir=_absolute(self.log_dir),
+            checkpoint_root=_absolute(self.checkpoint_root),
+            warm_start_from=_absolute(self.warm_start_from),
+        )
 
     def write(self, path: str | os.PathLike) -> None:
         """Writes the request as JSON."""
@@ -97,18 +110,20 @@ def main() -> None:
     parser.add_argument(
         '--supervised',
         action='store_true',
-        help='end with one line of JSON, the outcome; stop when standard input ends',
+        help='say as lines of JSON what it is at and, in the end, the outcome; stop when standard '
+        'input ends',
     )
     parser.add_argument(
         '--strategy', default='auto', help='auto, default, mirrored or multi_worker (TF_CONFIG)'
     )
     arguments = parser.parse_args()
     stop = _Stop()
+    phase = _Phase(arguments.supervised)
     _send_noise_to_standard_output()
     if arguments.supervised:
         stop.when_standard_input_ends()
     try:
-        outcome = _train(arguments.request, arguments.strategy, stop)
+        outcome = _train(arguments.request, arguments.strategy, stop, phase)
     except Diverged as error:
         outcome = {'diverged': str(error)}
     except TrainingError as error:
@@ -123,14 +138,14 @@ def main() -> None:
     sys.exit('folder' not in outcome)
 
 
-def _train(path: str, strategy_name: str, stop: _Stop) -> dict[str, str]:
+def _train(path: str, strategy_name: str, stop: _Stop, phase: _Phase) -> dict[str, str]:
     """Trains to the end, from the last checkpoint on.
 
     Returns:
         `folder`, that of the checkpoints, and `weights`, a fingerprint of the network's.
 
     Raises:
-        TrainingError: It cannot, or was told to stop.
+        TrainingError: It cannot, memory runs out, or it was told to stop.
     """
     # Not at the top, where signals have no handlers yet.
     import tensorflow as tf
@@ -178,13 +193,35 @@ def _train(path: str, strategy_name: str, stop: _Stop) -> dict[str, str]:
                     should_stop=stop.requested,
                     profile_steps=request.profile_steps,
                     initial_weights=weights,
+                    eval_batch_size=request.eval_batch_size,
+                    phase=phase.begins,
                 )
-        except Exception:
+        except Exception as error:
             if is_chief and request.log_dir:
                 checkpoints.keep_log(request.log_dir)
+            if isinstance(error, tf.errors.ResourceExhaustedError | MemoryError):
+                logging.getLogger(__name__).exception('Memory ran out.')
+                raise TrainingError(out_of_memory('Memory ran out', phase.name)) from error
             raise
     trained = fingerprint(None, [variable.numpy() for variable in model.variables])
     return {'folder': os.fspath(checkpoints.folder), 'weights': trained}
+
+
+def _absolute(path: str) -> str:
+    return path if not path or '://' in path else os.path.abspath(path)
+
+
+class _Phase:
+    """What the training is at; said as a line of JSON if somebody reads it."""
+
+    def __init__(self, said: bool) -> None:
+        self.name = ''
+        self._said = said
+
+    def begins(self, name: str) -> None:
+        self.name = name
+        if self._said:
+            print(json.dumps({'phase': name}), flush=True)
 
 
 class _Stop:

@@ -1,38 +1,89 @@
-"""Stops the run when ExampleValidator found anomalies; TFX by itself goes on."""
+"""Stops the run before it trains when the data have anomalies, or the test images judge nothing.
 
+TFX by itself goes on after anomalies, and a model that the test images cannot judge would be
+rejected by the Evaluator, after the training.
+"""
+
+import collections
+import os
 from collections.abc import Iterator
 
+import tensorflow as tf
 from tensorflow_data_validation.utils import anomalies_util
 from tensorflow_metadata.proto.v0 import anomalies_pb2
 from tfx import v1 as tfx
+from tfx.dsl.io import fileio
 from tfx.types import artifact_utils
 from tfx.utils import io_utils
 
 from components.gate import GateRefused
 
+# What TfdsExampleGen calls it.
+_LABEL = 'label'
+# The message names at most this many missing classes.
+_MOST_NAMED = 10
+
 
 @tfx.dsl.components.component
 def AnomalyGate(  # noqa: N802 (a component is named like a class)
     anomalies: tfx.dsl.components.InputArtifact[tfx.types.standard_artifacts.ExampleAnomalies],
+    examples: tfx.dsl.components.InputArtifact[tfx.types.standard_artifacts.Examples],
+    num_classes: tfx.dsl.components.Parameter[int],
+    min_test_images: tfx.dsl.components.Parameter[int],
     code_version: tfx.dsl.components.Parameter[str] = '',
 ) -> None:
-    """Lets data without anomalies pass.
+    """Lets data without anomalies pass, if their test images can judge a model.
 
     Args:
         anomalies: What ExampleValidator wrote.
+        examples: The raw examples, whose split `test` is looked at.
+        num_classes: Labels are 0 to num_classes - 1; each must be among the test images.
+        min_test_images: The fewest test images that are enough.
         code_version: Of this gate; another one opens or shuts it anew.
 
     Raises:
-        GateRefused: There are anomalies, or a split is empty. The message names each split, feature
-            and anomaly.
+        GateRefused: There are anomalies, or a split is empty: the message names each split, feature
+            and anomaly. Or the test images are too few or lack a class: it names how many there
+            are, how many there must be, and the classes.
     """
+    refusals = []
     found = [
         f'split {split!r}, {anomaly}'
         for split in anomalies.splits
         for anomaly in _descriptions(_read(anomalies, split))
     ]
     if found:
-        raise GateRefused(f'The data do not fit the schema: {"; ".join(found)}.')
+        refusals.append(f'The data do not fit the schema: {"; ".join(found)}.')
+    counts = _label_counts(examples, 'test')
+    missing = [label for label in range(num_classes) if not counts[label]]
+    if counts.total() < min_test_images or missing:
+        refusals.append(_too_little(counts.total(), min_test_images, missing, num_classes))
+    if refusals:
+        raise GateRefused(' '.join(refusals))
+
+
+def _label_counts(examples: tfx.dsl.Artifact, split: str) -> collections.Counter[int]:
+    """How many examples of a split have which label."""
+    folder = artifact_utils.get_split_uri([examples], split)
+    files = [os.path.join(folder, name) for name in sorted(fileio.listdir(folder))]
+    labels = {_LABEL: tf.io.VarLenFeature(tf.int64)}
+    counts: collections.Counter[int] = collections.Counter()
+    for records in tf.data.TFRecordDataset(files, compression_type='GZIP').batch(1000):
+        counts.update(tf.io.parse_example(records, labels)[_LABEL].values.numpy().tolist())
+    return counts
+
+
+def _too_little(count: int, wanted: int, missing: list[int], num_classes: int) -> str:
+    none = ''
+    if missing:
+        named = ', '.join(map(str, missing[:_MOST_NAMED]))
+        more = f' and {len(missing) - _MOST_NAMED} more' if len(missing) > _MOST_NAMED else ''
+        none = f'; none is of class {named}{more}, of {num_classes} classes'
+    return (
+        f'No model can be judged by the test images (TEST_SPLIT): there are {count:,}, and '
+        f'MIN_TEST_IMAGES asks for at least {wanted:,}{none}. Choose a TEST_SPLIT that has '
+        + ('images of every class.' if missing else 'more, or a lower bound.')
+    )
 
 
 def _read(anomalies: tfx.dsl.Artifact, split: str) -> anomalies_pb2.Anomalies:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import os
+
 import ml_metadata as mlmd
-from absl import logging
 from tfx import types
 from tfx.components.evaluator import constants
 from tfx.dsl.components.common import resolver
 from tfx.dsl.io import fileio
+from tfx.utils import path_utils
 
+from components.gate import BaselineMissing
 from components.infra_check.component import MODEL_ID_PROPERTY
 
 
@@ -29,40 +32,58 @@ class LatestOtherBlessedModelStrategy(resolver.ResolverStrategy):
     def resolve_artifacts(
         self, store: mlmd.MetadataStore, input_dict: dict[str, list[types.Artifact]]
     ) -> dict[str, list[types.Artifact]]:
-        """Returns the candidate, and at most one `model` with its blessings."""
-        candidates = {artifact.id for artifact in input_dict.get('candidate', [])}
-        servable = {
-            blessing.get_int_custom_property(MODEL_ID_PROPERTY): blessing
-            for blessing in input_dict['infra_blessing']
-        }
-        models = {
-            artifact.id: artifact
-            for artifact in input_dict['model']
-            if artifact.id in servable and artifact.id not in candidates and _is_there(artifact)
-        }
-        blessed = [
-            (blessing.id, blessing, models[model_id])
-            for blessing in input_dict['model_blessing']
-            if blessing.get_int_custom_property(constants.ARTIFACT_PROPERTY_BLESSED_KEY)
-            == constants.BLESSED_VALUE
-            for model_id in [
-                blessing.get_int_custom_property(constants.ARTIFACT_PROPERTY_CURRENT_MODEL_ID_KEY)
-            ]
-            if model_id in models
+        """Returns the candidate, and at most one `model` with its blessings.
+
+        Raises:
+            BaselineMissing: The model is gone from the disk, or cannot be found for another reason.
+        """
+        try:
+            return _resolve(input_dict)
+        except Exception as error:
+            raise BaselineMissing(
+                f'The last blessed model cannot be found: {type(error).__name__}: {error}'
+            ) from error
+
+
+def _resolve(input_dict: dict[str, list[types.Artifact]]) -> dict[str, list[types.Artifact]]:
+    candidates = {artifact.id for artifact in input_dict.get('candidate', [])}
+    servable = {
+        blessing.get_int_custom_property(MODEL_ID_PROPERTY): blessing
+        for blessing in input_dict['infra_blessing']
+    }
+    models = {artifact.id: artifact for artifact in input_dict['model'] if artifact.id in servable}
+    blessed = [
+        (blessing.id, blessing, models[model_id])
+        for blessing in input_dict['model_blessing']
+        if blessing.get_int_custom_property(constants.ARTIFACT_PROPERTY_BLESSED_KEY)
+        == constants.BLESSED_VALUE
+        for model_id in [
+            blessing.get_int_custom_property(constants.ARTIFACT_PROPERTY_CURRENT_MODEL_ID_KEY)
         ]
-        if not blessed:
-            return {**input_dict, 'model': [], 'model_blessing': [], 'infra_blessing': []}
-        _, blessing, model = max(blessed, key=lambda entry: entry[0])
-        return {
-            **input_dict,
-            'model': [model],
-            'model_blessing': [blessing],
-            'infra_blessing': [servable[model.id]],
-        }
+        if model_id in models
+    ]
+    others = [entry for entry in blessed if entry[2].id not in candidates]
+    if not others:
+        return {**input_dict, 'model': [], 'model_blessing': [], 'infra_blessing': []}
+    last, blessing, model = max(others, key=lambda entry: entry[0])
+    # A candidate that was blessed since then was compared with it, and the cache has the result.
+    if last == max(identifier for identifier, _, _ in blessed):
+        _check_is_there(model)
+    return {
+        **input_dict,
+        'model': [model],
+        'model_blessing': [blessing],
+        'infra_blessing': [servable[model.id]],
+    }
 
 
-def _is_there(model: types.Artifact) -> bool:
-    if fileio.exists(model.uri):
-        return True
-    logging.warning('Model %d is no baseline: its folder %s is gone.', model.id, model.uri)
-    return False
+def _check_is_there(model: types.Artifact) -> None:
+    path = path_utils.serving_model_path(model.uri)
+    if not fileio.exists(os.path.join(path, 'saved_model.pb')):
+        where = path if '://' in path else os.path.abspath(path)
+        raise BaselineMissing(
+            f'The last blessed model is missing: ML Metadata has it in {where}, and a new model is '
+            'compared with it. Put that folder back, from a backup or from where the project was '
+            'before; what is finished is kept. To do without a comparison, run with another '
+            'PIPELINE_NAME, or remove all results with `make clean`.'
+        )

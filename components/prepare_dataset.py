@@ -7,6 +7,7 @@ import argparse
 import contextlib
 import errno
 import fcntl
+import fnmatch
 import io
 import os
 import pathlib
@@ -21,7 +22,7 @@ from capsmodel import quiet_tensorflow
 from components import mnist_source
 from components.dataset_error import DatasetError, first_line
 from components.temporary_files import temporary_files_in
-from components.tfds_dataset import load_builder
+from components.tfds_dataset import image_and_label, load_builder, name_and_version
 
 _MNIST_VERSION = '3.0.1'
 _WORK_PREFIX = '.preparing-'
@@ -32,12 +33,14 @@ def prepare(
 ) -> None:
     """Makes sure that `tfds.builder(dataset, data_dir=data_dir)` finds a prepared dataset.
 
-    The dataset is built in a folder beside and renamed when it is whole. `idx_dir` names a folder
-    with the four IDX files of MNIST; without it they are downloaded. Raises DatasetError.
+    The dataset is built in a folder beside and renamed when it is whole. `dataset` may have the
+    version behind it, as in 'mnist:3.0.1'. `idx_dir` names a folder with the four IDX files of
+    MNIST; without it they are downloaded. Raises DatasetError.
     """
+    dataset, version = name_and_version(dataset, version)
     if dataset != 'mnist' and idx_dir:
         raise DatasetError(f'a folder of IDX files can only be used for mnist, not for {dataset}')
-    if dataset == 'mnist' and version not in (None, _MNIST_VERSION):
+    if dataset == 'mnist' and not fnmatch.fnmatchcase(_MNIST_VERSION, version or '*'):
         raise DatasetError(f'mnist {version} is not supported; {_MNIST_VERSION} is')
     root = pathlib.Path(data_dir).expanduser()
     if dataset == 'mnist' and _is_prepared(root / 'mnist' / _MNIST_VERSION):
@@ -78,7 +81,10 @@ def _prepare(
     work: pathlib.Path,
 ) -> None:
     quiet_tensorflow.load()
-    target = pathlib.Path(load_builder(dataset, str(root), version).data_dir)
+    builder = load_builder(dataset, str(root), version)
+    # Before a download of hours, and not after it.
+    image_and_label(builder)
+    target = pathlib.Path(builder.data_dir)
     if _is_prepared(target):
         print(f'{dataset} is ready in {root}')
         return

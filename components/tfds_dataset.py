@@ -2,8 +2,8 @@
 
 import dataclasses
 import hashlib
-import itertools
-from collections.abc import Mapping
+import os
+import re
 from typing import Any
 
 from components.dataset_error import DatasetError, NotPrepared, first_line
@@ -18,13 +18,52 @@ class ImageDatasetInfo:
     num_classes: int
 
 
+_NUMBER = r'(?:0|[1-9][0-9]*|\*)'
+_DATASET = re.compile(
+    r'(?P<name>[A-Za-z][A-Za-z0-9_]*)(?P<config>/[A-Za-z0-9_+.-]+)?'
+    rf'(?::(?P<version>{_NUMBER}\.{_NUMBER}\.{_NUMBER}))?'
+)
+
+
+def name_and_version(dataset: str, version: str | None = None) -> tuple[str, str | None]:
+    """Takes TFDS's spelling of a dataset apart: 'mnist:3.0.1' is ('mnist', '3.0.1').
+
+    Args:
+        dataset: The name, with a config and a version where wanted: 'emnist/digits:3.1.0'. A name
+            in camel case is TFDS's other spelling of it: 'MNIST'.
+        version: The version, if it is given apart from the name.
+
+    Returns:
+        The name in lower case with the config, and the version, None if neither argument has one.
+
+    Raises:
+        DatasetError: `dataset` is spelled in another way, or the two versions differ.
+    """
+    parts = _DATASET.fullmatch(dataset)
+    if not parts:
+        raise DatasetError(
+            f'DATASET is {dataset!r}: it must be the name of a dataset of TFDS, such as mnist or '
+            'emnist/digits, and may have a version x.y.z behind it, as in mnist:3.0.1'
+        )
+    if version and parts['version'] and version != parts['version']:
+        raise DatasetError(
+            f'DATASET is {dataset!r}, but DATASET_VERSION is {version!r}: '
+            'give one version, by either setting'
+        )
+    name = re.sub('(.)([A-Z][a-z0-9]+)', r'\1_\2', parts['name'])
+    name = re.sub('([a-z0-9])([A-Z])', r'\1_\2', name).lower()
+    return name + (parts['config'] or ''), parts['version'] or version or None
+
+
 def load_builder(dataset: str, data_dir: str, version: str | None = None) -> Any:
     """The TFDS builder of `dataset` in `data_dir`, prepared or not; raises DatasetError."""
     import tensorflow_datasets as tfds
 
+    dataset, version = name_and_version(dataset, version)
     try:
-        return tfds.builder(dataset, data_dir=data_dir, version=version)
-    except (tfds.core.DatasetNotFoundError, AssertionError, ValueError) as error:
+        # Absolute for the messages that name it.
+        return tfds.builder(dataset, data_dir=os.path.abspath(data_dir), version=version)
+    except Exception as error:  # whatever the code of a dataset, and TFDS around it, may raise
         name = f'{dataset} {version}' if version else dataset
         reason = first_line(error)
         raise DatasetError(f'TFDS cannot give the dataset {name}: {reason}') from error
@@ -33,7 +72,7 @@ def load_builder(dataset: str, data_dir: str, version: str | None = None) -> Any
 def image_dataset_info(dataset: str, data_dir: str, version: str | None = None) -> ImageDatasetInfo:
     """The facts of an image-classification dataset, from TFDS's code when it is not prepared.
 
-    Raises DatasetError when there is no such dataset, or none with one image and one class label.
+    Raises DatasetError when there is no such dataset, or `image_and_label` refuses it.
     """
     builder = load_builder(dataset, data_dir, version)
     image_name, label_name = image_and_label(builder)
@@ -46,28 +85,60 @@ def image_dataset_info(dataset: str, data_dir: str, version: str | None = None) 
 
 
 def image_and_label(builder: Any) -> tuple[str, str]:
-    """Names of the image feature and of the class label; DatasetError if there is none or a choice.
+    """Names of the image feature and of the class label.
 
-    Of several candidates the one among the dataset's `supervised_keys` is taken.
+    Of several candidates the one among the dataset's `supervised_keys` is taken. Features inside
+    of other features are no candidates, and neither is a LabeledImage, whose pixels are classes.
+    The images may have any number of channels that PNG and JPEG have, and 8 or 16 bits.
+
+    Raises:
+        DatasetError: There is no image or label, or a choice; the images are of another dtype than
+            uint8 and uint16, or films; or there are fewer than two classes.
     """
+    import numpy as np
     import tensorflow_datasets as tfds
 
-    return (
-        _feature_of_type(builder, tfds.features.Image, 'image'),
-        _feature_of_type(builder, tfds.features.ClassLabel, 'ClassLabel'),
-    )
+    image_name = _feature_of_type(builder, tfds.features.Image, 'image')
+    label_name = _feature_of_type(builder, tfds.features.ClassLabel, 'ClassLabel')
+    image, label = (builder.info.features[name] for name in (image_name, label_name))
+    # TFDS stores a float32 as the four channels of a PNG: decoded, it would be its bit pattern.
+    dtype = np.dtype(image.np_dtype).name
+    if dtype not in ('uint8', 'uint16'):
+        raise DatasetError(
+            f'the images of {builder.name} (feature {image_name!r}) are {dtype}: '
+            'only uint8 and uint16 can be read'
+        )
+    if len(image.shape) != 3:
+        raise DatasetError(
+            f'the images of {builder.name} (feature {image_name!r}) have the shape {image.shape}: '
+            'only those of height, width and channels can be read'
+        )
+    if (label.num_classes or 0) < 2:
+        raise DatasetError(
+            f'the number of classes of {builder.name} (feature {label_name!r}) is '
+            f'{label.num_classes or "unknown"}: it must be at least 2'
+        )
+    return image_name, label_name
 
 
 def _feature_of_type(builder: Any, kind: type, called: str) -> str:
-    names = [name for name, each in builder.info.features.items() if isinstance(each, kind)]
+    import tensorflow_datasets as tfds
+
+    features = builder.info.features
+    features = dict(features) if isinstance(features, tfds.features.FeaturesDict) else {}
+    names = [
+        name
+        for name, each in features.items()
+        if isinstance(each, kind) and not isinstance(each, tfds.features.LabeledImage)
+    ]
     supervised = [name for name in names if name in (builder.info.supervised_keys or ())]
     for candidates in (supervised, names):
         if len(candidates) == 1:
             return candidates[0]
+    kinds = ', '.join(f'{name} ({type(each).__name__})' for name, each in features.items())
     raise DatasetError(
         f'{builder.name} is not an image-classification dataset: it has '
-        f'{"more than one" if names else "no"} {called} feature; '
-        f'its features are {", ".join(builder.info.features)}'
+        f'{"more than one" if names else "no"} {called} feature; its features are {kinds}'
     )
 
 
@@ -80,39 +151,6 @@ def check_prepared(builder: Any) -> None:
     """Raises NotPrepared unless the dataset lies on disk."""
     if not is_prepared(builder):
         raise NotPrepared(f'{builder.name} is not prepared in {builder.data_dir}')
-
-
-def check_slice(builder: Any, pattern: str) -> None:
-    """Raises DatasetError unless the TFDS slice `pattern` selects images of the dataset."""
-    splits = builder.info.splits
-    sizes = ', '.join(f'{name} ({split.num_examples} images)' for name, split in splits.items())
-    try:
-        count = splits[pattern].num_examples
-    except (KeyError, ValueError, AssertionError) as error:
-        raise DatasetError(
-            f'{pattern!r} is not a slice of {builder.name}, whose splits are {sizes}'
-        ) from error
-    if count <= 0:
-        raise DatasetError(
-            f'the slice {pattern!r} of {builder.name} is empty; its splits are {sizes}'
-        )
-
-
-def check_disjoint(builder: Any, slices: Mapping[str, str]) -> None:
-    """Raises DatasetError where an image is in two of the slices, named by what they are for."""
-    pieces = [
-        (part.filename, part.skip, part.skip + part.take, name)
-        for name, pattern in slices.items()
-        for part in builder.info.splits[pattern].file_instructions
-    ]
-    for (file, _, end, name), (next_file, start, _, next_name) in itertools.pairwise(
-        sorted(pieces)
-    ):
-        if file == next_file and start < end:
-            raise DatasetError(
-                f'{name} ({slices[name]!r}) and {next_name} ({slices[next_name]!r}) of '
-                f'{builder.name} share images: what was learned from says nothing of a model'
-            )
 
 
 def fingerprint(builder: Any) -> str:

@@ -68,6 +68,12 @@ class Compiled:
         Raises:
             SettingError: A setting cannot be used, or is fixed in the file with another value.
         """
+        if environment.get('DATASET'):
+            # It may bring the version along.
+            named = {name: environment.get(name, '') for name in ('DATASET', 'DATASET_VERSION')}
+            asked = configs.from_environment(named)
+            named = {'DATASET': asked.dataset, 'DATASET_VERSION': asked.dataset_version}
+            environment = {**environment, **named}
         for name in (*FIXED, *PLACES):
             given = environment.get(name.upper())
             # make hands VAR on in any case: it is this machine's.

@@ -10,8 +10,10 @@ import hashlib
 import importlib.util
 import pathlib
 
+# What decides which pictures can be decoded: TfdsExampleGen runs it, and Transform.
+IMAGE_CHECK = ('capsmodel.image_files', 'capsmodel.image_reading', 'capsmodel.images')
 # What Transform runs: an edit elsewhere in the package leaves it cached.
-TRANSFORM = ('capsmodel.features', 'capsmodel.images', 'capsmodel.preprocessing')
+TRANSFORM = ('capsmodel.features', *IMAGE_CHECK, 'capsmodel.preprocessing')
 
 
 def code_version(*modules: str) -> str:

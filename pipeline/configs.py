@@ -11,8 +11,12 @@ import math
 import os
 import re
 import sys
+import urllib.parse
 from collections.abc import Mapping
 from typing import Any
+
+from components.dataset_error import DatasetError
+from components.tfds_dataset import name_and_version
 
 
 class SettingError(ValueError):
@@ -38,15 +42,38 @@ class Config:
     preset: str = _setting('quick', 'the values that the other settings start from')
 
     # Data.
-    dataset: str = _setting('mnist', 'an image-classification dataset of TensorFlow Datasets')
+    dataset: str = _setting(
+        'mnist',
+        'an image-classification dataset of TensorFlow Datasets, such as emnist/digits; '
+        'mnist:3.0.1 sets DATASET_VERSION as well',
+    )
     dataset_version: str = _setting('', "TFDS's version of it, such as 3.0.1; empty: the newest")
-    train_split: str = _setting('train[:55000]', 'TFDS slice that is learned from')
-    eval_split: str = _setting('train[55000:]', 'TFDS slice that picks the best epoch')
-    test_split: str = _setting('test', 'TFDS slice that the Evaluator alone looks at')
+    train_split: str = _setting(
+        '',
+        'TFDS slice that is learned from; empty: train[:55000] of MNIST, and of another dataset '
+        'what the other two leave of its split train',
+    )
+    eval_split: str = _setting(
+        '',
+        'TFDS slice that picks the best epoch; empty: train[55000:] of MNIST, and of another '
+        'dataset its split validation, or else the last twelfth of train',
+    )
+    test_split: str = _setting(
+        '',
+        'TFDS slice that the Evaluator alone looks at; empty: test, and of a dataset that has '
+        'none its split validation, or else the last sixth of train',
+    )
     image_height: int = _setting(0, "pixels; 0: the dataset's own", at_least=0)
     image_width: int = _setting(0, "pixels; 0: the dataset's own", at_least=0)
     invert_light_background: bool = _setting(
         True, 'turn an image with a light border into light on dark, as MNIST is'
+    )
+    max_bad_images: float = _setting(
+        0.0,
+        'fraction of the images that may be left out because they cannot be decoded; with more '
+        'the run stops',
+        at_least=0,
+        at_most=1,
     )
     schema_file: str = _setting(
         '', 'a schema (text proto) in place of the curated one in pipeline/schema'
@@ -140,6 +167,12 @@ class Config:
     checkpoint_steps: int = _setting(
         200,
         'steps between two checkpoints, which is what a kill loses at most; 0: one an epoch',
+        at_least=0,
+    )
+    eval_batch_size: int = _setting(
+        0,
+        'images a step of the evaluation after each epoch, all replicas together; results do not '
+        'depend on it; 0: as many as there is memory for, at most 500 a replica',
         at_least=0,
     )
     deterministic: bool = _setting(
@@ -248,9 +281,6 @@ class Config:
 PRESETS: dict[str, dict[str, Any]] = {
     # The same code with a network and data small enough for tests: about ten seconds of training.
     'tiny': {
-        'train_split': 'train[:2000]',
-        'eval_split': 'train[2000:2500]',
-        'test_split': 'test[:1000]',
         'conv1_filters': 32,
         'primary_channels': 8,
         'digit_dim': 8,
@@ -268,6 +298,12 @@ PRESETS: dict[str, dict[str, Any]] = {
     # The paper's network, trained to the end.
     'paper': {'epochs': 50, 'min_accuracy': 0.99, 'min_class_accuracy': 0.98},
 }
+
+# It names files and, with a node's name behind it, rows of ML Metadata: 255 characters each.
+_LONGEST_PIPELINE_NAME = 100
+
+# The most images, by preset, of the slices that no setting names.
+MOST_IMAGES = {'tiny': {'train': 2000, 'eval': 500, 'test': 1000}}
 
 _BOOLEANS = {'1': True, 'true': True, 'yes': True, '0': False, 'false': False, 'no': False}
 
@@ -287,6 +323,11 @@ def from_preset(preset: str, **changes: Any) -> Config:
     config = Config(**{'preset': preset, **PRESETS[preset], **changes})
     for field in dataclasses.fields(Config):
         _check(field, getattr(config, field.name))
+    try:
+        dataset, version = name_and_version(config.dataset, config.dataset_version)
+    except DatasetError as error:
+        raise SettingError(str(error)) from None
+    config = dataclasses.replace(config, dataset=dataset, dataset_version=version or '')
     if config.profile_steps and not (
         len(config.profile_steps) == 2 and config.profile_steps[0] <= config.profile_steps[1]
     ):
@@ -294,7 +335,13 @@ def from_preset(preset: str, **changes: Any) -> Config:
             f'PROFILE_STEPS is {config.profile_steps}: it must be the first and the last step, '
             'such as 10,15'
         )
+    _check_metadata(config.metadata)
     name = config.pipeline_name or _default_name(config)
+    if len(name) > _LONGEST_PIPELINE_NAME:
+        raise SettingError(
+            f"PIPELINE_NAME is '{name[:20]}...' of {len(name)} characters: it may have "
+            f'{_LONGEST_PIPELINE_NAME}'
+        )
     if not re.fullmatch(r'[A-Za-z0-9][A-Za-z0-9_.-]*', name):
         raise SettingError(
             f"PIPELINE_NAME is '{name}': it must be of letters, digits, '_', '.' and '-'"
@@ -327,7 +374,7 @@ def from_environment(environment: Mapping[str, str] = os.environ) -> Config:
 def _default_name(config: Config) -> str:
     parts = ['capsnet']
     if config.dataset != 'mnist':
-        parts.append(config.dataset.replace('/', '-').replace(':', '-'))
+        parts.append(re.sub('[/+]', '-', config.dataset))
     if config.preset == 'tiny':
         parts.append('tiny')
     return '-'.join(parts)
@@ -364,6 +411,24 @@ def _check(field: dataclasses.Field, value: Any) -> None:
         raise SettingError(f'{name} is {value}: it must be at most {bounds["at_most"]}')
     if isinstance(value, tuple) and not all(part >= 1 for part in value):
         raise SettingError(f'{name} is {value}: each number must be at least 1')
+
+
+def _check_metadata(address: str) -> None:
+    """Raises SettingError, which does not repeat the address: it may hold a password."""
+    try:
+        parts = urllib.parse.urlsplit(address)
+        port = parts.port
+    except ValueError:  # of a port that is no number
+        parts, port = urllib.parse.urlsplit(''), None
+    database = parts.path.removeprefix('/')
+    without_login = not (parts.username or parts.password or parts.query or parts.fragment)
+    is_mysql = parts.scheme == 'mysql' and bool(re.fullmatch('[^/:@]+', database))
+    is_grpc = parts.scheme == 'grpc' and port is not None and not database
+    if address and not (parts.hostname and without_login and (is_mysql or is_grpc)):
+        raise SettingError(
+            'METADATA must be mysql://HOST:PORT/DATABASE or grpc://HOST:PORT, or empty. A user and '
+            'a password belong in METADATA_USER and METADATA_PASSWORD, which nothing prints'
+        )
 
 
 def main() -> None:

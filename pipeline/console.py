@@ -20,13 +20,24 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from capsmodel import quiet_tensorflow
 from capsmodel.training_error import TrainingError
 from components.dataset_error import DatasetError, NotPrepared, first_line
-from components.gate import GateRefused
+from components.gate import BaselineMissing, GateRefused
+from components.push_error import PushError
 from pipeline import make_commands
 from pipeline.configs import Config, SettingError
 from pipeline.metadata_error import MetadataError
 
 if TYPE_CHECKING:
     from pipeline.results import Results
+
+# The errors whose message is one for the person who started the run.
+_FOR_PEOPLE = (
+    DatasetError,
+    GateRefused,
+    MetadataError,
+    PushError,
+    SettingError,
+    TrainingError,
+)
 
 # What LocalDagRunner says, by absl, before and after it launches a node.
 STARTED = 'Component %s is running.'
@@ -72,12 +83,13 @@ def open_log(config: Config, name: str = '') -> str:
 class StageLines(logging.Handler):
     """Prints a line when the runner is done with a stage."""
 
-    def __init__(self, config: Config, stages: int):
-        """Prints lines for a pipeline of `stages` nodes."""
+    def __init__(self, config: Config, stages: int, heading: str = ''):
+        """Prints lines for a pipeline of `stages` nodes, after a heading if there is one."""
         super().__init__()
         self.current = ''
         self._config = config
         self._stages = stages
+        self._heading = heading
         self._number = 0
         self._started = 0.0
 
@@ -92,6 +104,9 @@ class StageLines(logging.Handler):
             self.handleError(record)
 
     def _start(self, stage: str) -> None:
+        # Not before: the tfx command, too, loads the pipeline when it only registers it.
+        if not self.current and self._heading:
+            print(self._heading, flush=True)
         self.current = stage
         self._number += 1
         self._started = time.monotonic()
@@ -99,43 +114,51 @@ class StageLines(logging.Handler):
             print(f'{self._label()} ...', end='\r', flush=True)
 
     def _finish(self) -> None:
+        from pipeline import results
+
         took = duration(time.monotonic() - self._started)
-        if self._is_cached():
+        state = self._state()
+        if state == results.FAILED:
+            # The runner goes on where the inputs of a node could not be resolved. Without the model
+            # of its resolver, the Evaluator would bless one that was compared with nothing.
+            raise LookupError('its inputs could not be read from ML Metadata')
+        if state == results.CACHED:
             took = 'cached'
         clear = '\033[K' if sys.stdout.isatty() else ''
         print(f'{clear}{self._label()} {took}', flush=True)
 
-    def _is_cached(self) -> bool:
+    def _state(self) -> int | None:
         from pipeline import results
 
         try:
-            return self.current in results.cached_nodes(self._config)
+            return results.node_states(self._config).get(self.current)
         except Exception:
             # A line on the terminal is not worth a run.
-            logging.getLogger(__name__).exception('Cannot tell whether the stage was cached.')
-            return False
+            logging.getLogger(__name__).exception('Cannot read how the stage ended.')
+            return None
 
     def _label(self) -> str:
         return f'[{self._number:2}/{self._stages}] {self.current:18}'
 
 
 @contextlib.contextmanager
-def stage_lines(config: Config, stages: int) -> Iterator[None]:
+def stage_lines(config: Config, stages: int, heading: str = '') -> Iterator[None]:
     """Prints the stages of a run that happens inside, then its summary.
 
     Args:
         config: The settings of the run.
         stages: How many nodes the pipeline has.
+        heading: A line that comes before them.
 
     Raises:
         StageFailed: A stage raised what is neither a refusal nor the user's to mend.
     """
-    lines = StageLines(config, stages)
+    lines = StageLines(config, stages, heading)
     logger = logging.getLogger('absl')
     logger.addHandler(lines)
     try:
         yield
-    except (GateRefused, DatasetError, TrainingError, MetadataError, KeyboardInterrupt):
+    except (*_FOR_PEOPLE, KeyboardInterrupt):
         raise
     except Exception as error:
         if not lines.current:
@@ -187,7 +210,7 @@ def sentences_for_errors(config: Config, log_name: str = '') -> Iterator[None]:
     except NotPrepared as error:
         logging.getLogger(__name__).exception('The run ends here.')
         sys.exit(f'{error}. What prepares it: {make_commands.make_command("data", config)}')
-    except (GateRefused, DatasetError, TrainingError, MetadataError, SettingError) as error:
+    except (*_FOR_PEOPLE, BaselineMissing) as error:
         logging.getLogger(__name__).exception('The run ends here.')
         sys.exit(str(error))
     except KeyboardInterrupt:
@@ -217,8 +240,9 @@ def summary(results: Results) -> str:
         ('Blessed', _blessing(results)),
         (
             'Pushed to',
-            results.pushed_to + _pushed_when(results),
+            results.pushed_to + (' (in an earlier run)' if results.pushed_earlier else ''),
         ),
+        *([('Left out', _left_out(results))] if results.left_out else []),
         ('Took', duration(results.seconds)),
     ]
     return '\n' + '\n'.join(_labelled(name, text) for name, text in lines)
@@ -228,16 +252,8 @@ def _labelled(name: str, text: str) -> str:
     return f'{name + ":" if name else "":15} {text}'
 
 
-def _pushed_when(results: Results) -> str:
-    if 'Pusher' not in results.cached:
-        return ''
-    if not os.path.exists(results.pushed_to):
-        return ' (in an earlier run; it has been removed since: `make clean` lets a run start anew)'
-    folder, version = os.path.split(results.pushed_to)
-    newest = max((name for name in os.listdir(folder) if name.isdigit()), key=int, default=version)
-    if newest != version:
-        return f' (in an earlier run; {newest} was pushed after it and is what is served)'
-    return ' (in an earlier run)'
+def _left_out(results: Results) -> str:
+    return f'{results.left_out:,} images of the dataset, which cannot be decoded'
 
 
 def _blessing(results: Results) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 
 from tfx.orchestration.local.local_dag_runner import LocalDagRunner
 
-from pipeline import console, locks, metadata_check
+from pipeline import console, locks, metadata_check, var_folder
 from pipeline.configs import Config
 
 
@@ -40,6 +40,7 @@ class ExclusiveRunner(LocalDagRunner):
         ):
             metadata_check.check(self._config)
             with metadata_check.explained_errors(self._config), _watched(self._config):
+                var_folder.relocate(self._config)
                 super().run_with_ir(*args, **kwargs)
 
 

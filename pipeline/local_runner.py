@@ -7,7 +7,7 @@ import sys
 sys.path[0] = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
 from capsmodel import devices  # noqa: E402 (needs the path above)
-from pipeline import configs, console  # noqa: E402
+from pipeline import configs, console, var_folder  # noqa: E402
 from pipeline.temporary_folder import temporary_folder  # noqa: E402
 
 
@@ -19,12 +19,15 @@ def main() -> None:
     except configs.SettingError as error:
         sys.exit(f'Wrong setting: {error}')
     with console.sentences_for_errors(config), temporary_folder(config):
+        from pipeline import slices
         from pipeline.exclusive_runner import ExclusiveRunner
         from pipeline.pipeline import create_pipeline
 
-        pipeline = create_pipeline(config)
-        with console.stage_lines(config, stages=len(pipeline.components)):
-            ExclusiveRunner(config).run(pipeline)
+        with var_folder.entered(config) as inside:
+            pipeline = create_pipeline(inside)
+            chosen = slices.chosen(inside)
+            with console.stage_lines(config, stages=len(pipeline.components), heading=chosen):
+                ExclusiveRunner(config).run(pipeline)
 
 
 if __name__ == '__main__':

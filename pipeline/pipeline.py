@@ -15,11 +15,12 @@ from components.baseline_strategy import LatestOtherBlessedModelStrategy
 from components.checkpoint_removal import CheckpointRemoval
 from components.evaluation_gate import EvaluationGate
 from components.infra_check import InfraCheck
+from components.pusher import Pusher
 from components.tfds_dataset import image_dataset_info
 from components.tfds_example_gen import TfdsExampleGen
-from pipeline import evaluation, metadata, schema
+from pipeline import evaluation, metadata, schema, slices
 from pipeline.beam_options import beam_options
-from pipeline.code_version import TRANSFORM, code_version
+from pipeline.code_version import IMAGE_CHECK, TRANSFORM, code_version
 from pipeline.configs import Config, SettingError
 
 
@@ -53,12 +54,14 @@ def create_pipeline(
             of `latest_other_blessed_model`.
 
     Raises:
-        DatasetError: TFDS has no such dataset, or it is none of images with classes.
+        DatasetError: TFDS has no such dataset, it is none of images with classes, or it is prepared
+            and cannot be sliced as the settings say.
         SettingError: The images have no size of their own, and the settings give none; or they
             would be shifted out of sight; or METADATA is no address.
         ValueError: The network cannot be built for such images.
     """
     dataset = image_dataset_info(config.dataset, config.data_dir, config.dataset_version or None)
+    config = slices.choose(config)
     height, width = config.image_height or dataset.height, config.image_width or dataset.width
     if not (height and width):
         raise SettingError(
@@ -104,7 +107,15 @@ def create_pipeline(
         version=config.dataset_version or None,
         data_dir=config.data_dir,
         splits={'train': config.train_split, 'eval': config.eval_split, 'test': config.test_split},
-        code_version=code_version('components.tfds_example_gen', 'components.tfds_dataset'),
+        image_check='capsmodel.images.why_undecodable',
+        custom_config={'image_height': network.image_height, 'image_width': network.image_width},
+        max_bad_images=config.max_bad_images,
+        code_version=code_version(
+            'components.tfds_example_gen',
+            'components.tfds_dataset',
+            'components.dataset_slices',
+            *IMAGE_CHECK,
+        ),
     )
     examples = example_gen.outputs['examples']
     statistics_gen = tfx.components.StatisticsGen(examples=examples)
@@ -118,6 +129,9 @@ def create_pipeline(
     )
     anomaly_gate = AnomalyGate(
         anomalies=example_validator.outputs['anomalies'],
+        examples=examples,
+        num_classes=dataset.num_classes,
+        min_test_images=config.min_test_images,
         code_version=code_version('components.anomaly_gate'),
     )
 
@@ -142,6 +156,7 @@ def create_pipeline(
         'strategy': config.strategy,
         'checkpoint_root': config.checkpoint_dir,
         'checkpoint_steps': config.checkpoint_steps,
+        'eval_batch_size': config.eval_batch_size,
         'deterministic': config.deterministic,
         'profile_steps': list(config.profile_steps),
         'code_version': code_version('capsmodel'),
@@ -191,13 +206,11 @@ def create_pipeline(
         code_version=code_version('components.infra_check'),
     )
     infra_check.add_upstream_node(evaluation_gate)
-    pusher = tfx.components.Pusher(
+    pusher = Pusher(
         model=trainer.outputs['model'],
         model_blessing=evaluator.outputs['blessing'],
         infra_blessing=infra_check.outputs['blessing'],
-        push_destination=tfx.proto.PushDestination(
-            filesystem=tfx.proto.PushDestination.Filesystem(base_directory=config.serving_model_dir)
-        ),
+        base_directory=config.serving_model_dir,
     )
     checkpoint_removal = CheckpointRemoval(
         pushed_model=pusher.outputs['pushed_model'],

@@ -10,8 +10,12 @@ import tensorflow_model_analysis as tfma
 from ml_metadata.proto import metadata_store_pb2
 from tfx import v1 as tfx
 
-from pipeline import evaluation, metadata
+from components.pusher import LIVE_ALREADY
+from pipeline import evaluation, metadata, var_folder
 from pipeline.configs import Config
+
+CACHED = metadata_store_pb2.Execution.CACHED
+FAILED = metadata_store_pb2.Execution.FAILED
 
 
 @dataclasses.dataclass(frozen=True)
@@ -19,17 +23,17 @@ class Results:
     """One run.
 
     Attributes:
-        cached: Ids of the nodes whose results were taken from an earlier run.
         seconds: From the first node's start to the last one's end.
         accuracy: Fraction of the test images; NaN before the Evaluator has run.
         test_images: How many there are.
         worst_class: The class with the lowest accuracy.
         worst_class_accuracy: Fraction of its images.
         accuracy_change: Against the last blessed model; None where there was none.
-        pushed_to: Folder of the pushed version; empty when nothing was pushed.
+        pushed_to: Folder of the version that is the model; empty when there is none.
+        pushed_earlier: Whether an earlier run had pushed it, and this one nothing.
+        left_out: Images of the dataset that cannot be decoded.
     """
 
-    cached: frozenset[str]
     seconds: float
     accuracy: float = float('nan')
     test_images: int = 0
@@ -37,6 +41,8 @@ class Results:
     worst_class_accuracy: float = float('nan')
     accuracy_change: float | None = None
     pushed_to: str = ''
+    pushed_earlier: bool = False
+    left_out: int = 0
 
 
 def read(config: Config) -> Results:
@@ -51,11 +57,14 @@ def read(config: Config) -> Results:
     facts: dict[str, Any] = {}
     for artifact in store.get_artifacts_by_context(run.id):
         if artifact.type == tfx.types.standard_artifacts.ModelEvaluation.TYPE_NAME:
-            facts |= _evaluation(artifact.uri)
+            facts |= _evaluation(var_folder.located(artifact.uri, config))
         elif artifact.type == tfx.types.standard_artifacts.PushedModel.TYPE_NAME:
-            facts['pushed_to'] = artifact.custom_properties['pushed_destination'].string_value
+            pushed_to = artifact.custom_properties['pushed_destination'].string_value
+            facts['pushed_to'] = var_folder.located(pushed_to, config)
+            facts['pushed_earlier'] = bool(artifact.custom_properties[LIVE_ALREADY].int_value)
+        elif artifact.custom_properties['undecodable_images'].int_value:
+            facts['left_out'] = artifact.custom_properties['undecodable_images'].int_value
     return Results(
-        cached=cached_nodes(config),
         seconds=(
             max(execution.last_update_time_since_epoch for execution in executions)
             - min(execution.create_time_since_epoch for execution in executions)
@@ -71,11 +80,16 @@ def cached_nodes(config: Config) -> frozenset[str]:
     Raises:
         LookupError: There is no run.
     """
-    return frozenset(
-        node
-        for node, execution in _latest_executions(config)
-        if execution.last_known_state == metadata_store_pb2.Execution.CACHED
-    )
+    return frozenset(node for node, state in node_states(config).items() if state == CACHED)
+
+
+def node_states(config: Config) -> dict[str, int]:
+    """CACHED, FAILED or another state of each node of the latest run, by id.
+
+    Raises:
+        LookupError: There is no run.
+    """
+    return {node: execution.last_known_state for node, execution in _latest_executions(config)}
 
 
 def node_seconds(config: Config) -> dict[str, float]:

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 from capsmodel import devices
 from capsmodel.training_error import Diverged
 from components.gate import GateRefused
-from pipeline import configs, console
+from pipeline import configs, console, var_folder
 
 if TYPE_CHECKING:
     from ml_metadata.proto import metadata_store_pb2
@@ -52,6 +52,11 @@ def run(config: configs.Config, node_id: str, run_id: str) -> None:
         GateRefused: A gate said no, now or when the node was started before in this run.
         console.StageFailed: The node raised another error.
     """
+    with var_folder.entered(config) as inside:
+        _launch(inside, node_id, run_id)
+
+
+def _launch(config: configs.Config, node_id: str, run_id: str) -> None:
     from tfx.orchestration.local import runner_utils
     from tfx.orchestration.metadata import Metadata
     from tfx.orchestration.portable import launcher
@@ -186,6 +191,7 @@ def main() -> None:
     ):
         if arguments.node == PREPARE_DATASET:
             from components.prepare_dataset import prepare
+            from pipeline import slices
 
             prepare(
                 config.dataset,
@@ -193,6 +199,9 @@ def main() -> None:
                 config.dataset_version or None,
                 os.environ.get('IDX_DIR'),
             )
+            var_folder.relocate(config)
+            if chosen := slices.chosen(config):
+                print(chosen)
         else:
             from pipeline import metadata_check
 

@@ -7,6 +7,8 @@
 # `setup.sh kubeflow-lint` makes .venv-kubeflow-lint, which checks the files in kubeflow/.
 # `setup.sh lock` rebuilds the locks instead, and with UPGRADE=1 moves them to the newest versions.
 set -uo pipefail
+# Of another project: with them an interpreter finds the wrong packages, or does not start.
+unset PYTHONPATH PYTHONHOME CDPATH
 cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit 1
 
 tools=.tools

@@ -23,6 +23,8 @@ packages=ca-certificates,g++,libgomp1,make,python3,python3-dev,python3-venv
 for_tests=(chromium mariadb-server)
 contents="Debian 13: $packages ${for_tests[*]}"
 certificates=/etc/ssl/certs/ca-certificates.crt
+# Whose signatures debootstrap accepts.
+keyring=/usr/share/keyrings/debian-archive-keyring.gpg
 
 fail() {
     echo "Debian 13 failed: $*" >&2
@@ -36,6 +38,8 @@ prepare() {
     [ "$(id -u)" = 0 ] || fail 'only root can mount what it needs: use sudo.'
     command -v debootstrap >/dev/null ||
         fail 'there is no debootstrap (Debian, Ubuntu: apt-get install debootstrap).'
+    command -v gpgv >/dev/null && [ -e "$keyring" ] || fail "Debian's signatures cannot be checked" \
+        'without gpgv and its keys (Debian, Ubuntu: apt-get install gpgv debian-archive-keyring).'
     unshare --mount true 2>/dev/null || fail 'this container may not mount anything:' \
         'docker gives that right with `--privileged`.'
     mkdir -p "$shared"
@@ -50,7 +54,8 @@ install_debian() {
     echo "Installing Debian 13 in $root ..."
     rm -rf "$root"
     {
-        debootstrap --variant=minbase --include="$packages" trixie "$root" "$mirror" &&
+        debootstrap --force-check-gpg --keyring="$keyring" --variant=minbase \
+            --include="$packages" trixie "$root" "$mirror" &&
             share_network &&
             inside DEBIAN_FRONTEND=noninteractive apt-get install --quiet --yes \
                 --no-install-recommends "${for_tests[@]}" &&

@@ -131,9 +131,12 @@ async def _load(manager: ModelManager, stop: asyncio.Event) -> bool:
 def _announce(manager: ModelManager, config: ModelServerConfig, listener: socket.socket) -> None:
     """Says what is served, and from now on what changes."""
     for name in _names(config):
-        versions = [
-            str(status.version) for status in manager.status(name) if status.state == 'AVAILABLE'
-        ]
+        statuses = manager.status(name)
+        versions = [str(status.version) for status in statuses if status.state == 'AVAILABLE']
+        for status in statuses:
+            if status.error_message:
+                error = ServingError(status.error_code, status.error_message)
+                _complain_of_version(name, status.version, error)
         word = 'version' if len(versions) == 1 else 'versions'
         url = f'{_base_url(listener)}/v1/models/{urllib.parse.quote(name, safe="")}'
         say(f'Serving {name}, {word} {", ".join(versions)}, at {url}')

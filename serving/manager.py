@@ -7,6 +7,8 @@ AspiredVersionsManager and AvailabilityPreservingPolicy do, with these differenc
 
 - A folder without a saved_model.pb is no version yet.
 - A version that failed to load is tried again when its files have changed, not five times more.
+- Where the newest versions are asked for and one of them fails to load, the next older one is
+  served in its place, also at the start. One that is asked for by its number has no other.
 - A base path that cannot be read keeps its own model as it is, not all models.
 """
 
@@ -105,7 +107,10 @@ class ModelManager:
         self._serving: dict[tuple[str, int | None], _Version] = {}
         self._labels: dict[str, dict[str, int]] = {}
         self._next_poll = math.inf if poll_seconds < 0 else 0.0
+        # Whether all versions that are to be loaded are known.
         self._polled = False
+        # Whether one has failed since base paths were looked at.
+        self._failed = False
         self._closing = False
         self._thread = threading.Thread(target=self._manage, name='models', daemon=True)
 
@@ -252,11 +257,17 @@ class ModelManager:
         failed = [version for version in versions if version.error_message]
         if failed:
             newest = max(failed, key=lambda v: v.number)
+            older = sorted((v.number for v in failed if v is not newest), reverse=True)
+            beside = f', nor can {", ".join(map(str, older))}' if older else ''
             return ServingError(
                 newest.error_code,
-                f'Version {newest.number} of {model.name} cannot be served: {newest.error_message}',
+                f'Version {newest.number} of {model.name} cannot be served{beside}: '
+                f'{newest.error_message}',
             )
-        if os.path.isdir(model.base_path):
+        pinned = model.model_version_policy.specific.versions
+        if os.path.isdir(model.base_path) and pinned:
+            what = f'does not hold the version that is asked for: {", ".join(map(str, pinned))}'
+        elif os.path.isdir(model.base_path):
             what = 'holds no version: no folder named by a number, with a saved_model.pb in it'
         else:
             what = 'is not there'
@@ -302,21 +313,22 @@ class ModelManager:
         with self._changed:
             config = self._config
             self._next_poll = time.monotonic() + (self._poll_seconds or math.inf)
-        aspired: dict[str, dict[int, str]] = {name: {} for name in self._versions}
-        for model in config.model_config_list.config:
-            try:
-                aspired[model.name] = aspired_versions(model)
-            except OSError:
-                aspired.pop(model.name, None)
+            # What has failed before is not tried again because another one has failed.
+            after_failure, self._failed = self._failed, False
         still_broken = {
             version
-            for name, folders in aspired.items()
-            for number, version in self._versions.get(name, {}).items()
+            for versions in self._versions.values()
+            for version in versions.values()
             if version.error_message
-            and version.aspired
-            and number in folders
-            and version.files == _files(folders[number])
+            and (after_failure or (version.aspired and version.files == _files(version.path)))
         }
+        aspired: dict[str, dict[int, str]] = {name: {} for name in self._versions}
+        for model in config.model_config_list.config:
+            broken = {version.number for version in still_broken if version.name == model.name}
+            try:
+                aspired[model.name] = aspired_versions(model, broken)
+            except OSError:
+                aspired.pop(model.name, None)
         with self._changed:
             for name, folders in aspired.items():
                 self._aspire(name, folders, still_broken)
@@ -349,6 +361,8 @@ class ModelManager:
                 error = ServingError('INTERNAL', f'{type(error).__name__}: {error}')
             version.error_code, version.error_message = error.code, error.message
             version.files = files
+            with self._changed:  # There may be another one to serve in its place.
+                self._next_poll, self._polled, self._failed = 0.0, False, True
             self._set_state(version, END)
             for failed in self.on_error:
                 failed(version.name, version.number, error)

@@ -311,8 +311,14 @@ class RestService:
             model = servable.model
             parse = functools.partial(_parse, route.kind, content, model.signature_defs)
             question = await self._computed(parse, len(content) <= _SMALL_BYTES)
+            asked = question.signature_name, question.inputs
+            # One that does not fit the signature may spoil the answers to those it is merged with.
+            model.check(*asked)
             start = time.perf_counter()
-            outputs = await batcher.run(model.run, question.signature_name, question.inputs)
+            if model.can_merge(question.signature_name):
+                outputs = await batcher.run(model.run, *asked)
+            else:
+                outputs = await self._loop.run_in_executor(self._executor, model.run, *asked)
             seconds = time.perf_counter() - start
         self._metrics.runtime(route.model, route.kind, seconds)
         values = sum(value.size for value in outputs.values())

@@ -2,7 +2,8 @@
 
 `python -m serving.rollback --model_config_file F --model_name M` goes back to the version before
 the one that is served. It is pinned by `model_version_policy { specific }` and gets the label
-`stable`.
+`stable`. Versions that do not load are left out. A running server finds out which these are;
+without one, or where it has failed to load a version before, this process loads the version.
 
 TensorFlow Serving, and our server with it, applies the labels of a new models.config before its
 versions, and refuses all of it where a label is to move to a version that is not loaded. Under a
@@ -18,93 +19,27 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import http.client
 import itertools
-import json
 import os
 import shutil
 import sys
-import time
-import urllib.parse
-import urllib.request
-from collections.abc import Callable, Collection, Iterator
+import warnings
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 
 from google.protobuf import text_format
 from tensorflow_serving.config.model_server_config_pb2 import ModelConfig, ModelServerConfig
 
 from serving.errors import ServingError
+from serving.loadable import load_error
 from serving.model_config import read_model_config, single_model_config
-from serving.versions import aspired_versions, find_versions
+from serving.running_server import Server
+from serving.versions import find_versions
 
 STABLE = 'stable'
-_POLL_SECONDS = 0.1
-_ANSWER_SECONDS = 10.0
-
-# State and error message of each version.
-_Status = dict[int, tuple[str, str]]
 
 
 class Refused(Exception):
     """It cannot be done; the message says why. models.config is as it was."""
-
-
-class Server:
-    """What a running server tells of the versions of a model.
-
-    Args:
-        url: Where its REST interface is.
-        model: The name of the model.
-        timeout: Seconds that it may take to read models.config again and to load a version.
-    """
-
-    def __init__(self, url: str, model: str, timeout: float) -> None:
-        self.url = url.rstrip('/')
-        self._status_url = f'{self.url}/v1/models/{urllib.parse.quote(model, safe="")}'
-        self._timeout = timeout
-        self._before: _Status = {}
-        # No proxy stands between a server and who administers it.
-        self._opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-
-    def available(self) -> list[int]:
-        """The versions that answer requests; none where no server does, or not for the model."""
-        self._before = self._status()
-        return _available(self._before)
-
-    def wait(self, version: int, reached: Callable[[Collection[int]], bool]) -> None:
-        """Waits until `reached` is true of the available versions.
-
-        Raises:
-            Refused: It takes too long, or `version` fails to load.
-        """
-        deadline = time.monotonic() + self._timeout
-        while not reached(_available(status := self._status())):
-            is_late = time.monotonic() > deadline
-            _, error = status.get(version, ('', ''))
-            # It may have failed long ago, and be tried again now.
-            if error and (is_late or status[version] != self._before.get(version)):
-                raise Refused(f'The server at {self.url} cannot serve version {version}: {error}')
-            if is_late:
-                raise Refused(
-                    f'The server at {self.url} did not come to serve version {version} within '
-                    f'{self._timeout:g} seconds. Was it started with this --model_config_file, and '
-                    'with --model_config_file_poll_wait_seconds?'
-                )
-            time.sleep(_POLL_SECONDS)
-
-    def _status(self) -> _Status:
-        try:
-            with self._opener.open(self._status_url, timeout=_ANSWER_SECONDS) as response:
-                answer = json.load(response)
-            return {
-                int(status['version']): (status['state'], status['status']['error_message'])
-                for status in answer['model_version_status']
-            }
-        except (OSError, http.client.HTTPException, ValueError, LookupError, TypeError):
-            return {}
-
-
-def _available(status: _Status) -> list[int]:
-    return [version for version, (state, _) in status.items() if state == 'AVAILABLE']
 
 
 def roll_back(
@@ -115,6 +50,7 @@ def roll_back(
     base_path: str | None = None,
     version: int | None = None,
     latest: bool = False,
+    keep: bool = False,
 ) -> str:
     """Has another version of a model served.
 
@@ -122,48 +58,73 @@ def roll_back(
         path: models.config. If it is not there it is made, with its folders.
         model_name: The model.
         server: Waited for if it answers.
-        base_path: Where the model's versions are, for a new models.config.
-        version: Which one to pin; the one before the present one if neither this nor `latest`.
+        base_path: Where the model's versions are, for a new models.config, and for one that names
+            another folder because it was moved or copied together with this one.
+        version: Which one to pin; by default, without `latest` and `keep`, the one before the
+            present one.
         latest: Whether to pin none and serve the newest version.
+        keep: Whether to serve what was served, and only to write `base_path`.
 
     Returns:
-        What is served now, in a sentence; nothing if what was served is not changed.
+        What is served now, and which versions were left out; nothing if nothing is changed.
 
     Raises:
         Refused: It cannot be done.
-        ServingError: models.config cannot be read.
+        ServingError: models.config cannot be read, or the server does not follow it.
     """
     path = os.path.realpath(path)
     is_new = not os.path.exists(path)
     if is_new and not base_path:
         raise Refused(f'There is no {path}: say by --model_base_path where the versions are.')
     before = single_model_config(model_name, base_path or '') if is_new else read_model_config(path)
+    is_moved = bool(base_path and _set_base_path(_find(before, model_name, path), base_path))
+    if keep:
+        if is_new or is_moved:
+            _write(path, before)
+        return ''
     config = ModelServerConfig.FromString(before.SerializeToString())
     model = _find(config, model_name, path)
     versions = _versions(model, may_be_missing=latest)
     # A file that is not there is read by no server.
     available = [] if is_new else server.available()
-    target: int | None
-    if latest:
-        target = max(versions, default=None)
-        removed = _unpin(model, target)
-    else:
-        served = max(available or aspired_versions(model), default=None)
-        target = _choose(model, versions, served, version)
-        removed = _pin(model, versions, target)
-    if not is_new and config == before:
-        return '' if latest else f'{model_name} is pinned to version {target} already.'
-    with _put_back_on_failure(path):
-        if target is None or not available:
-            _write(path, config)
+
+    def why_not(number: int) -> str:
+        """Why a version cannot be served; empty if it can."""
+        if number in available:
+            return ''
+        if not available or server.has_failed(number):
+            error = load_error(versions[number])
+            if error or not available:
+                return error
+        both = ModelServerConfig.FromString(before.SerializeToString())
+        policy = _find(both, model_name, path).model_version_policy
+        policy.specific.versions[:] = sorted({*available, number})
+        _write(path, both)
+        try:
+            return server.wait(number, lambda answering: number in answering)
+        except ServingError:
+            # TensorFlow Serving tries a version that does not load for minutes.
+            if error := load_error(versions[number]):
+                return error
+            raise
+
+    with _put_back_on_failure(path) as put_back:
+        if latest:
+            # Who makes the file by this only says what servers do by themselves.
+            candidates = [] if is_new else sorted(versions, reverse=True)
+            target, errors = _first_without_error(candidates, why_not)
+            removed = _unpin(model, target)
         else:
-            if target not in available:
-                policy = _find(before, model_name, path).model_version_policy
-                policy.specific.versions[:] = sorted({*available, target})
-                _write(path, before)
-                server.wait(target, lambda answering: target in answering)
-            _write(path, config)
-            server.wait(target, lambda answering: max(answering, default=None) == target)
+            target, errors = _choose(model, versions, available, version, why_not)
+            removed = _pin(model, versions, target)
+        if not is_new and not is_moved and config == before:
+            put_back()
+            return '' if latest else f'{model_name} is pinned to version {target} already.'
+        _write(path, config)
+        if target is not None and available:
+            error = server.wait(target, lambda answering: max(answering, default=None) == target)
+            if error:
+                raise Refused(f'The server at {server.url} cannot serve {target}: {error}')
     if is_new and latest:
         return ''
     what = f'the newest version of {model_name}' if latest else f'version {target} of {model_name}'
@@ -172,7 +133,7 @@ def roll_back(
         where = f'The next server that reads {path} serves {what}'
     back = '--version pins another one' if latest else '--latest goes back to the newest one'
     labels = ''.join(f' Its label {label} is removed.' for label in removed)
-    return f'{where}; {back}.{labels}'
+    return f'{where}; {back}.{labels}{_left_out(errors)}'
 
 
 def _find(config: ModelServerConfig, name: str, path: str) -> ModelConfig:
@@ -182,31 +143,66 @@ def _find(config: ModelServerConfig, name: str, path: str) -> ModelConfig:
     return models[name]
 
 
-def _versions(model: ModelConfig, may_be_missing: bool) -> set[int]:
+def _set_base_path(model: ModelConfig, base_path: str) -> bool:
+    """Corrects where the versions of a model are; gives whether it was wrong."""
+    before, model.base_path = model.base_path, os.path.abspath(base_path)
+    return model.base_path != before
+
+
+def _versions(model: ModelConfig, may_be_missing: bool) -> dict[int, str]:
     try:
-        return set(find_versions(model.base_path))
+        return find_versions(model.base_path)
     except OSError as error:
         if may_be_missing:
-            return set()
+            return {}
         raise Refused(f'Cannot read {model.base_path}: {error.strerror}.') from error
 
 
-def _choose(model: ModelConfig, versions: set[int], served: int | None, asked: int | None) -> int:
-    """The version to pin."""
-    found = [version for version in versions if served is not None and version < served]
+def _choose(
+    model: ModelConfig,
+    versions: Collection[int],
+    available: Collection[int],
+    asked: int | None,
+    why_not: Callable[[int], str],
+) -> tuple[int, dict[int, str]]:
+    """The version to pin, and why those that would have come before it cannot be served."""
+    pinned = model.model_version_policy.specific.versions
+    served = max(available or pinned or versions, default=None)
+    candidates = [version for version in versions if served is not None and version < served]
     wanted = f'before {served}'
     if asked is not None:
-        found = [asked] if asked in versions else []
+        candidates = [asked] if asked in versions else []
         wanted = str(asked)
-    if not found:
+    target, errors = _first_without_error(sorted(candidates, reverse=True), why_not)
+    if target is None:
         there = ', '.join(map(str, sorted(versions))) or 'none'
+        loads = ' that loads' if errors else ''
         raise Refused(
-            f'There is no version {wanted} of {model.name} at {model.base_path}, only {there}.'
+            f'There is no version {wanted} of {model.name} at {model.base_path}{loads}, only '
+            f'{there}.{_left_out(errors)}'
         )
-    return max(found)
+    return target, errors
 
 
-def _pin(model: ModelConfig, versions: set[int], target: int) -> list[str]:
+def _first_without_error(
+    numbers: Iterable[int], why_not: Callable[[int], str]
+) -> tuple[int | None, dict[int, str]]:
+    errors: dict[int, str] = {}
+    for number in numbers:
+        if not (error := why_not(number)):
+            return number, errors
+        errors[number] = error
+    return None, errors
+
+
+def _left_out(errors: Mapping[int, str]) -> str:
+    return ''.join(
+        f' Version {version} is left out, since it does not load: {error.rstrip(".")}.'
+        for version, error in errors.items()
+    )
+
+
+def _pin(model: ModelConfig, versions: Collection[int], target: int) -> list[str]:
     """Has `target` served, and below it what other labels stand for; gives the labels removed."""
     kept = {
         label: version
@@ -237,19 +233,29 @@ def _relabel(model: ModelConfig, labels: dict[str, int]) -> list[str]:
 
 
 @contextlib.contextmanager
-def _put_back_on_failure(path: str) -> Iterator[None]:
-    text = None
-    if os.path.exists(path):
-        with open(path, 'rb') as opened:
-            text = opened.read()
-    try:
-        yield
-    except BaseException:
-        if text is not None:
+def _put_back_on_failure(path: str) -> Iterator[Callable[[], None]]:
+    """Yields what puts the file back in another case, too."""
+    text = _read(path)
+
+    def put_back() -> None:
+        if text is None:
+            with contextlib.suppress(FileNotFoundError):
+                os.remove(path)
+        elif text != _read(path):
             _replace(path, text)
-        elif os.path.exists(path):
-            os.remove(path)
+
+    try:
+        yield put_back
+    except BaseException:
+        put_back()
         raise
+
+
+def _read(path: str) -> bytes | None:
+    if not os.path.exists(path):
+        return None
+    with open(path, 'rb') as opened:
+        return opened.read()
 
 
 def _write(path: str, config: ModelServerConfig) -> None:
@@ -283,15 +289,20 @@ def main() -> int:
     add = parser.add_argument
     add('--model_config_file', required=True, help='models.config; made if it is not there')
     add('--model_name', required=True, help='the model')
-    add('--model_base_path', help='where its versions are, for a models.config that is not there')
+    add('--model_base_path', help='where its versions are, if models.config is new or moved')
     which = parser.add_mutually_exclusive_group()
     which.add_argument('--version', type=int, help='serve this one, not the one before')
     which.add_argument('--latest', action='store_true', help='serve the newest one again')
+    which.add_argument(
+        '--keep', action='store_true', help='serve the same one, only write --model_base_path'
+    )
     add('--url', default='http://127.0.0.1:8501', help='the running server')
     add('--timeout', type=float, default=60.0, help='seconds to wait for the running server')
     arguments = parser.parse_args()
     if not arguments.url.startswith(('http://', 'https://')):
         parser.error(f"--url must begin with http:// or https://, not '{arguments.url}'")
+    if not sys.warnoptions:
+        warnings.simplefilter('ignore')
     server = Server(arguments.url, arguments.model_name, arguments.timeout)
     try:
         sentence = roll_back(
@@ -301,6 +312,7 @@ def main() -> int:
             base_path=arguments.model_base_path,
             version=arguments.version,
             latest=arguments.latest,
+            keep=arguments.keep,
         )
     except (Refused, ServingError) as error:
         print(f'error: {error}', file=sys.stderr)

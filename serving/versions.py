@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Collection
 
 from tensorflow_serving.config.model_server_config_pb2 import ModelConfig
 
@@ -25,8 +26,13 @@ def find_versions(base_path: str) -> dict[int, str]:
     return {int(name): path for name, path in found}
 
 
-def aspired_versions(model: ModelConfig) -> dict[int, str]:
+def aspired_versions(model: ModelConfig, broken: Collection[int] = ()) -> dict[int, str]:
     """Those of `find_versions` that the model's version policy asks for; the newest by default.
+
+    Args:
+        model: The model.
+        broken: Versions that do not load. Where the policy asks for the newest ones, each of these
+            has the next older one beside it, to serve in its place.
 
     Raises:
         OSError: The base path cannot be read.
@@ -39,7 +45,10 @@ def aspired_versions(model: ModelConfig) -> dict[int, str]:
     if kind == 'specific':
         numbers = set(policy.specific.versions)
     else:
-        numbers = set(sorted(versions)[-max(policy.latest.num_versions, 1) :])
+        wanted, numbers = max(policy.latest.num_versions, 1), set()
+        for number in sorted(versions, reverse=True):
+            if len(numbers.difference(broken)) < wanted:
+                numbers.add(number)
     return {number: path for number, path in versions.items() if number in numbers}
 
 

@@ -5,9 +5,11 @@ from saved_models import export
 
 
 def busy_model(directory: str, version: int = 1) -> str:
-    """serving_default: seconds float32 [n] -> the same, after as many seconds as the largest."""
+    """serving_default: seconds float32 [n] -> the same, after as many seconds as the largest.
 
-    @tf.function(input_signature=[tf.TensorSpec([None], tf.float32, 'seconds')])
+    `pair` is the same with n = 2.
+    """
+
     def busy(seconds):
         now = tf.timestamp()
         end = now + tf.cast(tf.reduce_max(seconds), now.dtype)
@@ -16,4 +18,12 @@ def busy_model(directory: str, version: int = 1) -> str:
         with tf.control_dependencies([now]):
             return {'waited': tf.identity(seconds)}
 
-    return export(directory, version, {'serving_default': busy.get_concrete_function()})
+    concrete = tf.function(busy).get_concrete_function
+    return export(
+        directory,
+        version,
+        {
+            'serving_default': concrete(tf.TensorSpec([None], tf.float32, 'seconds')),
+            'pair': concrete(tf.TensorSpec([2], tf.float32, 'seconds')),
+        },
+    )

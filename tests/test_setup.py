@@ -298,11 +298,11 @@ def test_it_waits_for_another_setup(project):
     assert project.stamp.exists()
 
 
-def _make(project: _Project, *arguments: str) -> subprocess.CompletedProcess:
+def _make(project: _Project, *arguments: str, **environment: str) -> subprocess.CompletedProcess:
     return subprocess.run(
         ['make', '--no-print-directory', *arguments],
         cwd=project.folder,
-        env=project.environment,
+        env={**project.environment, **environment},
         capture_output=True,
         text=True,
         check=False,
@@ -316,6 +316,18 @@ def test_help_is_the_default_and_lists_every_target(bare):
     assert {line.split()[1] for line in lines} == set(phony.split())
     starts = {re.match(r'make \S+ +', line).end() for line in lines}
     assert len(starts) == 1
+
+
+def test_another_projects_python_variables_break_nothing(project, tmp_path):
+    _use(project)
+    foreign = tmp_path / 'foreign'
+    foreign.mkdir()
+    (foreign / 'os.py').write_text('raise SystemExit("foreign")')
+    (foreign / 'target.mk').write_text('package: ; @.venv/bin/python -c "import os; print(os.sep)"')
+    variables = {'PYTHONPATH': str(foreign), 'PYTHONHOME': str(foreign), 'CDPATH': str(tmp_path)}
+    assert 'Setting up' in project.set_up(**variables)
+    done = _make(project, '-fMakefile', f'-f{foreign}/target.mk', 'package', **variables)
+    assert done.stdout == '/\n', done.stderr
 
 
 def test_clean_removes_the_folder_of_runs_only(bare, tmp_path):

@@ -21,9 +21,19 @@ class Project:
 
     def __init__(self, root, var, **settings):
         self.runner = os.path.join(root, 'pipeline', 'local_runner.py')
+        self.settings = {'PRESET': 'tiny', **settings}
+        self._use(var)
+
+    def _use(self, var):
         self.var = pathlib.Path(var)
-        self.settings = {'PRESET': 'tiny', 'VAR': str(var), **settings}
+        self.settings['VAR'] = str(var)
         self.config = configs.from_environment(self.settings)
+
+    def move(self):
+        """Moves the folder for results, as its user may at any time."""
+        moved = self.var.with_name(f'{self.var.name}-moved')
+        os.rename(self.var, moved)
+        self._use(moved)
 
     def environment(self, **settings):
         own = {field.upper() for field in configs.Config.__dataclass_fields__}
@@ -67,8 +77,13 @@ class Project:
             text=True,
         )
 
-    def run(self, **settings):
+    def run_by_tfx(self, **settings):
         return self.tfx('run', 'create', f'--pipeline_name={self.config.pipeline_name}', **settings)
+
+    def run(self, **settings):
+        """What `tfx run create` starts, without the ten seconds that the command takes itself."""
+        with self.start(sys.executable, self.runner, **settings) as process:
+            return finished(process)
 
     def versions(self):
         folder = pathlib.Path(self.config.serving_model_dir)
@@ -96,7 +111,5 @@ def finished(process):
 
 
 def sentence(done):
-    """The last thing that the run said; the tfx CLI adds that the run had failed."""
-    *_, sentence, added = done.stderr.strip().splitlines()
-    assert added.startswith('Error while running ')
-    return sentence
+    """The last thing that a run said."""
+    return done.stderr.strip().splitlines()[-1]

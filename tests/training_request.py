@@ -32,6 +32,7 @@ def write(folder, **changes):
         log_dir=str(folder / 'log'),
         checkpoint_root=str(folder / 'checkpoints'),
         checkpoint_steps=5,
+        eval_batch_size=0,
         deterministic=False,
         profile_steps=[],
         warm_start_from='',

@@ -1,6 +1,8 @@
 """The TFX component that brings an image-classification dataset of TFDS into the pipeline."""
 
+import json
 from collections.abc import Mapping
+from typing import Any
 
 from tfx import types
 from tfx.dsl.components.base import base_beam_component, executor_spec
@@ -20,6 +22,9 @@ class TfdsExampleGenSpec(types.ComponentSpec):
         'data_dir': component_spec.ExecutionParameter(type=str),
         'span': component_spec.ExecutionParameter(type=int),
         'fingerprint': component_spec.ExecutionParameter(type=str),
+        'image_check': component_spec.ExecutionParameter(type=str),
+        'custom_config': component_spec.ExecutionParameter(type=str),
+        'max_bad_images': component_spec.ExecutionParameter(type=float),
         'code_version': component_spec.ExecutionParameter(type=str),
         standard_component_specs.INPUT_CONFIG_KEY: component_spec.ExecutionParameter(
             type=example_gen_pb2.Input
@@ -47,8 +52,9 @@ class TfdsExampleGen(base_beam_component.BaseBeamComponent):
 
     An example holds `image` (bytes, encoded as TFDS stores it), `label` (int64) and `id` (bytes,
     TFDS's own). The `examples` artifact bears the split names, the span, the dataset's version
-    x.y.z as x * 1,000,000 + y * 1,000 + z, and `dataset`, `dataset_version` and `fingerprint` as
-    custom properties.
+    x.y.z as x * 1,000,000 + y * 1,000 + z, and `dataset`, `dataset_version`, `fingerprint` and
+    `undecodable_images`, the number of images that were left out, as custom properties. The folder
+    `undecodable` in it lists them, one file a split, each line an id and what is wrong.
     """
 
     SPEC_CLASS = TfdsExampleGenSpec
@@ -62,12 +68,15 @@ class TfdsExampleGen(base_beam_component.BaseBeamComponent):
         version: str | None = None,
         span: int = 0,
         fingerprint: str | None = None,
+        image_check: str = '',
+        custom_config: Mapping[str, Any] | None = None,
+        max_bad_images: float = 0.0,
         code_version: str = '',
     ):
-        """Raises DatasetError when TFDS knows no such dataset.
+        """Raises DatasetError when TFDS knows no such dataset, or two versions of it are named.
 
         Args:
-            dataset: TFDS's name of the dataset, e.g. 'mnist'.
+            dataset: TFDS's name of the dataset, e.g. 'mnist', 'mnist:3.0.1' or 'emnist/letters'.
             data_dir: The folder that TFDS keeps datasets in.
             splits: From the names of the splits written to the slices of TFDS that they are, e.g.
                 {'train': 'train[:55000]', 'eval': 'train[55000:]'}.
@@ -77,8 +86,15 @@ class TfdsExampleGen(base_beam_component.BaseBeamComponent):
                 cache heed the data: a run is refused when they differ from it. By default it is
                 computed now; where the dataset is not prepared yet it is '', and nothing is
                 compared.
+            image_check: Dotted path of the function that finds images which cannot be decoded. It
+                gets a list of encoded images and `custom_config`, and returns for each what is
+                wrong with it, or ''. By default no image is looked at.
+            custom_config: What else `image_check` is to know; anything that JSON can hold.
+            max_bad_images: Fraction of the images of all splits that is left out where they cannot
+                be decoded. With more of them the run is refused.
             code_version: Of this component; another one reads the dataset anew.
         """
+        dataset, version = tfds_dataset.name_and_version(dataset, version)
         if fingerprint is None:
             builder = tfds_dataset.load_builder(dataset, data_dir, version)
             prepared = tfds_dataset.is_prepared(builder)
@@ -90,6 +106,9 @@ class TfdsExampleGen(base_beam_component.BaseBeamComponent):
                 data_dir=data_dir,
                 span=span,
                 fingerprint=fingerprint,
+                image_check=image_check,
+                custom_config=json.dumps(custom_config or {}, sort_keys=True),
+                max_bad_images=max_bad_images,
                 code_version=code_version,
                 input_config=example_gen_pb2.Input(
                     splits=[

@@ -1,5 +1,7 @@
 """Reads a prepared TFDS dataset on Beam and writes one tf.Example an image."""
 
+import json
+import os
 from typing import Any
 
 import apache_beam as beam
@@ -12,6 +14,8 @@ from tfx.utils import proto_utils
 
 from components import tfds_dataset
 from components.dataset_error import DatasetError
+from components.dataset_slices import check_slices
+from components.tfds_example_gen import undecodable
 
 
 class Executor(base_example_gen_executor.BaseExampleGenExecutor):
@@ -20,6 +24,24 @@ class Executor(base_example_gen_executor.BaseExampleGenExecutor):
     def GetInputSourceToExamplePTransform(self) -> beam.PTransform:
         """The transform that reads one slice of the dataset."""
         return _read_slice
+
+    def GenerateExamplesByBeam(
+        self, pipeline: beam.Pipeline, exec_properties: dict[str, Any]
+    ) -> dict[str, beam.pvalue.PCollection]:
+        """The serialized examples of each split whose images can be decoded."""
+        splits = super().GenerateExamplesByBeam(pipeline, exec_properties)
+        if not exec_properties['image_check']:
+            return splits
+        return {
+            name: examples
+            | f'LeaveOutUndecodable[{name}]'
+            >> undecodable.leave_out(
+                exec_properties['image_check'],
+                json.loads(exec_properties['custom_config']),
+                os.path.join(self._undecodable_dir, name),
+            )
+            for name, examples in splits.items()
+        }
 
     def Do(
         self,
@@ -35,11 +57,7 @@ class Executor(base_example_gen_executor.BaseExampleGenExecutor):
         proto_utils.json_to_proto(
             exec_properties[standard_component_specs.INPUT_CONFIG_KEY], input_config
         )
-        for split in input_config.splits:
-            tfds_dataset.check_slice(builder, split.pattern)
-        tfds_dataset.check_disjoint(
-            builder, {split.name: split.pattern for split in input_config.splits}
-        )
+        check_slices(builder, {split.name: split.pattern for split in input_config.splits})
         found = tfds_dataset.fingerprint(builder)
         expected = exec_properties['fingerprint']
         if expected and expected != found:
@@ -48,11 +66,20 @@ class Executor(base_example_gen_executor.BaseExampleGenExecutor):
                 f'expected fingerprint {expected}, found {found}; start the run again'
             )
 
-        super().Do(input_dict, output_dict, exec_properties)
-
         examples = artifact_utils.get_single_instance(
             output_dict[standard_component_specs.EXAMPLES_KEY]
         )
+        self._undecodable_dir = os.path.join(examples.uri, 'undecodable')
+        super().Do(input_dict, output_dict, exec_properties)
+
+        image_counts = {
+            split.name: builder.info.splits[split.pattern].num_examples
+            for split in input_config.splits
+        }
+        left_out = undecodable.report(
+            builder.name, self._undecodable_dir, image_counts, exec_properties['max_bad_images']
+        )
+        examples.set_int_custom_property('undecodable_images', left_out)
         examples.span = exec_properties['span']
         examples.version = tfds_dataset.version_number(str(builder.version))
         examples.set_string_custom_property('dataset', builder.name)

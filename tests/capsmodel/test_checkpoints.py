@@ -176,6 +176,13 @@ def test_earlier_log_is_the_last_one_or_its_copy(tmp_path):
     (log / 'events').write_text('curve')
     checkpoints.set_log(str(log))
     assert checkpoints.earlier_log() == str(log)
+    # Both are in VAR, which may be moved.
+    moved = tmp_path / 'moved'
+    moved.mkdir()
+    for path in (log, checkpoints.folder):
+        path.rename(moved / path.name)
+    checkpoints, log = Checkpoints(moved / 'training'), moved / 'log'
+    assert checkpoints.earlier_log() == str(log)
     checkpoints.keep_log(str(log))
     (log / 'events').unlink()
     log.rmdir()

@@ -86,12 +86,29 @@ def test_confusion_matrix_has_right_in_blue_and_wrong_in_red():
     assert columns.max() < blue_columns.max()
 
 
-@pytest.mark.parametrize('classes', [2, 26, 100])
+@pytest.mark.parametrize('classes', [2, 40, 41, 100, 1000])
 def test_confusion_matrix_of_any_number_of_classes(classes):
     counts = np.eye(classes, dtype=int)
     counts[0, 0] = 0  # a class without images
     figure = figures.confusion_matrix(counts)
     assert max(figure.shape) < 1000
+
+
+def test_of_many_classes_the_most_mistaken_have_a_row_and_the_others_one_together():
+    counts = np.diag(np.full(1000, 10))
+    counts[700, 3] = 5
+    counts[700, 900] = 2
+    figure = figures.confusion_matrix(counts)
+    cell = 720 // 26
+    # Mistakes are red from a tenth of a class's images on, and the other 997 classes have none.
+    assert 0.7 * 2 * (cell - 1) ** 2 < _count(figure, RED) <= 2 * (cell - 1) ** 2
+    rows, _ = np.nonzero(np.all(figure == RED, axis=-1))
+    assert rows.max() - rows.min() < cell
+    # No class is left out of the counts.
+    counts[:] = 0
+    counts[np.arange(1000), np.arange(1000) - 1] = 1
+    _, grouped = figures._most_mistaken(counts)
+    assert grouped.sum() == 1000
 
 
 @pytest.mark.parametrize('has_decoder', [True, False])
@@ -106,6 +123,19 @@ def test_bars_are_as_long_as_the_capsules(has_decoder):
         # Of a bar's columns each has its whole height; text has less.
         heights = np.sum(np.all(figure == color, axis=-1), axis=0)
         assert heights.max() == pytest.approx(84 * length, abs=2)
+
+
+@pytest.mark.parametrize('classes', [45, 46, 61, 1000])
+def test_of_many_capsules_the_longest_and_the_labels_have_bars(classes):
+    image = _RNG.integers(1, 255, (1, 28, 28), dtype=np.uint8)
+    lengths = np.zeros((1, classes), np.float32)
+    lengths[0, :20] = 0.5
+    lengths[0, classes - 1], lengths[0, classes - 2] = 0.75, 0.25
+    figure = figures.mistakes(image, image, np.array([classes - 2]), lengths)
+    for color, length in ((BLUE, 0.25), (RED, 0.75)):
+        heights = np.sum(np.all(figure == color, axis=-1), axis=0)
+        assert heights.max() == pytest.approx(84 * length, abs=2)
+    assert max(figure.shape) < 1400
 
 
 def test_a_rightly_read_image_has_no_red():

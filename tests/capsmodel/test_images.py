@@ -1,5 +1,7 @@
+import functools
 import io
 import pathlib
+import re
 import struct
 import zlib
 
@@ -9,9 +11,9 @@ import pytest
 import tensorflow as tf
 from hypothesis import strategies
 from person_png import as_person_png
-from PIL import Image, PngImagePlugin
+from PIL import Image, ImageOps, PngImagePlugin
 
-from capsmodel.images import decode_images
+from capsmodel.images import decode_images, why_undecodable
 
 MNIST = np.load(pathlib.Path(__file__).parents[1] / 'data' / 'mnist_300.npz')['images']
 
@@ -24,8 +26,16 @@ def encode(picture, kind='PNG', **options):
     return file.getvalue()
 
 
+@functools.cache
+def _function(*settings):
+    return tf.function(
+        lambda encoded: decode_images(encoded, *settings),
+        input_signature=[tf.TensorSpec([None], tf.string)],
+    )
+
+
 def decode(pictures, height=28, width=28, invert=True):
-    function = tf.function(lambda encoded: decode_images(encoded, height, width, invert))
+    function = _function(height, width, invert)
     return function(tf.constant(pictures, tf.string, [len(pictures)])).numpy()
 
 
@@ -199,50 +209,229 @@ def test_aspect_ratio_is_kept_by_padding():
 
 @hypothesis.settings(max_examples=15, deadline=None)
 @hypothesis.given(
-    sizes=strategies.tuples(*[strategies.integers(1, 70)] * 2, *[strategies.integers(1, 9)] * 2),
+    size=strategies.tuples(*[strategies.integers(1, 70)] * 2),
+    new_size=strategies.sampled_from([(9, 8), (1, 5), (7, 1)]),
     level=strategies.integers(0, 255),
 )
-@hypothesis.example(sizes=(4096, 1, 9, 8), level=3)
-@hypothesis.example(sizes=(1, 4096, 9, 8), level=250)
-def test_an_even_picture_of_any_size_stays_even(sizes, level):
-    height, width, new_height, new_width = sizes
-    found = decode_images(
-        tf.constant([encode(np.full((height, width), level, np.uint8))]), new_height, new_width
-    )
+@hypothesis.example(size=(4096, 1), new_size=(9, 8), level=3)
+@hypothesis.example(size=(1, 4096), new_size=(9, 8), level=250)
+def test_an_even_picture_of_any_size_stays_even(size, new_size, level):
+    found = decode([encode(np.full(size, level, np.uint8))], *new_size)
     expected = level if level <= 127 else 255 - level
-    np.testing.assert_array_equal(found, np.full((1, new_height, new_width), expected))
+    np.testing.assert_array_equal(found, np.full((1, *new_size), expected))
 
 
 def test_no_pictures():
     assert decode([], 5, 7).shape == (0, 5, 7)
 
 
+def exif(orientation, order='<', before=0, kind=3, count=1):
+    """A TIFF file with an orientation, behind `before` entries of other tags."""
+    entries = [struct.pack(f'{order}HHII', 0x100 + tag, 4, 1, 6) for tag in range(before)]
+    entries.append(struct.pack(f'{order}HHIHH', 0x0112, kind, count, orientation, 0))
+    head = {'<': b'II*\0', '>': b'MM\0*'}[order] + struct.pack(f'{order}I', 8)
+    return head + struct.pack(f'{order}H', len(entries)) + b''.join(entries) + b'\0' * 4
+
+
+def segment(kind, content):
+    return bytes([0xFF, kind]) + struct.pack('>H', len(content) + 2) + content
+
+
+def with_exif(file, tiff, place='first'):
+    """A JPEG or PNG with Exif data before what else it has, in the middle of it, or at its end."""
+    if file[:2] == b'\xff\xd8':
+        at = 2 if place == 'first' else 4 + struct.unpack('>H', file[4:6])[0]
+        xmp = segment(0xE1, b'http://ns.adobe.com/xap/1.0/\0<x:xmpmeta/>')
+        return file[:at] + xmp + segment(0xE1, b'Exif\0\0' + tiff) + file[at:]
+    at = 33 if place == 'first' else len(file) - 12
+    return file[:at] + png_chunk(b'eXIf', tiff) + file[at:]
+
+
+def as_seen(file):
+    """What a viewer shows of it, as Pillow knows it, in a PNG."""
+    picture = ImageOps.exif_transpose(Image.open(io.BytesIO(file)))
+    return encode(picture, exif=b'')
+
+
+@pytest.mark.parametrize('order', ['<', '>'])
+@pytest.mark.parametrize('place', ['first', 'last'])
+def test_orientation_is_followed(order, place):
+    colours = np.random.default_rng(0).integers(0, 256, (3, 4, 3), np.uint8)
+    wide = Image.fromarray(colours).resize((44, 31), Image.Resampling.BICUBIC)
+    as_large_as_wanted = Image.fromarray(MNIST[0])
+    pictures = [
+        with_exif(encode(picture, kind), exif(orientation, order, before), place)
+        for picture, kind in (
+            (wide, 'PNG'),
+            (as_large_as_wanted, 'PNG'),
+            (wide, 'JPEG'),
+            (wide.convert('L'), 'JPEG'),
+        )
+        for orientation in range(1, 9)
+        for before in (0, 3)
+    ]
+    np.testing.assert_array_equal(decode(pictures), decode([as_seen(each) for each in pictures]))
+    assert len({image.tobytes() for image in decode(pictures[:16:2])}) == 8
+
+
+@pytest.mark.parametrize('kind', ['PNG', 'JPEG'])
+def test_an_orientation_that_cannot_be_read_is_none(kind):
+    file = encode(Image.fromarray(MNIST[0]).resize((40, 30)), kind)
+    good = exif(6)
+    unreadable = [
+        *map(exif, (0, 1, 9, 65535)),
+        *(exif(6, kind=kind) for kind in (1, 2, 4, 65535)),
+        exif(6, count=2),
+        exif(6, order='>').replace(b'MM', b'II'),
+        b'',
+        *(good[:size] for size in (1, 4, 8, 9, 10, 21)),
+        good[:4] + struct.pack('<I', 2**32 - 1) + good[8:],
+        good[:4] + struct.pack('<I', len(good) - 1) + good[8:],
+    ]
+    expected = decode([file])
+    for image in decode([with_exif(file, tiff) for tiff in unreadable]):
+        np.testing.assert_array_equal(image, expected[0])
+    # More entries than there are: those that are there count.
+    many = good[:8] + struct.pack('<H', 65535) + good[10:]
+    turned = [with_exif(file, good), with_exif(file, many)]
+    np.testing.assert_array_equal(decode(turned), decode([as_seen(turned[0])] * 2))
+    assert (decode(turned) != expected).any()
+
+
 GOOD = encode(MNIST[0])
+COLOUR = encode(Image.fromarray(MNIST[0]).convert('RGB'))
 JPEG = encode(MNIST[0], 'JPEG')
+LARGE = Image.fromarray(MNIST[0]).resize((112, 96)).convert('RGB')
+LARGE_JPEG = encode(LARGE, 'JPEG')
+EOI = b'\xff\xd9'
+NEITHER, CUT_OFF, DAMAGED = 'is neither a PNG nor a JPEG', 'is cut off', 'is damaged'
+
+
+def test_what_well_made_files_may_have():
+    jpeg = LARGE_JPEG
+    plain = [
+        GOOD + b'trailing bytes',
+        jpeg,
+        jpeg + b'\xff\xd8\xff\xe0 another picture' + EOI,
+        # Fill bytes before markers, and a marker in the content of a segment.
+        jpeg[:2] + b'\xff\xff' + segment(0xE5, jpeg) + b'\xff' + jpeg[2:-2] + b'\xff' + EOI,
+        encode(LARGE, 'JPEG', restart_marker_rows=1),
+        encode(LARGE, 'JPEG', restart_marker_blocks=1),
+    ]
+    images = decode(plain)
+    np.testing.assert_array_equal(images[0], MNIST[0])
+    np.testing.assert_array_equal(images[1:], [images[1]] * 5)
+    # A grey that missing pixels could have as well.
+    grey = Image.new('RGB', (40, 40), (128, 128, 128))
+    for progressive in (False, True):
+        found = decode([encode(grey, 'JPEG', progressive=progressive)], invert=False)
+        np.testing.assert_array_equal(found, np.full((1, 28, 28), 128))
+    close = decode([encode(LARGE, 'JPEG', progressive=True)])
+    np.testing.assert_allclose(close.astype(int), images[1:2].astype(int), atol=2)
+
+
+def chunks(file):
+    """The chunks of a PNG, without its signature."""
+    place, found = 8, []
+    while place < len(file):
+        end = place + 12 + int.from_bytes(file[place : place + 4], 'big')
+        found.append(file[place:end])
+        place = end
+    return found
+
+
+def png(*parts):
+    return GOOD[:8] + b''.join(parts)
+
+
+IHDR, IDAT, IEND = chunks(COLOUR)
+TEXT = png_chunk(b'tEXt', b'a\0b')
+
+
+def header(depth=8, colour=2, compression=0, filtering=0, interlacing=0):
+    fields = (28, 28, depth, colour, compression, filtering, interlacing)
+    return png_chunk(b'IHDR', struct.pack('>IIBBBBB', *fields))
 
 
 @pytest.mark.parametrize(
     ('bad', 'message'),
     [
-        (b'', r'Image 1 .* is empty\. A PNG or a JPEG of 1 to 4096 pixels each way can be read'),
-        (b'hello', 'Image 1 .* is neither a PNG nor a JPEG'),
-        (b'\x89PNG', 'Image 1 .* is neither a PNG nor a JPEG'),
-        (encode(MNIST[0], 'GIF'), 'Image 1 .* is neither a PNG nor a JPEG'),
-        (GOOD[:-20], 'Image 1 .* is cut off'),
-        (as_person_png(MNIST[0])[:-20], 'Image 1 .* is cut off'),
-        (JPEG[:-2], 'Image 1 .* is cut off'),
-        (JPEG[:20], 'Image 1 .* is cut off'),
+        (b'', r'is empty\. A PNG or a JPEG of 1 to 4096 pixels each way can be read'),
+        (b'hello', NEITHER),
+        (b'\x89PNG', NEITHER),
+        (encode(MNIST[0], 'GIF'), NEITHER),
+        (GOOD[:-20], CUT_OFF),
+        (as_person_png(MNIST[0])[:-20], CUT_OFF),
+        (JPEG[:-2], CUT_OFF),
+        (JPEG[:-1], CUT_OFF),
+        (JPEG[:20], CUT_OFF),
+        (JPEG[:3], CUT_OFF),
         # No pixels behind the header: whoever tried to decode these would complain of that.
-        (png_header(5000, 5000), 'Image 1 .* has 5000 x 5000 pixels'),
-        (png_header(4097, 1), 'Image 1 .* has 4097 x 1 pixels'),
-        (png_header(0, 10), 'Image 1 .* has 0 x 10 pixels'),
-        (png_header(10, 2**32 - 1), 'Image 1 .* pixels'),
-        (encode(Image.new('L', (1, 5000)), 'JPEG'), 'Image 1 .* has 1 x 5000 pixels'),
-        (GOOD[:60] + b'\x00' * 20 + GOOD[80:], 'Invalid PNG data'),
-        (JPEG[:300] + b'\xff\xd9', 'Invalid JPEG data'),
+        (png_header(5000, 5000), 'has 5000 x 5000 pixels'),
+        (png_header(4097, 1), 'has 4097 x 1 pixels'),
+        (png_header(0, 10), 'has 0 x 10 pixels'),
+        (png_header(10, 2**32 - 1), 'has 10 x 4294967295 pixels'),
+        (encode(Image.new('L', (1, 5000)), 'JPEG'), 'has 1 x 5000 pixels'),
+        # PNG: chunks.
+        (png(), CUT_OFF),
+        (png(IHDR, IDAT), CUT_OFF),
+        (png(IHDR, IDAT, IEND[:-1]), CUT_OFF),
+        (png(IHDR, b'\x00\x00\xff\xff' + IDAT[4:], IEND), CUT_OFF),
+        (png(IHDR, b'\xff\xff\xff\xff' + IDAT[4:], IEND), CUT_OFF),
+        (png(IHDR, b'\x7f\xff\xff\xff' + IDAT[4:], IEND), CUT_OFF),
+        (png(TEXT, IHDR, IDAT, IEND), DAMAGED),
+        (png(IDAT, IEND), DAMAGED),
+        (png(b'\x00\x00\x00\x0e' + IHDR[4:], IDAT, IEND), DAMAGED),
+        (png(header(depth=3), IDAT, IEND), DAMAGED),
+        (png(header(colour=3, depth=16), IDAT, IEND), DAMAGED),
+        (png(header(compression=1), IDAT, IEND), DAMAGED),
+        (png(header(filtering=1), IDAT, IEND), DAMAGED),
+        (png(header(interlacing=2), IDAT, IEND), DAMAGED),
+        (png(IHDR, IEND), DAMAGED),
+        (png(IHDR, IDAT, TEXT, IDAT, IEND), DAMAGED),
+        (png(IHDR, IDAT, png_chunk(b'IEND', b'?')), DAMAGED),
+        (png(IHDR, *[TEXT] * 20_001, IDAT, IEND), 'has more than 20,000 chunks'),
+        # PNG: what only the decoder sees, of pictures that need more than decoding or not.
+        (GOOD[:60] + b'\x00' * 20 + GOOD[80:], 'is damaged: its pixels cannot be decoded'),
+        (COLOUR[:60] + b'\x00' * 20 + COLOUR[80:], 'is damaged: its pixels cannot be decoded'),
+        (png(IHDR, png_chunk(b'IDAT', IDAT[8:40]), IEND), 'is damaged: its pixels cannot'),
+        (png(header(colour=3), IDAT, IEND), 'is damaged: its pixels cannot be decoded'),
+        # JPEG: markers and lengths.
+        (JPEG[:300] + EOI, CUT_OFF),
+        (JPEG[:2] + EOI, DAMAGED),
+        (JPEG.replace(b'\xff\xc4', b'\xff\x02'), DAMAGED),
+        (JPEG.replace(b'\xff\xc4', b'\xfe\xc4'), DAMAGED),
+        (JPEG.replace(b'\xff\xda', b'\xff\xd0'), DAMAGED),
+        (JPEG[:2] + segment(0xD8, b'') + JPEG[2:], DAMAGED),
+        (JPEG[:2] + b'\xff\xfe\x00\x01' + JPEG[2:], DAMAGED),
+        (JPEG[:2] + b'\xff\xfe\x00\x00' + JPEG[2:], DAMAGED),
+        (JPEG[:2] + b'\xff\xfe\xff\xff' + JPEG[2:], CUT_OFF),
+        (JPEG[:2] + segment(0xFE, b'') * 1001 + JPEG[2:], 'has more than 20,000 chunks, 1,000 seg'),
+        # JPEG: missing pixels, which the decoder paints grey.
+        (
+            LARGE_JPEG[: len(LARGE_JPEG) * 3 // 4] + EOI,
+            'is damaged: a part of its pixels is missing',
+        ),
+        (LARGE_JPEG[:-12] + EOI, 'is damaged: a part of its pixels is missing'),
+        (
+            encode(LARGE, 'JPEG', restart_marker_rows=1).replace(b'\xff\xd2', b''),
+            DAMAGED,
+        ),
+        (encode(LARGE, 'JPEG', restart_marker_rows=1).replace(b'\xff\xdd', b'\xff\xfe'), DAMAGED),
+        # JPEG: what only the decoder sees.
+        (JPEG.replace(b'\xff\xdb', b'\xff\xfe'), 'is damaged: its pixels cannot be decoded'),
     ],
-    ids=lambda value: value if isinstance(value, str) else '',
 )
 def test_what_cannot_be_read_is_named(bad, message):
-    with pytest.raises(tf.errors.InvalidArgumentError, match=message):
+    with pytest.raises(
+        tf.errors.InvalidArgumentError, match=rf'Image 1 of the batch \(counted from 0\) {message}'
+    ):
         decode([GOOD, bad])
+    (nothing, why) = why_undecodable([COLOUR, bad], {'image_height': 28, 'image_width': 28})
+    assert nothing == ''
+    assert re.match(message.split(r'\.')[0], why)
+
+
+def test_the_first_of_several_is_named():
+    with pytest.raises(tf.errors.InvalidArgumentError, match='Image 2 of the batch'):
+        decode([GOOD, JPEG, GOOD[:60] + b'?' + GOOD[61:], b'', JPEG[:-2]])

@@ -1,5 +1,6 @@
 """Tests of the layers against the numpy oracle, and what every layer has to bear."""
 
+import contextlib
 import json
 
 import capsnet_oracle as oracle
@@ -70,6 +71,15 @@ def test_saved_model_answers_for_any_batch_size(layer_and_inputs, tmp_path, jit_
     loaded = tf.saved_model.load(str(tmp_path))
     for n in (0, 1, 3):
         np.testing.assert_allclose(loaded.answer(inputs[:n]), expected[:n], atol=1e-6)
+    if jit_compile:
+        return
+    # What an operation gets in a session is checked by nobody: it may be no other batch.
+    (graph,) = loaded.answer.concrete_functions
+    for axis in range(1, inputs.ndim):
+        for size in (inputs.shape[axis] // 2, 2 * inputs.shape[axis], 4 * inputs.shape[axis]):
+            other = tf.constant(np.take(inputs, range(size), axis, mode='wrap'))
+            with contextlib.suppress(tf.errors.InvalidArgumentError):
+                assert graph(other).shape == expected.shape
 
 
 def test_one_training_step_moves_every_weight(layer_and_inputs):

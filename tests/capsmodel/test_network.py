@@ -98,6 +98,22 @@ def test_only_the_capsule_of_the_label_is_decoded():
     assert not np.allclose(network.reconstruct(capsules, (LABELS + 1) % 3), drawn)
 
 
+@pytest.mark.parametrize(
+    'size', [(26, 12), (13, 24), (12, 12), (14, 12), (6, 6), (13, 13), (26, 24)]
+)
+def test_images_of_another_size_are_refused(size):
+    network = CapsNet(dataclasses.replace(SMALL, routing_iterations=1))
+    with pytest.raises(tf.errors.InvalidArgumentError, match=r'compatible .* shape \[\?,13,12\]'):
+        network(np.zeros([2, *size], np.uint8))
+
+
+def test_capsules_of_another_size_are_no_other_batch():
+    network = CapsNet(SMALL)
+    for shape in ((2, 3, 10), (2, 6, 5), (4, 3, 5), (1, 3, 5)):
+        with pytest.raises(tf.errors.InvalidArgumentError):
+            network.reconstruct(tf.ones(shape), tf.constant([0, 1]))
+
+
 def test_without_a_decoder_there_is_nothing_to_reconstruct():
     network = CapsNet(dataclasses.replace(SMALL, decoder=False))
     with pytest.raises(ValueError, match='no decoder'):

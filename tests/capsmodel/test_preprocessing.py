@@ -52,6 +52,19 @@ def test_settings_reach_the_decoder(shape, invert):
     )
 
 
+@pytest.mark.parametrize('feature', [features.IMAGE, features.LABEL, features.ID])
+def test_two_values_in_one_example_are_no_two_examples(feature):
+    settings = {'image_height': 9, 'image_width': 13, 'invert_light_background': True}
+    inputs = {
+        features.IMAGE: tf.constant([png(MNIST['images'][0])]),
+        features.LABEL: tf.constant([7], tf.int64),
+        features.ID: tf.constant(['a']),
+    }
+    inputs[feature] = tf.stack([inputs[feature]] * 2, axis=1)
+    with pytest.raises(tf.errors.InvalidArgumentError, match='reshape'):
+        preprocessing_fn(inputs, settings)
+
+
 def test_raw_pixels_reads_row_by_row():
     values = np.arange(256, dtype=np.uint8)
     found = raw_pixels(tf.constant([values.tobytes(), values[::-1].tobytes()]), 8, 32)

@@ -120,6 +120,15 @@ def test_routing_is_procedure_1(iterations, shape, scale, gradient, seed):
     np.testing.assert_allclose(v, expected, atol=3e-3)
 
 
+@pytest.mark.parametrize('iterations', [1, 3])
+@pytest.mark.parametrize('shape', [(2, 12, 4), (2, 3, 4), (2, 6, 8), (2, 4, 6), (2, 12, 2)])
+def test_other_children_than_the_kernels_are_no_other_batch(shape, iterations):
+    kernel = tf.ones([6, 3, 4, 5])
+    assert routing_by_agreement(tf.ones([2, 6, 4]), kernel, iterations).shape == (2, 3, 5)
+    with pytest.raises(tf.errors.InvalidArgumentError, match='compatible with expected shape'):
+        routing_by_agreement(tf.ones(shape), kernel, iterations)
+
+
 def test_children_share_their_vote_among_the_parents():
     # One child and two parents: a softmax over the children would give c = 1 for both parents.
     # u_hat = ((2, 0), (0, 0)); c = (1/2, 1/2); s = ((1, 0), (0, 0)); v_1 = (1/2, 0);

@@ -1,21 +1,33 @@
+import datetime
 import os
 import pathlib
+import re
+import resource
 import subprocess
 import sys
+import time
+from collections import Counter
+from random import Random
 
+import hypothesis
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from damaged_images import damage, good_images
+from hypothesis import strategies as st
 from person_png import as_person_png
 from run_transform import run_transform
+from tensorflow.core.protobuf import config_pb2
 from tensorflow_serving.apis import prediction_log_pb2
 
-from capsmodel import features, warm_start
+from capsmodel import features, memory, warm_start
 from capsmodel.images import decode_images
 from capsmodel.network import CapsNet, NetworkConfig, lengths
 from capsmodel.signatures import export
 from capsmodel.training_error import TrainingError
+from serving.errors import ServingError
+from serving.model import LoadedModel
 
 MNIST = np.load(pathlib.Path(__file__).parents[1] / 'data' / 'mnist_300.npz')['images'][::30]
 # Not those of MNIST, nor of each other: a number that stands in the code would be found.
@@ -23,6 +35,8 @@ HEIGHT, WIDTH, CLASSES, DIM = 20, 24, 4, 6
 PNGS = [tf.io.encode_png(image[..., np.newaxis]).numpy() for image in MNIST]
 PICTURES = tf.constant([*PNGS, as_person_png(MNIST[0])])
 PIXELS = decode_images(PICTURES, HEIGHT, WIDTH)
+# Damaged pictures that a model is asked for.
+INPUTS = 5000
 
 # Loads a model (1) in a process that has TensorFlow alone, puts the questions of a file (2) to all
 # signatures, and writes the answers to another (3).
@@ -43,7 +57,7 @@ np.savez(sys.argv[3], **answers)
 """
 
 
-def make_network(decoder):
+def make_network(decoder, **settings):
     keras.utils.set_random_seed(1)
     config = NetworkConfig(
         image_height=HEIGHT,
@@ -55,6 +69,7 @@ def make_network(decoder):
         digit_dim=DIM,
         decoder=decoder,
         decoder_units=(8,),
+        **settings,
     )
     return CapsNet(config)
 
@@ -85,7 +100,10 @@ def network():
 @pytest.fixture(scope='module')
 def exported(network, transform_output, tmp_path_factory):
     directory = str(tmp_path_factory.mktemp('export') / 'new' / 'model')
-    export(network, transform_output, directory, PIXELS.numpy()[:3])
+    with pytest.MonkeyPatch.context() as patch:
+        # So that the questions below, but for the empty ones, are answered in several pieces.
+        patch.setattr(memory, 'images_at_once_when_exported', lambda config: 4)
+        export(network, transform_output, directory, PIXELS.numpy()[:3])
     return directory
 
 
@@ -101,9 +119,43 @@ def undecoded(transform_output, tmp_path_factory):
     directory = tmp_path_factory.mktemp('export') / 'model'
     directory.mkdir()
     (directory / 'old').touch()
-    export(make_network(decoder=False), transform_output, str(directory), PIXELS.numpy()[:2])
+    # With one iteration of routing nothing but the checks sees that a grid is too large.
+    network = make_network(decoder=False, routing_iterations=1)
+    export(network, transform_output, str(directory), PIXELS.numpy()[:2])
     assert not (directory / 'old').exists()
     return str(directory)
+
+
+@pytest.fixture(scope='module')
+def sessions(exported, undecoded):
+    """Functions (signature, inputs) -> outputs of both exports, the way of TensorFlow Serving.
+
+    Its loader runs the graph's restore operation and knows no objects, and its sessions look at no
+    declared shape.
+    """
+    v1 = tf.compat.v1
+
+    def asker(directory):
+        session = v1.Session(graph=tf.Graph())
+        with session.graph.as_default():
+            loaded = v1.saved_model.load(session, [tf.saved_model.SERVING], directory)
+        calls = {}
+        for name in set(ASKED) & set(loaded.signature_def):
+            definition = loaded.signature_def[name]
+            options = config_pb2.CallableOptions(
+                feed=[info.name for info in definition.inputs.values()],
+                fetch=[info.name for info in definition.outputs.values()],
+            )
+            calls[name] = session._make_callable_from_options(options), definition
+
+        def ask(name, inputs):
+            call, definition = calls[name]
+            values = call(*(inputs[key] for key in definition.inputs))
+            return dict(zip(definition.outputs, values, strict=True))
+
+        return ask
+
+    return {'exported': asker(exported), 'undecoded': asker(undecoded)}
 
 
 def test_weights_of_an_export_start_another_training(network, exported):
@@ -266,20 +318,14 @@ def play_warmup_requests(directory, signatures):
     return sorted(played)
 
 
-def test_a_session_gives_the_same_answers(exported, signatures):
-    """TensorFlow Serving's loader: it runs the graph's restore operation, and knows no objects."""
-    v1 = tf.compat.v1
+def test_a_session_gives_the_same_answers(exported, sessions, signatures):
     path = os.path.join(exported, 'assets.extra', 'tf_serving_warmup_requests')
     answers = []
-    with v1.Session(graph=tf.Graph()) as session:
-        definitions = v1.saved_model.load(session, [tf.saved_model.SERVING], exported).signature_def
-        for record in v1.io.tf_record_iterator(path):
-            request = prediction_log_pb2.PredictionLog.FromString(record).predict_log.request
-            name = request.model_spec.signature_name
-            inputs = {key: tf.make_ndarray(value) for key, value in request.inputs.items()}
-            feeds = {definitions[name].inputs[key].name: inputs[key] for key in inputs}
-            fetches = {key: info.name for key, info in definitions[name].outputs.items()}
-            answers.append((name, inputs, session.run(fetches, feeds)))
+    for record in tf.data.TFRecordDataset(path).as_numpy_iterator():
+        request = prediction_log_pb2.PredictionLog.FromString(record).predict_log.request
+        name = request.model_spec.signature_name
+        inputs = {key: tf.make_ndarray(value) for key, value in request.inputs.items()}
+        answers.append((name, inputs, sessions['exported'](name, inputs)))
     assert {name for name, _, _ in answers} == set(signatures)
     for name, inputs, answer in answers:
         expected = signatures[name](**{key: tf.constant(value) for key, value in inputs.items()})
@@ -316,3 +362,174 @@ def test_a_failed_export_leaves_what_was_there(
     with pytest.raises(Exception, match=message):
         export(network, transform_output, str(directory), images)
     assert sorted(tmp_path.rglob('*')) == [directory, directory / 'old']
+
+
+GOOD = {
+    'image_bytes': np.array(PNGS[:2], object),
+    'pixels': PIXELS.numpy()[:2],
+    'examples': np.array([example(image=png) for png in PNGS[:2]], object),
+    'capsule': np.full([2, DIM], 0.25, np.float32),
+    'label': np.array([0, CLASSES - 1]),
+}
+ASKED = {
+    'serving_default': ['image_bytes'],
+    'pixels': ['pixels'],
+    'examples': ['examples'],
+    'explain': ['image_bytes'],
+    'decode': ['capsule', 'label'],
+}
+
+
+def of_other_shapes(value):
+    """The same values, over again where it takes more, in every shape that is wrong by a little."""
+    n, *sizes = value.shape
+    shapes = [(), (n, *sizes, 1), (n, *sizes, 2), (1, n, *sizes), (2, n, *sizes)]
+    if sizes:
+        shapes += [(n, *sizes[1:]), (n,), (n * sizes[0], *sizes[1:])]
+    for place, size in enumerate(sizes):
+        for other in (size - 1, size + 1, size // 2, 2 * size, 0):
+            shapes.append((n, *sizes[:place], other, *sizes[place + 1 :]))
+    return [np.resize(value, shape) for shape in shapes]
+
+
+@pytest.mark.parametrize('way', ['exported', 'undecoded', 'plain TensorFlow'])
+def test_every_signature_refuses_other_shapes_than_it_declares(way, sessions, signatures):
+    def ask(name, inputs):
+        if way == 'plain TensorFlow':
+            return signatures[name](**{key: tf.constant(value) for key, value in inputs.items()})
+        return sessions[way](name, inputs)
+
+    for name, keys in ASKED.items():
+        if way == 'undecoded' and name in ('explain', 'decode'):
+            continue
+        good = {key: GOOD[key] for key in keys}
+        assert {len(value) for value in ask(name, good).values()} == {2}
+        for key in keys:
+            declared = ', '.join(map(str, GOOD[key].shape[1:]))
+            for wrong in of_other_shapes(GOOD[key]):
+                with pytest.raises(tf.errors.InvalidArgumentError) as caught:
+                    ask(name, {**good, key: wrong})
+                came = str(list(wrong.shape)).replace(' ', '')
+                said = f'{came} is not compatible with expected shape [{", ".join(["?", declared])}'
+                assert said.replace(', ', ',').rstrip(',') in caught.value.message
+
+
+@pytest.mark.parametrize('number', [np.nan, np.inf, -np.inf, 1e38, -1e38, 1.1e6])
+def test_decode_refuses_numbers_that_no_capsule_has(sessions, number):
+    capsule = GOOD['capsule'].copy()
+    capsule[1, 2] = number
+    with pytest.raises(
+        tf.errors.InvalidArgumentError, match=r'must be from -1e\+06 to 1e\+06, not\] \[-?[n1i]'
+    ):
+        sessions['exported']('decode', {'capsule': capsule, 'label': GOOD['label']})
+
+
+def test_decode_draws_the_largest_capsules_it_takes(sessions):
+    for size in (1e6, -1e6):
+        capsule = np.full([2, DIM], size, np.float32)
+        drawn = sessions['exported']('decode', {'capsule': capsule, 'label': GOOD['label']})
+        assert np.isfinite(drawn['reconstruction']).all()
+
+
+@pytest.mark.parametrize(('name', 'output'), [('pixels', 'scores'), ('decode', 'reconstruction')])
+def test_a_network_that_has_no_numbers_gives_none(signatures, name, output):
+    variables = signatures[name].variables
+    before = [variable.numpy() for variable in variables]
+    inputs = {key: tf.constant(GOOD[key]) for key in ASKED[name]}
+    try:
+        for variable in variables:
+            variable.assign(tf.fill(variable.shape, np.float32(np.nan)))
+        with pytest.raises(tf.errors.InvalidArgumentError, match=f'finite number for {output}'):
+            signatures[name](**inputs)
+    finally:
+        for variable, value in zip(variables, before, strict=True):
+            variable.assign(value)
+    assert output in signatures[name](**inputs)
+
+
+# None is the shape that is right.
+SHAPES = st.none() | st.lists(
+    st.sampled_from([0, 1, 2, 3, DIM, HEIGHT, WIDTH, 2 * DIM, 2 * WIDTH]), max_size=5
+).filter(lambda shape: np.prod(shape) <= 50_000)
+NUMBERS = st.sampled_from([0, 0.5, -1, 1e6, 1e30, np.nan, np.inf])
+
+
+@pytest.mark.slow
+def test_any_shape_is_answered_with_finite_numbers_or_refused(sessions):
+    """5,000 shapes and numbers, in the time and memory that small requests take."""
+
+    @hypothesis.settings(
+        max_examples=5000, deadline=datetime.timedelta(seconds=10), database=None, derandomize=True
+    )
+    @hypothesis.given(st.sampled_from(sorted(ASKED)), st.integers(0, 3), SHAPES, SHAPES, NUMBERS)
+    def ask(name, n, first, second, number):
+        inputs, fits = {}, True
+        for key, shape in zip(ASKED[name], (first, second), strict=False):
+            declared = GOOD[key].shape[1:]
+            inputs[key] = np.resize(GOOD[key], [n, *declared] if shape is None else shape)
+            fits &= inputs[key].ndim > 0 and inputs[key].shape[1:] == declared
+            if key == 'capsule' and inputs[key].size:
+                inputs[key].flat[-1] = number
+                fits &= abs(number) <= 1e6
+        sizes = {value.shape[:1] for value in inputs.values()}
+        try:
+            answer = sessions['exported'](name, inputs)
+        except tf.errors.InvalidArgumentError:
+            assert not fits or len(sizes) > 1
+            return
+        assert fits
+        assert {value.shape[:1] for value in answer.values()} == sizes
+        assert all(np.isfinite(value).all() for value in answer.values())
+
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    ask()
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 200_000  # kB
+
+
+@pytest.mark.slow
+def test_damaged_pictures_are_answered_or_named(exported):
+    random = Random(13)
+    model = LoadedModel(exported)
+    kinds = good_images(random)
+    files = np.array([kinds[0], *kinds], object)
+    scores = model.run('serving_default', {'image_bytes': files})['scores']
+    memory_before = _peak_memory()
+    refused: Counter[str] = Counter()
+    for count in range(INPUTS):
+        damaged = damage(random, random.choice(kinds))
+        # As rows of three, of which one is damaged.
+        row = count % 3
+        rows = np.array([kinds[0], kinds[1], kinds[0]], object)
+        rows[row] = damaged
+        seconds = time.process_time()
+        found, error = _answer(model, rows)
+        if error:
+            said = re.search(
+                r'Image (\d+) of the batch \(counted from 0\) ([a-z ]+)', error.message
+            )
+            assert (error.code, said and int(said[1])) == ('INVALID_ARGUMENT', row), (
+                error,
+                damaged,
+            )
+            refused[said[2]] += 1
+        else:
+            assert ((found >= 0) & (found < 1)).all(), damaged
+            others = np.delete(np.arange(3), row)
+            np.testing.assert_allclose(found[others], scores[[1, 2, 1]][others], atol=1e-5)
+        # Its header may promise 4096 x 4096 pixels, which takes seconds to decode.
+        assert time.process_time() - seconds < 20, damaged
+    assert _peak_memory() - memory_before < 1 << 30
+    # Each kind of refusal was met, and a part of the files was good enough.
+    assert len(refused) >= 6, refused
+    assert 0.4 < sum(refused.values()) / INPUTS < 0.95, refused
+
+
+def _answer(model, pictures):
+    try:
+        return model.run('serving_default', {'image_bytes': pictures})['scores'], None
+    except ServingError as error:
+        return None, error
+
+
+def _peak_memory():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss << 10

@@ -2,6 +2,7 @@
 
 import glob
 import os
+import subprocess
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ import transformed_examples
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.plugins.hparams import plugin_data_pb2
 
-from capsmodel import network, summaries
+from capsmodel import network, pictures, summaries
 
 _SMALL = {'conv1_filters': 8, 'primary_channels': 2, 'digit_dim': 4, 'decoder_units': (16,)}
 _SETTINGS = {'learning_rate': 0.1, 'decoder': True, 'seed': 3, 'decoder_units': [16, 32]}
@@ -28,7 +29,8 @@ def model():
 
 def _model(**changes):
     tf.keras.utils.set_random_seed(0)
-    model = network.CapsNet(network.NetworkConfig(28, 28, 10, **{**_SMALL, **changes}))
+    settings = {'num_classes': 10, **_SMALL, **changes}
+    model = network.CapsNet(network.NetworkConfig(28, 28, **settings))
     # Far from the first weights, so that capsules have lengths and routing takes sides.
     model.digit_caps.kernel.assign(model.digit_caps.kernel * 80)
     return model
@@ -128,27 +130,6 @@ def test_pictures_show_the_classes_that_there_are(model, digits, tmp_path):
     with _log(tmp_path, model, few) as log:
         log.evaluated(0, {}, _lengths(model, few))
     assert 'pictures/capsule dimensions' in _events(tmp_path / 'eval').Tags()['tensors']
-
-
-def test_one_number_of_the_labels_capsule_is_changed_at_a_time(model, digits):
-    images, labels = digits.images[:2], np.array([4, 8])
-    drawings = summaries.perturbed(model, images, labels)
-    assert drawings.shape == (2, 4, 11, 28, 28)
-    np.testing.assert_allclose(summaries.OFFSETS, np.linspace(-0.25, 0.25, 11), atol=1e-9)
-    capsules = model(images).numpy()
-    unchanged = model.reconstruct(capsules, labels)
-    for dim in range(4):
-        np.testing.assert_allclose(drawings[:, dim, 5], unchanged, atol=1e-5)
-    capsules[1, 8, 2] += 0.2
-    changed = model.reconstruct(capsules, labels)[1]
-    np.testing.assert_allclose(drawings[1, 2, 9], changed, atol=1e-5)
-    assert np.abs(changed - unchanged[1]).max() > 1e-3
-
-
-def test_worst_mistakes_come_first():
-    lengths = np.array([[0.9, 0.1], [0.2, 0.9], [0.6, 0.5], [0.4, 0.5]])
-    worst = summaries.worst(np.array([0, 0, 1, 1]), lengths)
-    assert list(worst) == [1, 2, 3, 0]
 
 
 def test_settings_and_graph_are_those_of_the_training(model, digits, tmp_path):
@@ -270,3 +251,69 @@ def test_a_training_that_ends_while_it_is_profiled_ends_the_profile(fails, model
     with _log(tmp_path / 'second', model, digits, profile_steps=(0, 0)) as log:
         _train(log, range(1))
     assert os.path.exists(tmp_path / 'second' / 'train' / 'plugins')
+
+
+def test_a_picture_that_cannot_be_drawn_is_left_out_and_said_once(
+    model, digits, tmp_path, monkeypatch, capsys, caplog
+):
+    def fails(*_):
+        raise ValueError('x1 must be greater than or equal to x0')
+
+    drawn = [picture for picture in pictures.of(model.config) if 'worst' in picture.name]
+    failing = pictures.Picture('confusion matrix', '', fails)
+    monkeypatch.setattr(pictures, 'of', lambda config: [failing, *drawn])
+    lengths = _lengths(model, digits)
+    with _log(tmp_path, model, digits) as log:
+        log.evaluated(1, {'accuracy': 0.5}, lengths)
+        log.evaluated(2, {'accuracy': 0.5}, lengths)
+    said = 'TensorBoard will not show the picture "confusion matrix": x1 must be greater than'
+    assert capsys.readouterr().err.count(said) == 1
+    assert [record.exc_info is not None for record in caplog.records] == [True]
+    events = _events(tmp_path / 'eval')
+    assert 'pictures/confusion matrix' not in events.Tags()['tensors']
+    assert list(_values(events, 'pictures/worst mistakes')) == [1, 2]
+    assert list(_values(events, 'metrics/accuracy')) == [1, 2]
+
+
+def test_many_classes_have_one_pair_of_histograms(digits, tmp_path):
+    model = _model(num_classes=31)
+    with _log(tmp_path, model, digits) as log:
+        log.evaluated(0, {}, _lengths(model, digits))
+    events = _events(tmp_path / 'eval')
+    tags = [tag for tag in events.Tags()['tensors'] if tag.startswith('scores')]
+    name = 'scores/length of capsule of its class where it is'
+    assert sorted(tags) == [name, f'{name} not']
+    assert _values(events, name)[0][:, 2].sum() == len(digits.labels)
+    assert _values(events, f'{name} not')[0][:, 2].sum() == 30 * len(digits.labels)
+
+
+@pytest.fixture
+def full_disk(tmp_path):
+    """A file system that has room for the beginning of a log."""
+    folder = tmp_path / 'disk'
+    folder.mkdir()
+    command = ['mount', '-t', 'tmpfs', '-o', 'size=48k', 'tmpfs', str(folder)]
+    mounted = subprocess.run(command, capture_output=True, text=True, check=False)
+    if mounted.returncode:
+        pytest.skip(f'a small file system cannot be mounted here: {mounted.stderr.strip()}')
+    yield folder
+    subprocess.run(['umount', str(folder)], check=True)
+
+
+def test_a_full_disk_does_not_end_a_training(full_disk, model, digits, capsys):
+    with _log(full_disk / 'log', model, digits, profile_steps=(3, 4)) as log:
+        _train(log, range(25))
+        log.evaluated(24, {'accuracy': 0.5}, _lengths(model, digits))
+        _train(log, range(25, 45))
+    said = capsys.readouterr().err.splitlines()
+    assert said[0].startswith('  TensorBoard will not show ')
+    assert said[0].endswith(': No space left on device')
+    assert len(said) == len(set(said))
+
+
+def test_a_log_that_cannot_be_written_does_not_end_a_training(model, digits, tmp_path, capsys):
+    (tmp_path / 'file').touch()
+    with _log(tmp_path / 'file' / 'log', model, digits, profile_steps=(0, 0)) as log:
+        _train(log, range(2))
+        log.evaluated(1, {'accuracy': 0.5}, _lengths(model, digits))
+    assert 'TensorBoard will not show' in capsys.readouterr().err

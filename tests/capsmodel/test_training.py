@@ -14,7 +14,7 @@ import transformed_examples
 from small_training import NETWORK, TRAINING, TWO_DEVICES
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from capsmodel import network, training
+from capsmodel import evaluation, network, training
 from capsmodel.checkpoints import Checkpoints
 from capsmodel.training_error import TrainingError
 
@@ -36,8 +36,8 @@ def _weights(model):
 def test_it_learns(digits):
     learner = dataclasses.replace(TRAINING, epochs=30, max_shift=0, learning_rate_decay=0.95)
     model = _train(NETWORK, learner, digits)
-    assert training.evaluate(model, digits[0]).accuracy > 0.85
-    assert training.evaluate(model, digits[1]).accuracy > 0.6
+    assert evaluation.evaluate(model, digits[0]).accuracy > 0.85
+    assert evaluation.evaluate(model, digits[1]).accuracy > 0.6
 
 
 def test_same_settings_give_the_same_weights_and_another_seed_others(digits):
@@ -60,7 +60,7 @@ def test_the_best_epoch_is_returned(digits, tmp_path):
     ]
     assert len(accuracies) == 8
     assert max(accuracies) > accuracies[-1]
-    assert training.evaluate(model, digits[1]).accuracy == pytest.approx(float(max(accuracies)))
+    assert evaluation.evaluate(model, digits[1]).accuracy == pytest.approx(float(max(accuracies)))
 
 
 def test_the_log_has_each_measure_of_steps_and_of_evaluations(digits, tmp_path):
@@ -147,7 +147,7 @@ def test_steps_to_profile_must_be_there(digits):
 def test_network_without_decoder_trains_on_the_margin_loss_alone(digits):
     bare = dataclasses.replace(NETWORK, decoder=False)
     model = _train(bare, dataclasses.replace(TRAINING, epochs=1), digits)
-    assert set(training.evaluate(model, digits[1]).scalars()) == {'accuracy', 'margin_loss'}
+    assert set(evaluation.evaluate(model, digits[1]).scalars()) == {'accuracy', 'margin_loss'}
 
 
 def _stop_after(steps):
@@ -212,7 +212,7 @@ def test_best_epoch_is_remembered_by_the_checkpoint(digits, tmp_path):
     loaded = network.CapsNet(NETWORK)
     progress = training.load_best(loaded, checkpoints)
     assert progress.step == 40
-    assert progress.best[0] == pytest.approx(training.evaluate(best, digits[1]).accuracy)
+    assert progress.best[0] == pytest.approx(evaluation.evaluate(best, digits[1]).accuracy)
     for first, second, third in zip(*map(_weights, (best, resumed, loaded)), strict=True):
         np.testing.assert_array_equal(first, second)
         np.testing.assert_array_equal(first, third)
@@ -249,7 +249,7 @@ def test_average_of_the_weights_is_what_comes_out(digits, tmp_path):
     plain = dataclasses.replace(config, ema_decay=0.0)
     for actual, now in zip(_weights(_train(NETWORK, plain, digits)), weights[-1], strict=True):
         np.testing.assert_allclose(actual, now, rtol=1e-3, atol=1e-5)
-    accuracy = training.evaluate(averaged, digits[1]).accuracy
+    accuracy = evaluation.evaluate(averaged, digits[1]).accuracy
     assert checkpoints.restore(tf.train.Checkpoint()).best[0] == pytest.approx(accuracy)
 
 
@@ -262,17 +262,25 @@ def test_no_checkpoint_is_written_once_the_loss_is_not_finite(digits, tmp_path):
     assert max(_steps_saved(checkpoints)) == failed_at
 
 
-def test_evaluation_gives_the_lengths_of_all_images(digits):
-    model = network.CapsNet(NETWORK)
-    evaluation, lengths = training.make_evaluation(model, digits[1], tf.distribute.get_strategy())()
-    np.testing.assert_allclose(lengths, network.lengths(model(digits[1].images)), atol=1e-5)
-    assert evaluation.accuracy == np.mean(np.argmax(lengths, axis=1) == digits[1].labels)
-
-
 def test_divergence_is_said(digits):
     wild = dataclasses.replace(TRAINING, epochs=10, learning_rate=1e30, learning_rate_decay=1.0)
     with pytest.raises(TrainingError, match=r'The loss is nan at step \d+, where the .*1e\+30'):
         _train(NETWORK, wild, digits)
+
+
+def test_more_classes_than_have_room_in_a_picture_train_with_their_log(digits, tmp_path, capsys):
+    network_config = dataclasses.replace(NETWORK, num_classes=61)
+    config = dataclasses.replace(TRAINING, epochs=1)
+    phases: list[str] = []
+    _train(network_config, config, digits, tmp_path, eval_batch_size=30, phase=phases.append)
+    assert 'TensorBoard will not show' not in capsys.readouterr().err
+    assert phases == [
+        'training with 50 images a step',
+        'evaluating 30 images a step',
+        'drawing pictures for TensorBoard',
+    ]
+    tags = EventAccumulator(str(tmp_path / 'eval')).Reload().Tags()['tensors']
+    assert len([tag for tag in tags if tag.startswith('pictures/')]) == 4
 
 
 def test_batch_larger_than_the_data_is_refused(digits):
@@ -296,6 +304,7 @@ def test_unknown_scaling_names_those_that_there_are():
 
 def test_two_replicas_train_as_one_does():
     script = TWO_DEVICES + textwrap.dedent("""
+        from capsmodel import evaluation, strategies
         from capsmodel.training_error import TrainingError
 
         images = noise(40)
@@ -310,6 +319,14 @@ def test_two_replicas_train_as_one_does():
             return [variable.numpy() for variable in model.variables]
 
         one, two = weights(tf.distribute.get_strategy()), weights(mirrored)
+        assert strategies.replicas_here(mirrored) == 2
+        with mirrored.scope():
+            model = network.CapsNet(shape)
+        for batch_size, expected in ((9, 8), (0, 40)):
+            evaluator = evaluation.Evaluator(model, images, mirrored, batch_size)
+            assert evaluator.batch_size == expected
+            accuracy = evaluation.evaluate(model, images).accuracy
+            assert abs(evaluator.run()[0].accuracy - accuracy) < 1e-6
         for a, b in zip(one, two, strict=True):
             np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-4)
         try:

@@ -1,5 +1,6 @@
 """The process that trains, started as the Trainer and people do, told to stop, and killed."""
 
+import dataclasses
 import os
 import pathlib
 import random
@@ -9,11 +10,12 @@ import sys
 import threading
 import time
 
+import psutil
 import pytest
 import tensorflow as tf
 import training_request
 
-from capsmodel import network, training, training_process
+from capsmodel import evaluation, network, training, training_process
 from capsmodel.training_error import TrainingError
 
 _ROOT = pathlib.Path(__file__).parents[2]
@@ -96,9 +98,21 @@ def test_training_to_the_end_in_a_process_of_its_own(tmp_path, capfd):
     model = network.CapsNet(network.NetworkConfig.from_json_dict(request.network))
     progress = training.load_best(model, checkpoints)
     assert progress.step == 60
-    judged = training.evaluate(model, training_request.digits()[1])
+    judged = evaluation.evaluate(model, training_request.digits()[1])
     assert judged.accuracy == pytest.approx(progress.best[0])
     assert not pathlib.Path(checkpoints.folder, 'finished').exists()
+
+
+def test_request_for_other_machines_has_absolute_paths(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    request = training_request.write(pathlib.Path())
+    absolute = dataclasses.replace(request, log_dir='gs://bucket/log').with_absolute_paths()
+    assert absolute.train_files == [str(tmp_path / 'train.gz')]
+    assert absolute.eval_files == [str(tmp_path / 'eval.gz')]
+    assert absolute.checkpoint_root == str(tmp_path / 'checkpoints')
+    assert (absolute.log_dir, absolute.warm_start_from) == ('gs://bucket/log', '')
+    warm = dataclasses.replace(request, warm_start_from='model').with_absolute_paths()
+    assert (warm.log_dir, warm.warm_start_from) == (str(tmp_path / 'log'), str(tmp_path / 'model'))
 
 
 def test_what_is_wrong_with_a_request_is_a_sentence(tmp_path, capfd):
@@ -106,6 +120,25 @@ def test_what_is_wrong_with_a_request_is_a_sentence(tmp_path, capfd):
     with pytest.raises(TrainingError, match='A batch of 500 images is more than the 200'):
         training_process.train(request)
     assert 'Traceback' not in capfd.readouterr().err
+
+
+def test_a_kill_names_the_settings_to_lower(tmp_path):
+    request = training_request.write(tmp_path)
+    parent = psutil.Process()
+    known = parent.children()
+
+    def kill():
+        while not (started := set(parent.children()) - set(known)):
+            time.sleep(0.01)
+        started.pop().kill()
+
+    threading.Thread(target=kill).start()
+    with pytest.raises(
+        TrainingError, match='ended by SIGKILL, as the system does when memory'
+    ) as e:
+        training_process.train(request)
+    for name in ('BATCH_SIZE', 'EVAL_BATCH_SIZE', 'IMAGE_HEIGHT and IMAGE_WIDTH'):
+        assert name in str(e.value)
 
 
 @pytest.mark.slow

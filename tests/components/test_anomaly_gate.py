@@ -20,8 +20,8 @@ GOOD: list[dict[str, list[Any]]] = [
 
 def validated(
     folder: pathlib.Path, splits: Mapping[str, list[dict[str, list]]]
-) -> standard_artifacts.ExampleAnomalies:
-    """What ExampleValidator says of these examples under the schema of ten classes."""
+) -> dict[str, standard_artifacts.ExampleAnomalies | standard_artifacts.Examples]:
+    """Examples, and what ExampleValidator says of them under the schema of ten classes."""
     schema_file = pathlib.Path(write_schema(10, str(folder / 'schemas')))
     schema = standard_artifacts.Schema()
     schema.uri = str(schema_file.parent)
@@ -30,11 +30,9 @@ def validated(
     statistics.split_names = artifact_utils.encode_split_names(list(splits))
     anomalies = standard_artifacts.ExampleAnomalies()
     anomalies.uri = str(folder / 'anomalies')
-    for split, examples in splits.items():
-        records = folder / f'{split}.tfrecord'
-        with tf.io.TFRecordWriter(str(records)) as writer:
-            for features in examples:
-                writer.write(serialized(features))
+    examples = written(folder / 'examples', {'test': GOOD, **splits})
+    for split in splits:
+        (records,) = (folder / 'examples' / f'Split-{split}').iterdir()
         found = folder / 'statistics' / f'Split-{split}' / 'FeatureStats.pb'
         found.parent.mkdir(parents=True)
         statistics_proto = tfdv.generate_statistics_from_tfrecord(
@@ -44,7 +42,24 @@ def validated(
     executor.Executor().Do(
         {'statistics': [statistics], 'schema': [schema]}, {'anomalies': [anomalies]}, {}
     )
-    return anomalies
+    return {'anomalies': anomalies, 'examples': examples}
+
+
+def written(
+    folder: pathlib.Path, splits: Mapping[str, list[dict[str, list]]]
+) -> standard_artifacts.Examples:
+    """The examples as TfdsExampleGen writes them."""
+    artifact = standard_artifacts.Examples()
+    artifact.uri = str(folder)
+    artifact.split_names = artifact_utils.encode_split_names(list(splits))
+    for split, examples in splits.items():
+        (folder / f'Split-{split}').mkdir(parents=True)
+        with tf.io.TFRecordWriter(
+            str(folder / f'Split-{split}' / 'data_tfrecord-00000-of-00001.gz'), 'GZIP'
+        ) as writer:
+            for features in examples:
+                writer.write(serialized(features))
+    return artifact
 
 
 def serialized(features: dict[str, list]) -> bytes:
@@ -58,14 +73,15 @@ def serialized(features: dict[str, list]) -> bytes:
     return example.SerializeToString()
 
 
-def refusal(anomalies: standard_artifacts.ExampleAnomalies) -> str:
+def refusal(data: Mapping[str, Any], min_test_images: int = 0, num_classes: int = 10) -> str:
     with pytest.raises(GateRefused) as refused:
-        AnomalyGate.test_call(anomalies=anomalies)
+        AnomalyGate.test_call(num_classes=num_classes, min_test_images=min_test_images, **data)
     return str(refused.value)
 
 
 def test_good_examples_pass(tmp_path):
-    AnomalyGate.test_call(anomalies=validated(tmp_path, {'train': GOOD, 'eval': GOOD}))
+    data = validated(tmp_path, {'train': GOOD, 'eval': GOOD})
+    AnomalyGate.test_call(num_classes=10, min_test_images=10, **data)
 
 
 def test_refusal_names_split_feature_and_anomaly(tmp_path):
@@ -101,4 +117,40 @@ def test_every_anomaly_of_every_split_is_named(tmp_path):
 
 def test_empty_split_is_refused(tmp_path):
     message = refusal(validated(tmp_path, {'train': GOOD, 'test': []}))
-    assert message == "The data do not fit the schema: split 'test', no examples."
+    assert message.startswith("The data do not fit the schema: split 'test', no examples. No mod")
+    assert 'there are 0, and MIN_TEST_IMAGES' in message
+
+
+@pytest.fixture
+def good_data(tmp_path):
+    """Without anomalies, for the tests that change the test images."""
+    anomalies = standard_artifacts.ExampleAnomalies()
+    anomalies.uri = str(tmp_path / 'anomalies')
+    anomalies.split_names = '[]'
+
+    def with_labels(labels):
+        test = [{**GOOD[0], 'label': [label]} for label in labels]
+        return {'anomalies': anomalies, 'examples': written(tmp_path / 'examples', {'test': test})}
+
+    return with_labels
+
+
+def test_too_few_test_images_are_refused(good_data):
+    assert refusal(good_data([*range(10), *range(5)]), min_test_images=1000) == (
+        'No model can be judged by the test images (TEST_SPLIT): there are 15, and MIN_TEST_IMAGES '
+        'asks for at least 1,000. Choose a TEST_SPLIT that has more, or a lower bound.'
+    )
+
+
+def test_class_without_test_images_is_refused_whatever_the_bound(good_data):
+    assert refusal(good_data([0, 1, 2, 4, 5, 6, 7, 9, 9])) == (
+        'No model can be judged by the test images (TEST_SPLIT): there are 9, and MIN_TEST_IMAGES '
+        'asks for at least 0; none is of class 3, 8, of 10 classes. Choose a TEST_SPLIT that has '
+        'images of every class.'
+    )
+
+
+def test_first_ten_of_many_missing_classes_are_named(good_data):
+    message = refusal(good_data([7, 500]), min_test_images=3, num_classes=1000)
+    assert 'none is of class 0, 1, 2, 3, 4, 5, 6, 8, 9, 10 and 988 more, of 1000 classes' in message
+    assert 'there are 2, and MIN_TEST_IMAGES asks for at least 3;' in message

@@ -1,16 +1,34 @@
 """Which model a candidate is compared with."""
 
-import os
+import pathlib
+import shutil
 
+import pytest
+from ml_metadata.proto import metadata_store_pb2
+from tfx import v1 as tfx
+from tfx.orchestration.metadata import Metadata
+from tfx.orchestration.portable import execution_publish_utils
+from tfx.orchestration.portable.mlmd import context_lib
 from tfx.types import standard_artifacts
 
 from components.baseline_strategy import LatestOtherBlessedModelStrategy
+from components.gate import BaselineMissing
+from pipeline.pipeline import latest_other_blessed_model
 
 
-def _model(identifier, uri=os.curdir):
+@pytest.fixture(autouse=True)
+def _in_var(tmp_path, monkeypatch):
+    """As in a run, the working directory is the one that paths are relative to."""
+    monkeypatch.chdir(tmp_path)
+
+
+def _model(identifier):
     model = standard_artifacts.Model()
     model.id = identifier
-    model.uri = uri
+    model.uri = f'Trainer/model/{identifier}'
+    exported = pathlib.Path(model.uri, 'Format-Serving')
+    exported.mkdir(parents=True)
+    (exported / 'saved_model.pb').touch()
     return model
 
 
@@ -88,7 +106,78 @@ def test_model_that_failed_the_infra_check_is_no_baseline():
     assert _baseline(third, [first, second, third], blessings, servable=[first]) == 1
 
 
-def test_model_whose_folder_is_gone_is_no_baseline(tmp_path):
-    first, second, third = _model(1), _model(2, uri=str(tmp_path / 'gone')), _model(3)
+@pytest.mark.parametrize('gone', ['', 'Format-Serving', 'Format-Serving/saved_model.pb'])
+def test_baseline_that_is_gone_stops_the_run_and_no_earlier_one_takes_its_place(tmp_path, gone):
+    first, second, third = _model(1), _model(2), _model(3)
     blessings = [_blessing(10, first), _blessing(11, second)]
-    assert _baseline(third, [first, second, third], blessings) == 1
+    _remove(pathlib.Path(second.uri, gone))
+    for candidate in (third, None):
+        with pytest.raises(BaselineMissing) as caught:
+            _baseline(candidate, [first, second, third], blessings)
+        assert f'{tmp_path}/Trainer/model/2/Format-Serving' in str(caught.value)
+        assert 'Put that folder back' in str(caught.value)
+
+
+def test_models_before_the_baseline_may_be_removed():
+    first, second, third = _model(1), _model(2), _model(3)
+    blessings = [_blessing(10, first), _blessing(11, second)]
+    _remove(pathlib.Path(first.uri))
+    assert _baseline(third, [first, second, third], blessings) == 2
+    # A rerun for the second one: it was compared with the first, and the cache has the result.
+    assert _baseline(second, [first, second, third], blessings) == 1
+    # Blessed before it was, and now compared with what has been blessed since then.
+    _remove(pathlib.Path(second.uri))
+    with pytest.raises(BaselineMissing):
+        _baseline(first, [first, second, third], blessings)
+
+
+def test_blessings_that_cannot_be_understood_stop_the_run():
+    with pytest.raises(BaselineMissing, match=r'cannot be found: KeyError'):
+        LatestOtherBlessedModelStrategy().resolve_artifacts(None, {'model': [_model(1)]})
+
+
+def test_runner_does_not_go_on_without_a_baseline():
+    connection = tfx.orchestration.metadata.sqlite_metadata_connection_config('metadata.db')
+    pipeline = tfx.dsl.Pipeline(
+        pipeline_name='capsnet',
+        pipeline_root='pipeline_root',
+        metadata_connection_config=connection,
+        components=[latest_other_blessed_model('WarmStartResolver')],
+    )
+    model = _model(7)
+    with Metadata(connection) as handle:
+        store = handle.store
+        _publish(handle, model=model)
+        (recorded,) = store.get_artifacts_by_type('Model')
+        model.id = recorded.id
+        _publish(handle, model_blessing=_blessing(0, model))
+        _publish(handle, infra_blessing=_infra_blessing(model))
+    tfx.orchestration.LocalDagRunner().run(pipeline)
+    assert _models_of_last_execution(store) == [model.uri]
+    _remove(pathlib.Path(model.uri))
+    with pytest.raises(BaselineMissing):
+        tfx.orchestration.LocalDagRunner().run(pipeline)
+
+
+def _remove(path):
+    shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+
+def _publish(handle, **artifacts):
+    """Records the results of a node of the pipeline."""
+    contexts = [context_lib.register_context_if_not_exists(handle, 'pipeline', 'capsnet')]
+    execution = execution_publish_utils.register_execution(
+        handle, metadata_store_pb2.ExecutionType(name='node'), contexts
+    )
+    for artifact in artifacts.values():
+        artifact.mlmd_artifact.ClearField('id')
+    execution_publish_utils.publish_succeeded_execution(
+        handle, execution.id, contexts, {key: [each] for key, each in artifacts.items()}
+    )
+
+
+def _models_of_last_execution(store):
+    execution = max(store.get_executions(), key=lambda execution: execution.id)
+    events = store.get_events_by_execution_ids([execution.id])
+    artifacts = store.get_artifacts_by_id([event.artifact_id for event in events])
+    return [artifact.uri for artifact in artifacts if artifact.type == 'Model']

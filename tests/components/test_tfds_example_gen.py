@@ -2,6 +2,7 @@ import collections
 import dataclasses
 import os
 import pathlib
+import re
 import shutil
 
 import ml_metadata as mlmd
@@ -13,17 +14,14 @@ from tfx import v1 as tfx
 from tfx.orchestration import metadata
 
 from components.dataset_error import DatasetError, NotPrepared
-from components.tfds_dataset import (
-    check_disjoint,
-    check_slice,
-    fingerprint,
-    image_and_label,
-    image_dataset_info,
-    load_builder,
-)
+from components.tfds_dataset import fingerprint, load_builder
 from components.tfds_example_gen import TfdsExampleGen
 
 SPLITS = {'train': 'train[:30]', 'eval': 'train[30:]', 'test': 'test'}
+CHECK = {
+    'image_check': 'capsmodel.images.why_undecodable',
+    'custom_config': {'image_height': 28, 'image_width': 28},
+}
 
 
 @pytest.fixture(scope='module')
@@ -86,7 +84,7 @@ class Runs:
 @pytest.fixture(scope='module')
 def first_run(prepared, tmp_path_factory):
     runs = Runs(tmp_path_factory.mktemp('runs'))
-    runs.run(prepared, version='3.0.1', span=7)
+    runs.run(prepared, version='3.0.1', span=7, **CHECK)
     return runs
 
 
@@ -134,6 +132,8 @@ def test_artifact_bears_splits_span_and_version(first_run, prepared):
     assert custom['dataset'] == 'mnist'
     assert custom['dataset_version'] == '3.0.1'
     assert custom['fingerprint'] == fingerprint(load_builder('mnist', str(prepared)))
+    assert artifact.custom_properties['undecodable_images'].int_value == 0
+    assert not (pathlib.Path(artifact.uri) / 'undecodable').exists()
 
 
 def test_runs_again_exactly_when_the_data_change(data_dir, images, tmp_path):
@@ -184,6 +184,78 @@ def test_damaged_record_file_is_named(data_dir):
         TfdsExampleGen('mnist', str(data_dir), SPLITS)
 
 
+@pytest.fixture(scope='module')
+def damaged(images, tmp_path_factory):
+    """A folder with `mnist` of 40 + 20 images, of which 11 and 1 are damaged."""
+    data_dir = tmp_path_factory.mktemp('damaged')
+    train, test = list(images['train'][0]), list(images['test'][0])
+    png = tf.io.encode_png(train[0][..., np.newaxis]).numpy()
+    train[:11] = [b'hello', png[:-30], *[png[:60] + b'?' + png[61:]] * 9]
+    test[0] = b''
+    write_dataset(
+        data_dir, {'train': (train, images['train'][1]), 'test': (test, images['test'][1])}
+    )
+    return data_dir
+
+
+def test_undecodable_images_are_named_and_nothing_is_published(damaged, tmp_path):
+    runs = Runs(tmp_path)
+    with pytest.raises(DatasetError) as caught:
+        runs.run(damaged, **CHECK, max_bad_images=0.15)
+    first, *named, more, advice = str(caught.value).splitlines()
+    assert re.fullmatch(
+        r'12 of the 60 images of mnist \(.* in train, .*1 in test\) cannot be decoded:', first
+    )
+    assert len(named) == 10
+    for line in named:
+        assert re.fullmatch(
+            r'  mnist-(train|test)\.tfrecord-00000-of-00001__\d+ '
+            r'(is neither a PNG nor a JPEG|is cut off, .*|is damaged: .*|is empty)',
+            line,
+        )
+    assert more == '  and 2 more'
+    assert advice.endswith(
+        'MAX_BAD_IMAGES, the fraction that may be left out: it is 0.15, and 0.2 would do'
+    )
+    assert runs.states() == {'FAILED': 1}
+    assert not list((tmp_path / 'root').rglob('*.gz'))
+
+
+def test_undecodable_images_are_left_out_where_that_is_allowed(damaged, images, tmp_path, capsys):
+    runs = Runs(tmp_path)
+    runs.run(damaged, **CHECK, max_bad_images=0.2)
+    said = capsys.readouterr().err
+    assert 'left out 12 of the 60 images of mnist' in said
+    kept = [contents(runs.examples(split)) for split in SPLITS]
+    assert [image.tobytes() for image, _ in kept[2].values()]
+    expected = {
+        image.tobytes()
+        for split, first in (('train', 11), ('test', 1))
+        for image in images[split][0][first:]
+    }
+    assert {image.tobytes() for split in kept for image, _ in split.values()} == expected
+    assert sum(map(len, kept)) == 48
+    artifact = runs.artifact()
+    assert artifact.custom_properties['undecodable_images'].int_value == 12
+    listed = [
+        line
+        for split in SPLITS
+        for line in (pathlib.Path(artifact.uri) / 'undecodable' / split).read_text().splitlines()
+    ]
+    assert len(listed) == 12
+    assert not {line.split('\t')[0].encode() for line in listed} & {
+        key for split in kept for key in split
+    }
+
+
+def test_a_split_without_a_decodable_image_is_refused(images, tmp_path):
+    write_dataset(
+        tmp_path / 'data', {'train': images['train'], 'test': ([b'?'] * 20, images['test'][1])}
+    )
+    with pytest.raises(DatasetError, match='None of the images of mnist in test can be decoded'):
+        Runs(tmp_path).run(tmp_path / 'data', **CHECK, max_bad_images=1.0)
+
+
 def test_unprepared_dataset_compiles_with_an_empty_fingerprint(tmp_path):
     component = TfdsExampleGen('mnist', str(tmp_path), SPLITS)
     assert component.exec_properties['fingerprint'] == ''
@@ -207,83 +279,17 @@ def test_data_other_than_compiled_for_are_refused(prepared, tmp_path):
         Runs(tmp_path).run(prepared, fingerprint='0123')
 
 
-@pytest.mark.parametrize(
-    ('pattern', 'message'),
-    [
-        ('validation', r"'validation' is not a slice of mnist, .* train \(40 images\), test"),
-        ('train[:41]', r"'train\[:41\]' is not a slice of mnist"),
-        ('train[', r"'train\[' is not a slice of mnist"),
-        ('train[40:]', r"the slice 'train\[40:\]' of mnist is empty"),
-        ('train[20:10]', r"the slice 'train\[20:10\]' of mnist is empty"),
-    ],
-)
-def test_impossible_slice_is_named(prepared, pattern, message):
-    with pytest.raises(DatasetError, match=message):
-        check_slice(load_builder('mnist', str(prepared)), pattern)
+def test_run_with_impossible_slices_names_them_all(prepared, tmp_path):
+    slices = {'train': 'train[:41]', 'eval': 'validation', 'test': 'test[5:5]'}
+    with pytest.raises(DatasetError, match=r'TRAIN_SPLIT.*EVAL_SPLIT.*TEST_SPLIT.* is empty'):
+        Runs(tmp_path).run(prepared, splits=slices)
 
 
-def test_run_with_an_impossible_slice_is_refused(prepared, tmp_path):
-    with pytest.raises(DatasetError, match="'validation' is not a slice of mnist"):
-        Runs(tmp_path).run(prepared, splits={'train': 'train', 'eval': 'validation'})
-
-
-@pytest.mark.parametrize(
-    ('slices', 'shared'),
-    [
-        ({'train': 'train', 'test': 'test'}, False),
-        ({'train': 'train[:30]', 'eval': 'train[30:]'}, False),
-        ({'train': 'train[:31]', 'eval': 'train[30:]'}, True),
-        ({'train': 'train[:10]+test[:1]', 'test': 'test'}, True),
-        ({'train': 'train', 'eval': 'train[5:6]'}, True),
-    ],
-)
-def test_slices_that_share_images_are_refused(prepared, slices, shared):
-    builder = load_builder('mnist', str(prepared))
-    if shared:
-        with pytest.raises(DatasetError, match='of mnist share images'):
-            check_disjoint(builder, slices)
-    else:
-        check_disjoint(builder, slices)
-
-
-def test_facts_of_a_prepared_dataset(prepared):
-    info = image_dataset_info('mnist', str(prepared))
-    assert dataclasses.astuple(info) == (28, 28, 10)
-
-
-@pytest.mark.parametrize(
-    ('name', 'facts'),
-    [
-        ('mnist', (28, 28, 10)),
-        ('fashion_mnist', (28, 28, 10)),
-        ('cifar100', (32, 32, 100)),
-        ('oxford_flowers102', (0, 0, 102)),
-    ],
-)
-def test_facts_of_a_dataset_that_is_not_prepared(tmp_path, name, facts):
-    assert dataclasses.astuple(image_dataset_info(name, str(tmp_path))) == facts
-
-
-@pytest.mark.parametrize(
-    ('name', 'message'),
-    [
-        ('coco', 'has no ClassLabel feature'),
-        ('imdb_reviews', 'has no image feature'),
-        ('no_such_dataset', 'no_such_dataset'),
-    ],
-)
-def test_dataset_that_does_not_fit_is_named(tmp_path, name, message):
-    with pytest.raises(DatasetError, match=message):
-        image_dataset_info(name, str(tmp_path))
-
-
-def test_the_label_among_several_is_the_supervised_one(tmp_path):
-    assert image_and_label(load_builder('cifar100', str(tmp_path))) == ('image', 'label')
-
-
-def test_unknown_version_is_named(tmp_path):
-    with pytest.raises(DatasetError, match=r'mnist 9\.9\.9'):
-        image_dataset_info('mnist', str(tmp_path), '9.9.9')
+def test_version_behind_the_name_is_the_version(prepared, tmp_path):
+    component = TfdsExampleGen('mnist:3.0.1', str(prepared), SPLITS)
+    apart = TfdsExampleGen('mnist', str(prepared), SPLITS, version='3.0.1')
+    assert component.exec_properties == apart.exec_properties
+    assert component.exec_properties['dataset_version'] == '3.0.1'
 
 
 def test_synthetic_images_have_all_classes_alike(images):

@@ -221,23 +221,29 @@ def test_rerun_that_has_waited_is_cached_and_pushes_nothing(project, second_run)
     assert done.returncode == 0, done.stderr
     assert 'Waiting for another run of capsnet-tiny to end ...\n' in done.stdout
     states = project.states()
-    for node in ('TfdsExampleGen', 'Transform', 'Trainer', 'Evaluator', 'Pusher'):
+    for node in ('TfdsExampleGen', 'Transform', 'Trainer', 'Evaluator', 'InfraCheck'):
         assert states[node] == CACHED, node
+    # It looks whether the model is still the newest version.
+    assert states['Pusher'] == COMPLETE
     assert project.versions() == versions
-    assert '(in an earlier run)' in done.stdout
+    pushed_to = f'{project.config.serving_model_dir}/{versions[0]}'
+    assert f'Pushed to:      {pushed_to} (in an earlier run)' in done.stdout
     assert os.listdir(project.var / 'tmp') == []
 
 
-def test_untrained_network_is_rejected(project):
+def test_untrained_network_is_rejected_in_a_folder_that_was_moved(project):
     versions = project.versions()
-    done = project.run(LEARNING_RATE='0', EPOCHS='1')
+    project.move()
+    done = project.run_by_tfx(LEARNING_RATE='0', EPOCHS='1')
     assert done.returncode == 1
-    said = sentence(done)
+    *_, said, added = done.stderr.strip().splitlines()
+    assert added.startswith('Error while running ')
     assert said.startswith('The model is rejected: ')
     assert re.search(r'accuracy of all images is 0\.\d+, 0\.\d+ below the bound 0\.8', said)
     assert re.search(r'changed by -0\.\d+ against the last blessed model', said)
     assert 'Traceback' not in done.stderr
     states = project.states()
+    assert states['TfdsExampleGen'] == states['Transform'] == CACHED
     assert states['EvaluationGate'] == FAILED
     assert not {'InfraCheck', 'Pusher'} & states.keys()
     assert project.versions() == versions
@@ -297,6 +303,8 @@ def test_killed_run_goes_on_and_the_retrained_model_is_compared_with_the_first(p
             assert process.poll() is None
             time.sleep(0.1)
         os.killpg(process.pid, signal.SIGKILL)
+    project.move()
+    checkpoints = pathlib.Path(project.config.checkpoint_dir)
     done = project.run(**retrained)
     assert done.returncode == 0, done.stderr
     assert re.search(r'going on from the checkpoint of step \d+ of 240', done.stderr)

@@ -20,7 +20,7 @@ import transformed_examples
 from rest_server import opener
 from small_training import NETWORK, TRAINING
 
-from capsmodel import training
+from capsmodel import evaluation, training
 from pipeline import configs
 
 _TRAINING = dataclasses.replace(TRAINING, batch_size=5)
@@ -93,7 +93,7 @@ def accuracies(model_run):
         )
         for run, config in (('7', _TRAINING), ('19', changed))
     ]
-    return [training.evaluate(model, judging).accuracy for model in models]
+    return [evaluation.evaluate(model, judging).accuracy for model in models]
 
 
 @pytest.fixture(scope='module')

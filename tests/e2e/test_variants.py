@@ -1,12 +1,14 @@
 """Other data and another network through the whole pipeline, by the real tfx CLI."""
 
 import os
+import pathlib
 import re
+import shutil
 
 import pytest
 import tensorflow as tf
 import tfds_data
-from tfx_project import COMPLETE, Project
+from tfx_project import COMPLETE, Project, sentence
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow]
 
@@ -29,10 +31,26 @@ def test_another_dataset_runs_to_a_pushed_model(root, tmp_path):
     tfds_data.write_dataset(tmp_path / 'data', splits, dataset='fashion_mnist')
     project = Project(root, tmp_path, DATASET='fashion_mnist')
     assert project.config.pipeline_name == 'capsnet-fashion_mnist-tiny'
-    _, model = _run_to_the_end(project)
+    done, model = _run_to_the_end(project)
+    line = (
+        'Slices chosen of fashion_mnist: TRAIN_SPLIT=train[:2000] (2,000 images), '
+        'EVAL_SPLIT=train[2000:] (500 images), TEST_SPLIT=test (1,000 images)\n[ 1/13]'
+    )
+    assert line in done.stdout
     images, labels = splits['test']
     answer = model.signatures['pixels'](pixels=tf.constant(images[:100]))
     assert (answer['label'].numpy() == labels[:100]).mean() >= 0.8
+
+    states = project.states()
+    wrong = {'TRAIN_SPLIT': 'train[:2501]', 'EVAL_SPLIT': 'valid', 'TEST_SPLIT': 'test[:999]'}
+    refused = project.run(DATASET='fashion_mnist:3.0.1', **wrong)
+    assert refused.returncode == 1
+    said = sentence(refused)
+    for name, pattern in wrong.items():
+        assert f'{name} ({pattern!r})' in said
+    assert 'MIN_TEST_IMAGES asks for at least 1,000' in said
+    # No node of it has run.
+    assert project.states() == states
 
 
 def test_network_without_decoder_is_evaluated_checked_and_pushed(root, mnist_dir, tmp_path):
@@ -43,11 +61,15 @@ def test_network_without_decoder_is_evaluated_checked_and_pushed(root, mnist_dir
     assert re.search(r'Test accuracy:  [\d.]+% of 1,000 images', done.stdout)
 
 
-def test_training_goes_on_from_the_last_blessed_model(root, mnist_dir, tmp_path):
-    (tmp_path / 'data').symlink_to(mnist_dir)
-    project = Project(root, tmp_path, WARM_START='yes', EPOCHS='3', MAX_ACCURACY_DROP='1')
+def test_training_goes_on_from_the_last_blessed_model_which_must_be_there(
+    root, mnist_dir, tmp_path
+):
+    (tmp_path / 'var').mkdir()
+    (tmp_path / 'var' / 'data').symlink_to(mnist_dir)
+    project = Project(root, tmp_path / 'var', WARM_START='yes', EPOCHS='3', MAX_ACCURACY_DROP='1')
     first, _ = _run_to_the_end(project)
     assert 'training starts anew: no model is blessed' in first.stderr
+    project.move()
     second = project.run()
     assert second.returncode == 0, second.stderr
     assert 'training starts from the last blessed model' in second.stderr
@@ -56,6 +78,17 @@ def test_training_goes_on_from_the_last_blessed_model(root, mnist_dir, tmp_path)
         for done in (first, second)
     ]
     assert accuracies[1][0] > accuracies[0][0]
+    assert len(project.versions()) == 2
+
+    models = pathlib.Path(project.config.pipeline_root, 'Trainer', 'model')
+    last = max(models.iterdir(), key=lambda path: int(path.name))
+    shutil.rmtree(last)
+    third = project.run()
+    assert third.returncode == 1
+    said = sentence(third)
+    assert said.startswith('The last blessed model is missing')
+    assert f'{last}/Format-Serving' in said
+    assert 'Traceback' not in third.stderr
     assert len(project.versions()) == 2
 
 

@@ -182,7 +182,7 @@ def test_two_runs_at_once_one_cached_and_one_rejected(cluster, tmp_path):
     assert len(executions) == len(cluster.executions('again')) == 13
     assert {
         node for node, execution in executions.items() if execution.last_known_state != CACHED
-    } == {'BaselineResolver'}
+    } == {'BaselineResolver', 'Pusher', 'CheckpointRemoval'}
     assert cluster.versions() == versions
 
     # The gate's refusal is known when the task is tried again: it does not work a second time.

@@ -70,7 +70,7 @@ def test_each_node_is_a_task_in_the_order_of_the_graph(spec):
         'TfdsExampleGen': ['PrepareDataset'],
         'StatisticsGen': ['TfdsExampleGen'],
         'ExampleValidator': ['ImportSchemaGen', 'StatisticsGen'],
-        'AnomalyGate': ['ExampleValidator'],
+        'AnomalyGate': ['ExampleValidator', 'TfdsExampleGen'],
         'Transform': ['AnomalyGate', 'ImportSchemaGen', 'TfdsExampleGen'],
         'Trainer': ['ImportSchemaGen', 'Transform'],
         'BaselineResolver': ['Trainer'],

@@ -10,6 +10,7 @@ from kfp_server import kfp_server
 
 from pipeline import configs
 
+_FIXED = [{'name': 'TUNER', 'value': 'no'}, {'name': 'DATASET_VERSION', 'value': '3.0.1'}]
 _FILE = {
     'pipelineInfo': {'name': 'capsnet'},
     'root': {
@@ -28,11 +29,7 @@ _FILE = {
         },
     },
     'deploymentSpec': {
-        'executors': {
-            'exec-prepare-dataset': {
-                'container': {'env': [{'name': 'TUNER', 'value': 'no'}], 'image': 'capsnet'}
-            }
-        }
+        'executors': {'exec-prepare-dataset': {'container': {'env': _FIXED, 'image': 'capsnet'}}}
     },
 }
 
@@ -112,6 +109,10 @@ def test_what_is_fixed_in_the_file_is_refused(root, compiled):
         assert done.stderr == (
             f"Wrong setting: TUNER is 'yes', but {compiled} was compiled with 'no': it cannot be "
             'changed for one run, so compile anew with `make kubeflow`\n'
+        )
+        done = submit(root, compiled, server.url, DATASET='mnist:3.0.0')
+        assert done.stderr.startswith(
+            f"Wrong setting: DATASET_VERSION is '3.0.0', but {compiled} was compiled with '3.0.1'"
         )
         done = submit(root, compiled, server.url, EPOCHS='many')
         assert done.stderr == "Wrong setting: EPOCHS is 'many': it must be a whole number\n"

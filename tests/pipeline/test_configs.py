@@ -25,7 +25,7 @@ def test_every_field_is_read_from_its_variable():
     texts = {bool: 'no', int: '7', float: '0.125', tuple: '3,4', str: 'text'}
     values = {bool: False, int: 7, float: 0.125, tuple: (3, 4), str: 'text'}
     for field in dataclasses.fields(configs.Config):
-        if field.metadata['choices'] or field.name == 'preset':
+        if field.metadata['choices'] or field.name in ('preset', 'metadata'):
             continue
         kind = type(field.default)
         config = configs.from_environment({field.name.upper(): texts[kind]})
@@ -52,6 +52,7 @@ def test_every_field_is_read_from_its_variable():
         ('PROFILE_STEPS', '15,10', 'PROFILE_STEPS is (15, 10): it must be the first and the last'),
         ('PROFILE_STEPS', '10', 'PROFILE_STEPS is (10,): it must be the first and the last step'),
         ('PROFILE_STEPS', '10-15', "PROFILE_STEPS is '10-15': it must be whole numbers"),
+        ('DATASET', 'mnist:x', "DATASET is 'mnist:x': it must be the name of a dataset of TFDS"),
         ('DECODER_UNITS', '512,0', 'DECODER_UNITS is (512, 0): each number must be at least 1'),
     ],
 )
@@ -59,6 +60,31 @@ def test_wrong_value_names_what_is_allowed(variable, value, said):
     with pytest.raises(configs.SettingError) as caught:
         configs.from_environment({variable: value})
     assert str(caught.value).startswith(said)
+
+
+def test_a_pipeline_name_that_no_file_can_have_is_refused():
+    configs.from_environment({'PIPELINE_NAME': 'n' * 100})
+    for variable, value, length in (('PIPELINE_NAME', 'n' * 300, 300), ('DATASET', 'd' * 300, 308)):
+        with pytest.raises(configs.SettingError, match=f'of {length} characters: it may have 100'):
+            configs.from_environment({variable: value})
+
+
+@pytest.mark.parametrize(
+    'address',
+    [
+        'db:3306', 'mysql://db', 'mysql://db/', 'mysql://db:port/runs', 'mysql://db:99999/runs',
+        'mysql://db/a/b', 'grpc://metadata', 'grpc://metadata:80/runs', 'postgres://db/runs',
+        'mysql://me:secret@db/runs', 'mysql://me@db/runs', 'mysql://:secret@db:3306/runs',
+        'mysql://db/runs?password=secret', 'mysql://me:secret', 'mysql:me:secret@db/runs',
+        'me:secret@db/runs', 'mysql://db/me:secret@runs', 'grpc://me:secret@metadata:80',
+        'mysql://[::1/runs', 'mysql://db/runs#secret',
+    ],
+)  # fmt: skip
+def test_a_wrong_address_of_ml_metadata_is_refused_and_not_repeated(address):
+    with pytest.raises(configs.SettingError, match='METADATA must be mysql://HOST:PORT') as caught:
+        configs.from_environment({'METADATA': address})
+    assert address not in str(caught.value)
+    assert 'secret' not in str(caught.value)
 
 
 def test_choices_are_those_of_the_model():
@@ -87,6 +113,24 @@ def test_models_of_other_datasets_and_of_tests_are_kept_apart():
     letters = configs.from_environment({'DATASET': 'emnist/letters'})
     assert letters.pipeline_name == 'capsnet-emnist-letters'
     assert configs.from_preset('tiny', pipeline_name='mine').pipeline_name == 'mine'
+
+
+@pytest.mark.parametrize('spelled', ['mnist', 'mnist:3.0.1', 'MNIST', 'Mnist:3.*.*'])
+def test_mnist_is_mnist_however_it_is_spelled(spelled):
+    config = configs.from_environment({'DATASET': spelled})
+    assert (config.dataset, config.pipeline_name) == ('mnist', 'capsnet')
+    assert config.dataset_version == spelled.partition(':')[2]
+
+
+def test_version_is_given_with_the_name_or_apart():
+    fashion = configs.from_environment({'DATASET': 'fashion_mnist:3.0.1'})
+    apart = {'DATASET': 'FashionMNIST', 'DATASET_VERSION': '3.0.1'}
+    assert fashion == configs.from_environment(apart)
+    letters = configs.from_environment({'DATASET': 'emnist/letters:3.1.0'})
+    assert letters.pipeline_name == 'capsnet-emnist-letters'
+    assert configs.from_preset('quick', dataset='a/b+c').pipeline_name == 'capsnet-a-b-c'
+    with pytest.raises(configs.SettingError, match='give one version, by either setting'):
+        configs.from_environment({'DATASET': 'mnist:3.0.1', 'DATASET_VERSION': '3.0.0'})
 
 
 def test_everything_written_lies_under_var(tmp_path):

@@ -5,8 +5,11 @@ import sys
 import textwrap
 
 import pytest
+from absl import logging as absl_logging
+from tfx import v1 as tfx
+from tfx.dsl.components.common import resolver
 
-from pipeline import console
+from pipeline import configs, console, metadata
 from pipeline.results import Results
 
 
@@ -29,7 +32,6 @@ def test_duration(seconds, text):
 def _summary(**changes):
     results = Results(
         **{
-            'cached': frozenset(),
             'seconds': 75,
             'accuracy': 0.98765,
             'test_images': 10000,
@@ -52,12 +54,16 @@ def test_summary_of_a_first_model():
     ]
 
 
-def test_summary_of_a_rerun_and_of_a_comparison(tmp_path):
-    cached = frozenset({'Pusher'})
-    lines = _summary(cached=cached, accuracy_change=-0.0012, pushed_to=str(tmp_path))
+def test_summary_of_a_rerun_and_of_a_comparison():
+    lines = _summary(accuracy_change=-0.0012, pushed_earlier=True)
     assert lines[2] == 'Blessed:        yes; accuracy -0.12% against the last blessed model'
-    assert lines[3] == f'Pushed to:      {tmp_path} (in an earlier run)'
-    assert 'it has been removed since' in _summary(cached=cached)[3]
+    assert lines[3] == 'Pushed to:      var/serving_model/capsnet/17 (in an earlier run)'
+
+
+def test_summary_says_how_many_images_were_left_out():
+    assert _summary(left_out=1200)[4] == (
+        'Left out:       1,200 images of the dataset, which cannot be decoded'
+    )
 
 
 def _run(tmp_path, body):
@@ -68,7 +74,7 @@ def _run(tmp_path, body):
         from pipeline import configs, console
         config = configs.from_preset('tiny', var=sys.argv[1])
         with console.sentences_for_errors(config):
-            with console.stage_lines(config, stages=2):
+            with console.stage_lines(config, stages=2, heading='Slices chosen'):
                 logging.info('Component %s is running.', 'Trainer')
                 logging.info('a detail of TFX')
                 {body}
@@ -88,7 +94,7 @@ def _log(tmp_path):
 
 def test_refusal_is_one_sentence_and_exit_code_1(tmp_path):
     done = _run(tmp_path, "raise GateRefused('The model is rejected: too short.')")
-    assert (done.returncode, done.stdout) == (1, '')
+    assert (done.returncode, done.stdout) == (1, 'Slices chosen\n')
     assert done.stderr == 'The model is rejected: too short.\n'
 
 
@@ -114,6 +120,36 @@ def test_interruption_says_how_to_go_on(tmp_path):
     assert done.returncode == 1
     assert done.stderr.startswith('Interrupted. What is finished is kept')
     assert 'Traceback' not in done.stderr
+
+
+class _Failing(resolver.ResolverStrategy):
+    def resolve_artifacts(self, store, input_dict):
+        raise RuntimeError('database is locked')
+
+
+def test_node_whose_inputs_cannot_be_resolved_ends_the_run(tmp_path):
+    config = configs.from_preset('tiny', var=str(tmp_path))
+    pipeline = tfx.dsl.Pipeline(
+        pipeline_name=config.pipeline_name,
+        pipeline_root=config.pipeline_root,
+        metadata_connection_config=metadata.connection_config(config),
+        components=[
+            tfx.dsl.Resolver(
+                strategy_class=_Failing,
+                model=tfx.dsl.Channel(type=tfx.types.standard_artifacts.Model),
+            ).with_id('BaselineResolver')
+        ],
+    )
+    verbosity = absl_logging.get_verbosity()
+    absl_logging.set_verbosity(absl_logging.INFO)
+    try:
+        with (
+            pytest.raises(console.StageFailed, match=r'^BaselineResolver failed: .*its inputs'),
+            console.stage_lines(config, stages=1),
+        ):
+            tfx.orchestration.LocalDagRunner().run(pipeline)
+    finally:
+        absl_logging.set_verbosity(verbosity)
 
 
 def test_password_of_ml_metadata_is_not_logged(tmp_path):

@@ -32,18 +32,3 @@ def test_grpc(tmp_path):
 def test_mysql_without_a_user_is_refused(tmp_path):
     with pytest.raises(configs.SettingError, match='METADATA_USER is not in the environment'):
         metadata.connection_config(_config('mysql://db/runs', tmp_path), {})
-
-
-@pytest.mark.parametrize(
-    'address',
-    ['db:3306', 'mysql://db', 'mysql://db:port/runs', 'grpc://metadata', 'postgres://db/runs'],
-)
-def test_wrong_address_is_refused(tmp_path, address):
-    with pytest.raises(configs.SettingError, match='it must be mysql://HOST:PORT/DATABASE or grpc'):
-        metadata.connection_config(_config(address, tmp_path), _LOGIN)
-
-
-def test_password_in_the_address_is_refused_without_repeating_it(tmp_path):
-    with pytest.raises(configs.SettingError, match='belong in METADATA_USER') as caught:
-        metadata.connection_config(_config('mysql://me:secret@db/runs', tmp_path), _LOGIN)
-    assert 'secret' not in str(caught.value)

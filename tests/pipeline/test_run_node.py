@@ -30,6 +30,7 @@ def config(tmp_path_factory):
         train_split='train[:60]',
         eval_split='train[60:]',
         test_split='test',
+        min_test_images=30,
     )
     tfds_data.write_dataset(
         config.data_dir,
@@ -110,12 +111,15 @@ def test_refusal_is_remembered(config, tmp_path):
             'SCHEMA_FILE': str(spoiled),
             'TRAIN_SPLIT': config.train_split,
             'EVAL_SPLIT': config.eval_split,
-            'TEST_SPLIT': config.test_split,
+            'TEST_SPLIT': 'test[:8]',
+            'MIN_TEST_IMAGES': '8',
         }
     )
     for node in ('TfdsExampleGen', 'StatisticsGen', 'ImportSchemaGen', 'ExampleValidator'):
         run_node.run(changed, node, 'refused')
-    with pytest.raises(GateRefused, match='label') as first:
+    # Of ten classes, eight images show eight at most.
+    both = r"feature 'label'.* \(TEST_SPLIT\): there are 8, .* none is of class \d, \d"
+    with pytest.raises(GateRefused, match=both) as first:
         run_node.run(changed, 'AnomalyGate', 'refused')
     (execution,) = _executions(changed, 'AnomalyGate', 'refused')
     assert execution.last_known_state == FAILED
@@ -168,11 +172,12 @@ def test_settings_after_the_options_win_and_an_empty_one_says_nothing():
     assert given == {'EPOCHS': '3', 'BEAM_ARGS': '--runner=a --b=c'}
 
 
-def test_dataset_is_prepared_and_sigterm_ends_in_a_sentence(config, tmp_path):
+def test_dataset_is_prepared_and_checked_and_sigterm_ends_in_a_sentence(config, tmp_path):
     with _command(config.var, '--node=PrepareDataset', '--run_id=ready') as process:
         output, error = process.communicate()
-    assert (process.returncode, error) == (0, '')
-    assert output.startswith(f'mnist 3.0.1 is ready in {config.data_dir}\nPrepareDataset')
+    assert output == f'mnist 3.0.1 is ready in {config.data_dir}\n'
+    assert process.returncode == 1
+    assert error.startswith("mnist cannot be sliced like this: TEST_SPLIT ('test') has 30 images")
 
     with _command(tmp_path, '--node=TfdsExampleGen', '--run_id=killed') as process:
         while not list(tmp_path.glob('logs/*')):

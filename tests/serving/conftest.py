@@ -4,6 +4,7 @@ import dataclasses
 
 import numpy as np
 import pytest
+import saved_models
 import tensorflow as tf
 import tensorflow_datasets as tfds
 from rest_server import rest_server
@@ -38,7 +39,8 @@ def mnist_test(mnist_dir):
 def digits_url(mnist_dir, tmp_path_factory):
     """URL of the model `digits`, trained on genuine digits, on a running server with the page.
 
-    It also serves `undecoded`, a network without a decoder that has learned nothing.
+    It merges requests, and also serves `undecoded`, a network without a decoder that has learned
+    nothing, and `unchecked`, which takes float32 [n, 2, 3] but makes rows of whatever it gets.
     """
     learned, judged = _load(mnist_dir, 'train[:3000]'), _load(mnist_dir, 'train[3000:3300]')
     log_dir = str(tmp_path_factory.mktemp('log'))
@@ -50,16 +52,25 @@ def digits_url(mnist_dir, tmp_path_factory):
     raw = [{features.IMAGE: png, features.LABEL: 0, features.ID: b'a'}]
     _, transform_output = run_transform(raw, str(tmp_path_factory.mktemp('transform')), 28, 28)
     folder = tmp_path_factory.mktemp('models')
-    config = ''
     for name, model in models.items():
         version_dir = folder / name / str(VERSION)
         signatures.export(model, transform_output, str(version_dir), judged.images[:2])
+    saved_models.export(str(folder / 'unchecked'), VERSION, {'serving_default': _unchecked})
+    config = ''
+    for name in [*models, 'unchecked']:
         config += (
             f'config {{ name: "{name}" base_path: "{folder / name}" model_platform: "tensorflow" }}'
         )
     (folder / 'models.config').write_text(f'model_config_list {{ {config} }}')
-    with rest_server(f'--model_config_file={folder / "models.config"}', '--demo') as url:
+    flags = [f'--model_config_file={folder / "models.config"}', '--demo', '--enable_batching']
+    with rest_server(*flags, '--batching_parameters_file=serving/batching.config') as url:
         yield url
+
+
+@tf.function(input_signature=[tf.TensorSpec([None, 2, 3], tf.float32, 'x')])
+def _unchecked(x):
+    n = tf.shape(x)[0]
+    return {'y': tf.reduce_sum(tf.reshape(x, [-1, 6]), axis=1)[:n]}
 
 
 def _load(mnist_dir, split):

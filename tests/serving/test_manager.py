@@ -230,9 +230,54 @@ def test_broken_version_leaves_the_old_one_in_place_and_is_not_tried_again_and_a
     # Not even when a later one is broken as well.
     saved_models.broken(world.path(), 3)
     eventually(lambda: states(manager).get(3) == 'END')
+    time.sleep(5 * POLL)
     assert ask(manager) == 1
+    assert world.log[2:] == [('error', 'm', 3, 'INVALID_ARGUMENT')]
     world.publish(4)
     eventually(lambda: ask(manager) == 4)
+
+
+@pytest.mark.parametrize(
+    ('policy', 'poll', 'served'),
+    [
+        ('', POLL, {3}),
+        ('', 0, {3}),
+        ('model_version_policy { latest { num_versions: 2 } }', 0, {3, 1}),
+        ('model_version_policy { all { } }', POLL, {3, 1}),
+        ('model_version_policy { specific { versions: 4 versions: 1 } }', POLL, {1}),
+    ],
+)
+def test_start_takes_the_newest_version_that_loads(world, policy, poll, served):
+    world.publish(1, 3)
+    for version in (2, 4, 5):
+        # As half a copy is: its graph is cut off, or a variable of it.
+        cut = shutil.copytree(world.exports[2], world.path(version))
+        name = 'saved_model.pb' if version == 4 else 'variables/variables.data-00000-of-00001'
+        os.truncate(os.path.join(cut, name), 5)
+    manager = world.serve(policy, poll=poll)
+    assert ask(manager) == max(served)
+    eventually(lambda: served == {v for v, s in states(manager).items() if s == 'AVAILABLE'})
+    for status in manager.status('m'):
+        assert status.state in ('AVAILABLE', 'END')
+        assert (status.version in served) == (status.error_code == 'OK')
+        assert (status.version in served) == (status.error_message == '')
+    # Each is tried once.
+    time.sleep(5 * POLL)
+    assert len(set(world.log)) == len(world.log)
+
+
+def test_version_in_place_of_a_broken_one_makes_way_for_it_and_for_a_newer_one(world):
+    world.publish(1)
+    saved_models.broken(world.path(), 2)
+    manager = world.serve()
+    assert ask(manager) == 1
+    shutil.copytree(world.exports[2], world.path(2), dirs_exist_ok=True)
+    eventually(lambda: states(manager) == {2: 'AVAILABLE', 1: 'END'})
+    saved_models.broken(world.path(), 3)
+    eventually(lambda: states(manager).get(3) == 'END')
+    assert ask(manager) == 2
+    world.publish(4)
+    eventually(lambda: states(manager) == {4: 'AVAILABLE', 3: 'END', 2: 'END', 1: 'END'})
 
 
 def test_broken_version_is_tried_again_once_its_files_change(world):
@@ -434,10 +479,21 @@ def test_start_says_why_a_model_cannot_be_served(world):
         f'n: {world.path(model="n")} holds no version: no folder named by a number, with a '
         'saved_model.pb in it.',
     )
-    saved_models.broken(world.path(), 2)
-    code, said = refused(world.serve)
+    pinned = 'model_version_policy { specific { versions: 5 versions: 7 } }'
+    assert refused(world.serve, pinned) == (
+        'NOT_FOUND',
+        f'm: {world.path()} does not hold the version that is asked for: 5, 7.',
+    )
+    saved_models.broken(world.path(), 5)
+    # Who asks for a version by its number is given no other.
+    code, said = refused(world.serve, pinned)
     assert code == 'INVALID_ARGUMENT'
-    assert said.startswith('Version 2 of m cannot be served: The SavedModel cannot be loaded: ')
+    assert said.startswith('Version 5 of m cannot be served: The SavedModel cannot be loaded: ')
+    world.remove(1)
+    saved_models.broken(world.path(), 4)
+    saved_models.broken(world.path(), 3)
+    _, said = refused(world.serve)
+    assert said.startswith('Version 5 of m cannot be served, nor can 4, 3: The SavedModel cannot')
 
 
 def test_start_that_does_not_wait(world):

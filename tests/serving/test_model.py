@@ -68,11 +68,31 @@ def test_initializer_of_a_tf1_export_fills_its_table_from_its_asset(tf1):
     np.testing.assert_array_equal(tf1.run('look_up', {'word': words})['place'], [1, 0, 2])
 
 
-def test_shapes_are_the_operations_business_as_in_the_real_server(tf1):
-    # The signature says [n, 1].
-    np.testing.assert_array_equal(
-        tf1.run('serving_default', {'x': np.float32([1, 2])})['y'], np.float32([2.5, 3])
-    )
+@pytest.mark.parametrize('shape', [(), (2,), (2, 2), (2, 0), (2, 1, 1)])
+def test_inputs_of_other_shapes_than_declared_are_refused(tf1, shape):
+    for answer in (tf1.check, tf1.run):
+        with pytest.raises(ServingError, match=r'must have the shape \[\?, 1\], not') as caught:
+            answer('serving_default', {'x': np.ones(shape, np.float32)})
+        assert caught.value.code == 'INVALID_ARGUMENT'
+
+
+def test_answers_that_are_not_one_for_each_row_are_refused(tmp_path):
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.float32, 'x')])
+    def halved(x):
+        return {'y': x[::2]}
+
+    @tf.function(input_signature=[tf.TensorSpec([2], tf.float32, 'x')])
+    def fixed(x):
+        return {'y': tf.reduce_sum(x)[tf.newaxis]}
+
+    functions = {'halved': halved, 'fixed': fixed}
+    model = LoadedModel(saved_models.export(str(tmp_path), 1, functions))
+    with pytest.raises(ServingError, match=r'2 rows the .* halved answers with y of .* \[1\]'):
+        model.run('halved', {'x': np.array([1, 2], np.float32)})
+    np.testing.assert_array_equal(model.run('halved', {'x': np.array([3], np.float32)})['y'], [3])
+    np.testing.assert_array_equal(model.run('fixed', {'x': np.array([3, 4], np.float32)})['y'], [7])
+    assert model.can_merge('halved')
+    assert not model.can_merge('fixed')
 
 
 def test_values_of_every_kind_and_rank(tmp_path):
@@ -263,6 +283,11 @@ def test_warmup_requests_are_replayed(counter, logs, asked, total):
             [examples_log('regress_log', example(x=1))],
             'INVALID_ARGUMENT',
             'Feature: y (data type: float) is required but could not be found.',
+        ),
+        (
+            [predict_log([[1]])],
+            'INVALID_ARGUMENT',
+            'must have the shape [?], not [1, 1]',
         ),
         (
             [predict_log([1])] * (model_module.MAX_WARMUP_RECORDS + 1),

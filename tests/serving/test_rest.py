@@ -42,10 +42,11 @@ class _Asked:
     metrics: Metrics
     session: aiohttp.ClientSession
 
-    async def predict(self, *seconds):
+    async def predict(self, *seconds, signature='serving_default'):
         """Status and JSON of the answer."""
         url = 'http://{}:{}/v1/models/busy:predict'.format(*self.address)
-        async with self.session.post(url, data=json.dumps({'instances': seconds})) as response:
+        data = json.dumps({'signature_name': signature, 'instances': seconds})
+        async with self.session.post(url, data=data) as response:
             return response.status, await response.json()
 
     async def connect(self):
@@ -162,6 +163,40 @@ def test_batches_are_merged_and_bounded(manager):
         assert answer['error'] == 'Task size 3 is larger than maximum input batch size 2'
         page = asked.metrics.page()
         assert b':tensorflow:serving:batching_session:wrapped_run_count 2.0\n' in page
+
+    _run(manager, scenario, batching=options)
+
+
+def test_what_does_not_fit_the_signature_enters_no_batch(manager):
+    options = BatchingOptions(max_batch_size=8, batch_timeout_micros=50_000, num_batch_threads=1)
+
+    async def scenario(asked):
+        wrong = [[0.1]], [[0.1, 0.2]], [[[0.1]]]
+        answers = await asyncio.gather(
+            *(asked.predict(*instances) for instances in wrong), asked.predict(0.0)
+        )
+        assert [status for status, _ in answers] == [400, 400, 400, 200]
+        assert 'must have the shape [?], not [1, 2]' in answers[1][1]['error']
+        assert b'processed_batch_size_sum 1.0\n' in asked.metrics.page()
+
+    _run(manager, scenario, batching=options)
+
+
+def test_a_signature_of_a_fixed_size_is_not_merged(manager):
+    options = BatchingOptions(
+        max_batch_size=8,
+        batch_timeout_micros=50_000,
+        num_batch_threads=1,
+        allowed_batch_sizes=(4, 8),
+    )
+
+    async def scenario(asked):
+        pairs = [(0.0, 0.01), (0.02, 0.03), (0.01, 0.0)]
+        answers = await asyncio.gather(*(asked.predict(*pair, signature='pair') for pair in pairs))
+        assert answers == [(200, {'predictions': list(pair)}) for pair in pairs]
+        status, answer = await asked.predict(0.0, signature='pair')
+        assert status == 400
+        assert 'must have the shape [2], not [1]' in answer['error']
 
     _run(manager, scenario, batching=options)
 

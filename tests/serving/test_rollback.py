@@ -1,4 +1,5 @@
 import contextlib
+import http.server
 import json
 import os
 import pathlib
@@ -14,6 +15,7 @@ import saved_models
 from rest_server import request, rest_server
 
 from serving import rollback
+from serving.errors import ServingError
 from serving.model_config import read_model_config
 
 VERSIONS = (3, 5, 8)
@@ -32,11 +34,9 @@ def export(tmp_path_factory):
 
 
 @pytest.fixture
-def base_path(tmp_path):
-    """A folder that looks like one with versions, which is enough for who only writes the file."""
+def base_path(tmp_path, export):
     for version in VERSIONS:
-        (tmp_path / 'm' / str(version)).mkdir(parents=True)
-        (tmp_path / 'm' / str(version) / 'saved_model.pb').touch()
+        saved_models.copy(export, str(tmp_path / 'm'), version)
     return str(tmp_path / 'm')
 
 
@@ -133,6 +133,33 @@ def test_file_that_is_not_there_is_made(tmp_path, base_path, nobody):
 
 
 @pytest.mark.parametrize(
+    ('flags', 'after'),
+    [
+        ({'keep': True}, ('specific', [5], {'stable': 5})),
+        ({'version': 5}, ('specific', [5], {'stable': 5})),
+        ({}, ('specific', [3], {'stable': 3})),
+        ({'latest': True}, (None, [], {})),
+    ],
+)
+def test_file_that_was_moved_gets_the_folder_where_the_versions_are_now(
+    file, tmp_path, base_path, nobody, flags, after
+):
+    path = file(pin(5, stable=5))
+    text = path.read_text()
+    moved = tmp_path / 'moved'
+    os.rename(base_path, moved)
+    rollback.roll_back(str(path), 'm', nobody, base_path=str(moved), **flags)
+    assert served(path) == after
+    other, model = read_model_config(str(path)).model_config_list.config
+    assert (other.base_path, model.base_path) == ('/other', str(moved))
+    # What is right already is not written once more, with its comments gone.
+    path.write_text(text)
+    os.rename(moved, base_path)
+    rollback.roll_back(str(path), 'm', nobody, base_path=base_path, keep=True)
+    assert path.read_text() == text
+
+
+@pytest.mark.parametrize(
     ('model', 'flags', 'said'),
     [
         ('m', {'version': 4}, 'There is no version 4 of m at {base_path}, only 3, 5, 8.'),
@@ -147,6 +174,42 @@ def test_refusals_leave_the_file_as_it_was(file, base_path, nobody, model, flags
         rollback.roll_back(str(path), model, nobody, **flags)
     assert str(caught.value) == said.format(path=path, base_path=base_path)
     assert path.read_text() == text
+
+
+def _cut(base_path, version, name='saved_model.pb'):
+    """Leaves of a version what a copy leaves that was broken off."""
+    os.truncate(os.path.join(base_path, str(version), name), 5)
+
+
+def test_versions_that_do_not_load_are_left_out(file, base_path, nobody):
+    path = file()
+    _cut(base_path, 5)
+    said = rollback.roll_back(str(path), 'm', nobody)
+    assert served(path) == ('specific', [3], {'stable': 3})
+    assert ' Version 5 is left out, since it does not load: The SavedModel cannot be ' in said
+    assert ' Version 3' not in said
+    text = path.read_text()
+    with pytest.raises(
+        rollback.Refused, match=r'There is no version 5 of m at .* that loads, only 3, 5, 8\. Ver'
+    ):
+        rollback.roll_back(str(path), 'm', nobody, version=5)
+    # The newest one is cut off, as a killed push leaves it.
+    _cut(base_path, 8, 'variables/variables.data-00000-of-00001')
+    assert path.read_text() == text
+    said = rollback.roll_back(str(path), 'm', nobody, latest=True)
+    assert served(path) == (None, [], {})
+    left_out = [version for version in VERSIONS if f' Version {version} is left out' in said]
+    assert left_out == [5, 8]
+    rollback.roll_back(str(path), 'm', nobody)
+    assert served(path) == ('specific', [3], {'stable': 3})
+    # The one that was pinned is gone: it goes back from there all the same.
+    path = file(pin(7, stable=7))
+    _cut(base_path, 3)
+    with pytest.raises(
+        rollback.Refused,
+        match=r'no version before 7 of m at .* that loads, only 3, 5, 8\. Version 5 .* Version 3 ',
+    ):
+        rollback.roll_back(str(path), 'm', nobody)
 
 
 def test_nothing_to_go_back_to(file, base_path, nobody):
@@ -265,27 +328,81 @@ def test_under_a_running_server_no_request_fails(tmp_path, export):
         assert path.read_text().startswith(HEAD)
 
 
-def test_server_that_does_not_follow_leaves_all_as_it_was(tmp_path, export):
-    saved_models.broken(str(tmp_path / 'm'), 1)
-    with running(tmp_path, export, versions=(2,)) as (path, model_url):
+def test_server_with_versions_that_do_not_load(tmp_path, export):
+    base_path = str(tmp_path / 'm')
+    for version in (1, 2):
+        saved_models.copy(export, base_path, version)
+    saved_models.broken(base_path, 4)
+    _cut(base_path, 2, 'variables/variables.index')
+    with running(tmp_path, export, versions=(3,)) as (path, model_url):
         url = model_url.removesuffix('/v1/models/m')
-        text = path.read_text()
+        # It has started with the newest version that loads, and says what is wrong with the other.
+        statuses = json.loads(request('GET', model_url)[2])['model_version_status']
+        assert [(each['version'], each['state']) for each in statuses] == [
+            ('4', 'END'),
+            ('3', 'AVAILABLE'),
+        ]
+        assert statuses[0]['status']['error_code'] == 'INVALID_ARGUMENT'
+        assert 'cannot be loaded' in statuses[0]['status']['error_message']
+        code, said, error = roll_back(path, url)
+        assert (code, error) == (0, '')
+        assert said.startswith(f'{url} serves version 1 of m now; --latest goes back to the newest')
+        assert ' Version 2 is left out, since it does not load: ' in said
+        assert max(available(model_url)) == 1
+        # Without a process of its own it is done sooner.
+        said = rollback.roll_back(str(path), 'm', rollback.Server(url, 'm', 60), latest=True)
+        assert ' Version 4 is left out, since it does not load: ' in said
+        assert max(available(model_url)) == 3
+
         unread = tmp_path / 'unread.config'
         shutil.copy(path, unread)
-        assert roll_back(unread, url, timeout=1) == (
-            1,
-            '',
-            f'error: The server at {url} did not come to serve version 1 within 1 seconds. Was it '
-            'started with this --model_config_file, and with '
-            '--model_config_file_poll_wait_seconds?\n',
-        )
-        code, said, error = roll_back(path, url)
-        assert (code, said) == (1, '')
-        assert error.startswith(
-            f'error: The server at {url} cannot serve version 1: The SavedModel cannot be loaded'
+        text = unread.read_text()
+        with pytest.raises(ServingError) as caught:
+            rollback.roll_back(str(unread), 'm', rollback.Server(url, 'm', 1))
+        assert str(caught.value) == (
+            f'The server at {url} did not come to serve version 1 within 1 seconds. Was it '
+            'started with this --model_config_file, and with --model_config_file_poll_wait_seconds?'
         )
         assert path.read_text() == unread.read_text() == text
-        assert available(model_url) == [2]
+        assert available(model_url) == [3]
+
+
+class _OtherServer(http.server.BaseHTTPRequestHandler):
+    """Serves version 8, and once version 5 is asked for has no memory for it."""
+
+    config = None
+
+    def do_GET(self):
+        states = {8: ('AVAILABLE', '')}
+        if 5 in served(self.config)[1]:
+            states[5] = ('END', 'no memory')
+        statuses = [
+            {'version': str(version), 'state': state, 'status': {'error_message': error}}
+            for version, (state, error) in states.items()
+        ]
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(json.dumps({'model_version_status': statuses}).encode())
+
+    def log_message(self, *_):
+        pass
+
+
+def test_server_that_does_not_follow_leaves_all_as_it_was(file, base_path):
+    path = file()
+    text = path.read_text()
+    handler = type('Handler', (_OtherServer,), {'config': path})
+    with http.server.HTTPServer(('127.0.0.1', 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        url = f'http://127.0.0.1:{server.server_port}'
+        with pytest.raises(rollback.Refused) as caught:
+            rollback.roll_back(str(path), 'm', rollback.Server(url, 'm', 60), version=5)
+        server.shutdown()
+    assert str(caught.value) == (
+        f'There is no version 5 of m at {base_path} that loads, only 3, 5, 8. Version 5 is left '
+        'out, since it does not load: no memory.'
+    )
+    assert path.read_text() == text
 
 
 def test_bad_flags_and_files_are_told_in_a_sentence(tmp_path, file):

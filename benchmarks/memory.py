@@ -1,0 +1,100 @@
+"""What an evaluation takes of main memory, beside what capsmodel.memory expects of it.
+
+`python -m benchmarks.memory` evaluates the paper's network, untrained, on noise of several sizes
+and numbers of classes, each in a process of its own, and compares the growth of the peak of its
+resident memory with the estimate.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import resource
+import subprocess
+import sys
+import time
+from typing import Any
+
+from benchmarks.interleaved import report
+from capsmodel import quiet_tensorflow
+
+# Pixels, classes, images a step.
+CASES = (
+    (28, 10, 100),
+    (28, 10, 500),
+    (28, 100, 500),
+    (28, 1000, 100),
+    (64, 10, 8),
+    (64, 10, 50),
+    (64, 10, 150),
+    (64, 100, 50),
+    (96, 10, 8),
+    (96, 10, 60),
+)
+
+_COLUMNS = {
+    'pixels': '',
+    'classes': '',
+    'images': '',
+    'estimate_mb': ',.0f',
+    'measured_mb': ',.0f',
+    'ratio': '.2f',
+    'seconds': '.1f',
+}
+_MB = 2**20
+
+
+def measure(pixels: int, classes: int, images: int) -> dict[str, Any]:
+    """One evaluation in this process, which must not have done another one before."""
+    import numpy as np
+
+    from capsmodel import data, evaluation, memory, network
+
+    config = network.NetworkConfig(pixels, pixels, classes)
+    model = network.CapsNet(config)
+    shape = (2 * images, pixels, pixels)
+    noise = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
+    labeled = data.LabeledImages(noise, np.arange(2 * images) % classes)
+    before = _peak()
+    started = time.monotonic()
+    evaluation.evaluate(model, labeled, batch_size=images)
+    seconds = time.monotonic() - started
+    once, each = memory.needed(config)
+    estimate, measured = (once + images * each) / _MB, (_peak() - before) / _MB
+    return {
+        'pixels': pixels,
+        'classes': classes,
+        'images': images,
+        'estimate_mb': estimate,
+        'measured_mb': measured,
+        'ratio': estimate / measured,
+        'seconds': seconds,
+    }
+
+
+def _peak() -> int:
+    """Bytes, the most that was resident so far."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == 'darwin' else peak * 1024
+
+
+def _main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument('--case', type=int, nargs=3, help='pixels, classes, images: this one only')
+    parser.add_argument('--json', help='a file for the rows')
+    arguments = parser.parse_args()
+    quiet_tensorflow.load()
+    if arguments.case:
+        print(json.dumps(measure(*arguments.case)))
+        return
+    rows = []
+    for case in CASES:
+        command = [sys.executable, '-m', 'benchmarks.memory', '--case', *map(str, case)]
+        done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+        rows.append(json.loads(done.stdout.splitlines()[-1]))
+        print(f'{case}: {rows[-1]["measured_mb"]:,.0f} MB', file=sys.stderr)
+    report(rows, _COLUMNS, arguments.json)
+
+
+if __name__ == '__main__':
+    _main()

@@ -1,0 +1,138 @@
+"""Puts a blessed model where servers look for versions: as a whole, and only if it is not there.
+
+TFX's Pusher copies into the folder that servers look at, so that a kill or a full disk leaves half
+a version. And it is cached: it pushes nothing where a folder was deleted, or where other settings
+were pushed in between.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from typing import Any
+
+import tensorflow as tf
+from absl import logging
+from tfx import types
+from tfx import v1 as tfx
+from tfx.components.pusher import executor
+from tfx.dsl.compiler import constants
+from tfx.dsl.components.base import base_component, executor_spec
+from tfx.types import artifact_utils, component_spec, standard_artifacts, standard_component_specs
+
+from components import version_folders
+from components.push_error import PushError
+
+# Of a PushedModel: the version that it names was there before, and nothing was copied.
+LIVE_ALREADY = 'live_already'
+
+
+class PusherSpec(component_spec.ComponentSpec):
+    """Inputs, outputs and parameters of Pusher."""
+
+    PARAMETERS = {
+        'base_directory': component_spec.ExecutionParameter(type=str),
+        'run_id': component_spec.ExecutionParameter(type=str),
+    }
+    INPUTS = standard_component_specs.PusherSpec.INPUTS
+    OUTPUTS = standard_component_specs.PusherSpec.OUTPUTS
+    TYPE_ANNOTATION = standard_component_specs.PusherSpec.TYPE_ANNOTATION
+
+
+class PusherExecutor(executor.Executor):
+    """Makes a blessed model the newest version, unless it is that already."""
+
+    def Do(
+        self,
+        input_dict: dict[str, list[types.Artifact]],
+        output_dict: dict[str, list[types.Artifact]],
+        exec_properties: dict[str, Any],
+    ) -> None:
+        """Pushes, and records the version in the PushedModel's custom properties.
+
+        As with TFX's Pusher these are `pushed`, `pushed_destination` and `pushed_version`, and what
+        is pushed is copied to the artifact's own folder too. `live_already` is 1 where the newest
+        version is the model byte for byte: then nothing is copied.
+
+        Raises:
+            PushError: The model cannot be written. Nothing of it is in the base directory then.
+        """
+        pushed = artifact_utils.get_single_instance(
+            output_dict[standard_component_specs.PUSHED_MODEL_KEY]
+        )
+        if not self.CheckBlessing(input_dict):
+            self._MarkNotPushed(pushed)
+            return
+        model = self.GetModelPath(input_dict)
+        base_directory = exec_properties['base_directory']
+        try:
+            version, path, is_new = _push(model, base_directory, pushed.uri)
+        except (OSError, tf.errors.OpError) as error:
+            why = (isinstance(error, OSError) and error.strerror) or str(error)
+            raise PushError(
+                f'The model cannot be pushed to {base_directory}: {why}. Servers keep what they '
+                'have. Once that is mended, the same command pushes the model.'
+            ) from error
+        self._MarkPushed(pushed, pushed_destination=path, pushed_version=str(version))
+        pushed.set_int_custom_property(LIVE_ALREADY, int(not is_new))
+        logging.info('%s is %s.', path, 'pushed' if is_new else 'live already')
+
+
+class Pusher(base_component.BaseComponent):
+    """Makes a blessed model the newest of the versions in a folder, in every run anew.
+
+    Outputs: `pushed_model`, a PushedModel.
+    """
+
+    SPEC_CLASS = PusherSpec
+    EXECUTOR_SPEC = executor_spec.ExecutorClassSpec(PusherExecutor)
+
+    def __init__(
+        self,
+        model: types.BaseChannel,
+        model_blessing: types.BaseChannel,
+        infra_blessing: types.BaseChannel,
+        base_directory: str,
+    ):
+        """Describes the push of one model.
+
+        Args:
+            model: A Model.
+            model_blessing: The Evaluator's ModelBlessing.
+            infra_blessing: An InfraBlessing.
+            base_directory: The folder of the versions.
+        """
+        super().__init__(
+            PusherSpec(
+                model=model,
+                model_blessing=model_blessing,
+                infra_blessing=infra_blessing,
+                base_directory=base_directory,
+                # TFX's cache can be switched off for a whole pipeline only. But a parameter is part
+                # of its key, and runners replace this one by the id of the run: no run finds the
+                # result of another, while a node that is started again in its run does.
+                run_id=tfx.dsl.experimental.RuntimeParameter(
+                    name=constants.PIPELINE_RUN_ID_PARAMETER_NAME, ptype=str, default=''
+                ),
+                pushed_model=types.Channel(type=standard_artifacts.PushedModel),
+            )
+        )
+
+
+def _push(model: str, base_directory: str, archive: str) -> tuple[int, str, bool]:
+    """Number and folder of the version that is the model, and whether it is a new one."""
+    with version_folders.locked(base_directory):
+        # Of the halves too: TensorFlow Serving gives a version up that it has failed to load.
+        taken = version_folders.find(base_directory)
+        version_folders.remove_leftovers(base_directory)
+        versions = version_folders.find(base_directory)
+        if versions:
+            newest = max(versions)
+            if version_folders.digests(versions[newest]) == version_folders.digests(model):
+                return newest, versions[newest], False
+        version = version_folders.next_version(taken, time.time())
+        # First: what fails here is not live yet.
+        version_folders.copy(model, archive)
+        path = os.path.join(base_directory, str(version))
+        version_folders.publish(model, path)
+        return version, path, True

@@ -1,0 +1,130 @@
+"""Leaves out images that cannot be decoded and says which, or refuses a dataset with too many."""
+
+from __future__ import annotations
+
+import math
+import os
+import re
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import apache_beam as beam
+import tensorflow as tf
+from tfx.utils import import_utils
+
+from components.dataset_error import DatasetError
+
+# Images that the function is given at a time: fewer where they are read slowly.
+_MIN_BATCH_SIZE = 32
+_MAX_BATCH_SIZE = 256
+_NAMED = 10
+_UNDECODABLE = 'undecodable'
+
+
+@beam.ptransform_fn
+@beam.typehints.with_input_types(bytes)
+@beam.typehints.with_output_types(bytes)
+def leave_out(
+    examples: beam.pvalue.PCollection,
+    image_check: str,
+    custom_config: Mapping[str, Any],
+    path: str,
+) -> beam.pvalue.PCollection:
+    """Passes on the serialized tf.Examples whose images can be decoded.
+
+    Args:
+        examples: Serialized tf.Examples with `image` and `id`.
+        image_check: Dotted path of a function from a list of encoded images and `custom_config` to
+            what is wrong with each of them, '' if nothing is.
+        custom_config: Its second argument.
+        path: The file that gets a line for each of the others: its id, a tab, and what is wrong.
+    """
+    checked = (
+        examples
+        | beam.BatchElements(min_batch_size=_MIN_BATCH_SIZE, max_batch_size=_MAX_BATCH_SIZE)
+        | beam.ParDo(_Check(image_check, custom_config)).with_outputs(_UNDECODABLE, main='good')
+    )
+    checked[_UNDECODABLE] | beam.io.WriteToText(path, num_shards=1, shard_name_template='')
+    return checked.good
+
+
+class _Check(beam.DoFn):
+    """Sorts the examples of a batch by whether their images can be decoded."""
+
+    def __init__(self, image_check: str, custom_config: Mapping[str, Any]) -> None:
+        super().__init__()
+        self._path = image_check
+        self._custom_config = custom_config
+        self._why_undecodable: Callable[..., list[str]] | None = None
+
+    def setup(self) -> None:
+        module, _, name = self._path.rpartition('.')
+        self._why_undecodable = import_utils.import_func_from_module(module, name)
+
+    def process(self, serialized: list[bytes]) -> Iterator[bytes | beam.pvalue.TaggedOutput]:
+        assert self._why_undecodable, 'Beam calls setup first'
+        features = [tf.train.Example.FromString(each).features.feature for each in serialized]
+        images = [feature['image'].bytes_list.value[0] for feature in features]
+        problems = self._why_undecodable(images, self._custom_config)
+        for example, feature, problem in zip(serialized, features, problems, strict=True):
+            if problem:
+                image_id = feature['id'].bytes_list.value[0].decode()
+                yield beam.pvalue.TaggedOutput(_UNDECODABLE, f'{image_id}\t{problem}')
+            else:
+                yield example
+
+
+def report(
+    dataset: str, folder: str, image_counts: Mapping[str, int], max_bad_images: float
+) -> int:
+    """Says on the terminal which images were left out.
+
+    Args:
+        dataset: Its name.
+        folder: Where `leave_out` wrote a file for each split, named like it, if it was applied. It
+            is removed if none of them holds anything.
+        image_counts: From each split to the number of images that were read.
+        max_bad_images: Fraction of all of them that may be left out.
+
+    Returns:
+        How many were left out.
+
+    Raises:
+        DatasetError: They are too many, or all of a split.
+    """
+    if not tf.io.gfile.exists(folder):
+        return 0
+    found = {split: _lines(os.path.join(folder, split)) for split in image_counts}
+    count, total = sum(map(len, found.values())), sum(image_counts.values())
+    if not count:
+        tf.io.gfile.rmtree(folder)
+        return 0
+    by_split = ', '.join(f'{len(lines)} in {split}' for split, lines in found.items() if lines)
+    named = [line.replace('\t', ' ') for lines in found.values() for line in lines][:_NAMED]
+    which = f'{count:,} of the {total:,} images of {dataset} ({by_split})'
+    names = ':\n  ' + '\n  '.join(named) + (f'\n  and {count - _NAMED:,} more' * (count > _NAMED))
+    if count > max_bad_images * total:
+        # Rounded up, so that it does allow them.
+        enough = math.ceil(count / total * 1e6) / 1e6
+        raise DatasetError(
+            f'{which} cannot be decoded{names}\nRepair or remove them, or set MAX_BAD_IMAGES, the '
+            f'fraction that may be left out: it is {max_bad_images:g}, and {enough:g} would do'
+        )
+    for split, lines in found.items():
+        if len(lines) == image_counts[split]:
+            raise DatasetError(f'None of the images of {dataset} in {split} can be decoded{names}')
+    print(f'  left out {which}, which cannot be decoded{names}', file=sys.stderr, flush=True)
+    return count
+
+
+def _lines(path: str) -> list[str]:
+    """In the order of the dataset: the numbers in ids count as numbers."""
+    with tf.io.gfile.GFile(path) as file:
+        lines = file.read().splitlines()
+
+    def key(line: str) -> list[str | int]:
+        # Splitting by a group gives text and numbers in turn.
+        return [int(part) if part.isdigit() else part for part in re.split(r'(\d+)', line)]
+
+    return sorted(lines, key=key)

@@ -1,0 +1,86 @@
+"""What a running server tells of the versions of a model."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import time
+import urllib.parse
+import urllib.request
+from collections.abc import Callable, Collection
+
+from serving.errors import ServingError
+
+_POLL_SECONDS = 0.1
+_ANSWER_SECONDS = 10.0
+
+# State and error message of each version.
+_Status = dict[int, tuple[str, str]]
+
+
+class Server:
+    """What a running server tells of the versions of a model.
+
+    Args:
+        url: Where its REST interface is.
+        model: The name of the model.
+        timeout: Seconds that it may take to read models.config again and to load a version.
+    """
+
+    def __init__(self, url: str, model: str, timeout: float) -> None:
+        self.url = url.rstrip('/')
+        self._status_url = f'{self.url}/v1/models/{urllib.parse.quote(model, safe="")}'
+        self._timeout = timeout
+        self._before: _Status = {}
+        # No proxy stands between a server and who administers it.
+        self._opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+
+    def available(self) -> list[int]:
+        """The versions that answer requests; none where no server does, or not for the model."""
+        self._before = self._status()
+        return _available(self._before)
+
+    def has_failed(self, version: int) -> bool:
+        """Whether a version had failed to load when `available` was asked."""
+        return bool(self._before.get(version, ('', ''))[1])
+
+    def wait(self, version: int, reached: Callable[[Collection[int]], bool]) -> str:
+        """Waits until `reached` is true of the available versions.
+
+        Returns:
+            Why `version` has failed to load; empty if it has not.
+
+        Raises:
+            ServingError: It takes too long.
+        """
+        deadline = time.monotonic() + self._timeout
+        while not reached(_available(status := self._status())):
+            is_late = time.monotonic() > deadline
+            _, error = status.get(version, ('', ''))
+            # It may have failed long ago, and be tried again now.
+            if error and (is_late or status[version] != self._before.get(version)):
+                return error
+            if is_late:
+                raise ServingError(
+                    'DEADLINE_EXCEEDED',
+                    f'The server at {self.url} did not come to serve version {version} within '
+                    f'{self._timeout:g} seconds. Was it started with this --model_config_file, and '
+                    'with --model_config_file_poll_wait_seconds?',
+                )
+            time.sleep(_POLL_SECONDS)
+        return ''
+
+    def _status(self) -> _Status:
+        try:
+            with self._opener.open(self._status_url, timeout=_ANSWER_SECONDS) as response:
+                answer = json.load(response)
+            return {
+                int(status['version']): (status['state'], status['status']['error_message'])
+                for status in answer['model_version_status']
+            }
+        except (OSError, http.client.HTTPException, ValueError, LookupError, TypeError):
+            return {}
+
+
+def _available(status: _Status) -> list[int]:
+    return [version for version, (state, _) in status.items() if state == 'AVAILABLE']
