@@ -85,5 +85,5 @@ def _check_is_there(model: types.Artifact) -> None:
             f'The last blessed model is missing: ML Metadata has it in {where}, and a new model is '
             'compared with it. Put that folder back, from a backup or from where the project was '
             'before; what is finished is kept. To do without a comparison, run with another '
-            'PIPELINE_NAME, or remove all results with `make clean`.'
+            'PIPELINE_NAME.'
         )

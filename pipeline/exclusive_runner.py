@@ -21,10 +21,16 @@ class ExclusiveRunner(LocalDagRunner):
     takes from the cache what the other one has finished.
     """
 
-    def __init__(self, config: Config):
-        """Takes the settings of the pipeline."""
+    def __init__(
+        self, config: Config, lines: contextlib.AbstractContextManager[None] | None = None
+    ):
+        """Takes the settings of the pipeline, and what prints lines for a person.
+
+        `lines` is entered for the run, and left before another one begins: it reads of the latest.
+        """
         super().__init__()
         self._config = config
+        self._lines = lines or contextlib.nullcontext()
 
     # `tfx pipeline create` replaces `run`, which calls this: it waits for no other run.
     def run_with_ir(self, *args: Any, **kwargs: Any) -> None:
@@ -39,7 +45,11 @@ class ExclusiveRunner(LocalDagRunner):
             waiting=f'Waiting for another run of {name} to end ...',
         ):
             metadata_check.check(self._config)
-            with metadata_check.explained_errors(self._config), _watched(self._config):
+            with (
+                metadata_check.explained_errors(self._config),
+                self._lines,
+                _watched(self._config),
+            ):
                 var_folder.relocate(self._config)
                 super().run_with_ir(*args, **kwargs)
 

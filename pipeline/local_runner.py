@@ -26,8 +26,8 @@ def main() -> None:
         with var_folder.entered(config) as inside:
             pipeline = create_pipeline(inside)
             chosen = slices.chosen(inside)
-            with console.stage_lines(config, stages=len(pipeline.components), heading=chosen):
-                ExclusiveRunner(config).run(pipeline)
+            lines = console.stage_lines(config, stages=len(pipeline.components), heading=chosen)
+            ExclusiveRunner(config, lines).run(pipeline)
 
 
 if __name__ == '__main__':

@@ -1,5 +1,6 @@
 """One run of a pipeline at a time, and what happens to ML Metadata's file meanwhile."""
 
+import contextlib
 import os
 import threading
 import time
@@ -9,7 +10,7 @@ from damaging_component import Afterwards, Damage
 from lock_holder import held_elsewhere
 from tfx.orchestration.pipeline import Pipeline
 
-from pipeline import configs, metadata
+from pipeline import configs, locks, metadata
 from pipeline.exclusive_runner import ExclusiveRunner
 from pipeline.metadata_error import MetadataError
 
@@ -19,20 +20,20 @@ def config(tmp_path):
     return configs.from_preset('tiny', var=str(tmp_path))
 
 
-def _run(config, *nodes):
+def _run(config, *nodes, lines=None):
     pipeline = Pipeline(
         config.pipeline_name,
         config.pipeline_root,
         metadata.connection_config(config),
         components=list(nodes),
     )
-    ExclusiveRunner(config).run(pipeline)
+    ExclusiveRunner(config, lines).run(pipeline)
 
 
 def test_it_waits_for_another_run_of_the_same_pipeline(config, capfd):
     run = threading.Thread(target=_run, args=[config, Afterwards()])
-    locks = os.path.join(config.lock_dir, 'pipelines')
-    with held_elsewhere(os.path.join(locks, 'capsnet-tiny'), os.path.join(locks, 'capsnet')):
+    of_pipelines = os.path.join(config.lock_dir, 'pipelines')
+    with held_elsewhere(os.path.join(of_pipelines, 'capsnet-tiny')):
         run.start()
         said = ''
         while 'Waiting' not in said:
@@ -47,6 +48,20 @@ def test_it_waits_for_another_run_of_the_same_pipeline(config, capfd):
     # The other run was killed.
     run.join(60)
     assert os.listdir(config.pipeline_root) == ['Afterwards']
+
+
+def test_the_summary_is_read_before_another_run_begins(config):
+    lock = os.path.join(config.lock_dir, 'pipelines', config.pipeline_name)
+    seen = []
+
+    @contextlib.contextmanager
+    def lines():
+        yield
+        with open(lock) as file:
+            seen.append(locks.take(file.fileno()))
+
+    _run(config, Afterwards(), lines=lines())
+    assert seen == [False]
 
 
 @pytest.mark.parametrize(
