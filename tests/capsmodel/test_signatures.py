@@ -335,7 +335,7 @@ def test_damaged_pictures_are_answered_or_named(exported):
     kinds = good_images(random)
     scores, _ = _answer(model, np.array(kinds, object))
     memory_before = _peak_memory()
-    refused = Counter()
+    refused: Counter[str] = Counter()
     for count in range(INPUTS):
         damaged = damage(random, random.choice(kinds))
         # Beside a good one.
