@@ -491,15 +491,14 @@ def test_damaged_pictures_are_answered_or_named(exported):
     random = Random(13)
     model = LoadedModel(exported)
     kinds = good_images(random)
-    files = np.array([kinds[0], *kinds], object)
-    scores = model.run('serving_default', {'image_bytes': files})['scores']
+    scores, _ = _answer(model, np.array(kinds, object))
     memory_before = _peak_memory()
     refused: Counter[str] = Counter()
     for count in range(INPUTS):
         damaged = damage(random, random.choice(kinds))
-        # As rows of three, of which one is damaged.
-        row = count % 3
-        rows = np.array([kinds[0], kinds[1], kinds[0]], object)
+        # Beside a good one.
+        row = count % 2
+        rows = np.array([kinds[0], kinds[0]], object)
         rows[row] = damaged
         seconds = time.process_time()
         found, error = _answer(model, rows)
@@ -514,8 +513,7 @@ def test_damaged_pictures_are_answered_or_named(exported):
             refused[said[2]] += 1
         else:
             assert ((found >= 0) & (found < 1)).all(), damaged
-            others = np.delete(np.arange(3), row)
-            np.testing.assert_allclose(found[others], scores[[1, 2, 1]][others], atol=1e-5)
+            np.testing.assert_allclose(found[1 - row], scores[0], atol=1e-5)
         # Its header may promise 4096 x 4096 pixels, which takes seconds to decode.
         assert time.process_time() - seconds < 20, damaged
     assert _peak_memory() - memory_before < 1 << 30
