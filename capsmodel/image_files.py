@@ -64,8 +64,13 @@ class _Walk(NamedTuple):
     exif: tf.Tensor  # int32 [2]: position and length of the first Exif block; zeros before it
 
 
-# Traced once and not wherever pictures are decoded.
-@functools.partial(tf.function, input_signature=[tf.TensorSpec([], tf.string)], autograph=False)
+# Traced once, and not wherever pictures are decoded.
+_traced_once = functools.partial(
+    tf.function, input_signature=[tf.TensorSpec([], tf.string)], autograph=False
+)
+
+
+@_traced_once
 def examine(file: tf.Tensor) -> ImageFile:
     """Walks over the chunks of a PNG or the segments of a JPEG.
 
@@ -76,11 +81,7 @@ def examine(file: tf.Tensor) -> ImageFile:
     """
     is_png = tf.strings.substr(file, 0, len(PNG_START)) == PNG_START
     is_jpeg = tf.strings.substr(file, 0, len(_JPEG_START)) == _JPEG_START
-    walk = tf.cond(
-        is_png,
-        lambda: _walk_png(file),
-        lambda: tf.cond(is_jpeg, lambda: _walk_jpeg(file)[0], _start),
-    )
+    walk = tf.cond(is_png, lambda: _walk_png(file), lambda: _walk_jpeg(file)[0])
     verdict = tf.where(walk.ended | (walk.verdict != _GOOD), walk.verdict, _CUT_OFF)
     # A size out of bounds is told first: most of the file may not have been sent because of it.
     is_bad_size = tf.reduce_any((walk.size < 1) | (walk.size > MAX_SIDE))
@@ -90,12 +91,10 @@ def examine(file: tf.Tensor) -> ImageFile:
     problem = tf.where(is_bad_size, tf.strings.join(['has ', size_text, ' pixels']), problem)
     problem = tf.where(is_png | is_jpeg, problem, 'is neither a PNG nor a JPEG')
     problem = tf.where(file == b'', 'is empty', problem)
-    orientation = tf.cond(
-        (problem == '') & (walk.exif[1] > 0),
-        lambda: _orientation(tf.strings.substr(file, walk.exif[0], walk.exif[1])),
-        lambda: 1,
-    )
-    return ImageFile(problem, is_png, orientation)
+    # Where there is a problem, there may be no such place.
+    place, length = tf.unstack(tf.where(problem == '', walk.exif, 0))
+    exif = tf.strings.substr(file, place, length)
+    return ImageFile(problem, is_png, _orientation(exif))
 
 
 def with_more_data(jpeg: tf.Tensor) -> tf.Tensor:
@@ -109,11 +108,7 @@ def with_more_data(jpeg: tf.Tensor) -> tf.Tensor:
     _, data_ends = _walk_jpeg(jpeg)
     starts = tf.concat([[0], data_ends], 0)
     ends = tf.concat([data_ends, [tf.strings.length(jpeg)]], 0)
-    pieces = tf.map_fn(
-        lambda piece: tf.strings.substr(jpeg, piece[0], piece[1]),
-        (starts, ends - starts),
-        fn_output_signature=tf.string,
-    )
+    pieces = tf.strings.substr(jpeg, starts, ends - starts)
     return tf.strings.reduce_join(pieces, separator=_FILLER)
 
 
@@ -201,6 +196,7 @@ def _kind(name: bytes) -> int:
     return int.from_bytes(name, 'big')
 
 
+@_traced_once
 def _walk_jpeg(file: tf.Tensor) -> tuple[_Walk, tf.Tensor]:
     """The segments from SOI to EOI; see ITU-T T.81, annex B.
 

@@ -11,11 +11,12 @@ from capsmodel import image_files
 MIDDLE_GREY = 127.0
 # What is wrong with a JPEG that is to be looked at again.
 SUSPECT = 'may lack data'
-# Rows and columns of the blocks that a JPEG consists of.
+# Rows and columns of the blocks that a JPEG consists of, and some places in a block.
 _BLOCK = 8
+_PLACES = ((0, 0), (3, 5), (6, 2))
 
 
-# Traced once and not wherever pictures are decoded.
+# Traced once for each size, and not wherever pictures are decoded.
 @functools.partial(tf.function, autograph=False)
 def read_and_fit(
     picture: tf.Tensor,
@@ -24,7 +25,6 @@ def read_and_fit(
     height: int,
     width: int,
     invert_light_background: bool,
-    has_suspects: bool,
 ) -> tuple[tf.Tensor, tf.Tensor]:
     """Decodes a picture whose structure is good.
 
@@ -35,17 +35,22 @@ def read_and_fit(
         height: Height of the result.
         width: Width of the result.
         invert_light_background: Whether dark on light becomes light on dark.
-        has_suspects: Whether a JPEG that may lack data is called SUSPECT; otherwise it is found
-            out, which takes another decoding.
 
     Returns:
-        uint8 [height, width] and what is wrong with the picture, a string scalar.
+        uint8 [height, width] and what is wrong with the picture, a string scalar: SUSPECT where
+        `lacks_data` is to tell.
     """
-    grey, problem = tf.cond(
-        is_png, lambda: _read_png(picture), lambda: _read_jpeg(picture, has_suspects)
-    )
-    grey = tf.cond(orientation == 1, lambda: grey, lambda: _turn(grey, orientation))
-    return _fit(grey, height, width, invert_light_background), problem
+    grey, problem = tf.cond(is_png, lambda: _read_png(picture), lambda: _read_jpeg(picture))
+    return _fit(_turn(grey, orientation), height, width, invert_light_background), problem
+
+
+@functools.partial(tf.function, input_signature=[tf.TensorSpec([], tf.string)], autograph=False)
+def lacks_data(jpeg: tf.Tensor) -> tf.Tensor:
+    """string scalar to a bool scalar: whether the decoder has no data for a part of the pixels.
+
+    It paints them grey, and warns, which nobody hears.
+    """
+    return tf.reduce_any(_decode_jpeg(jpeg) != _decode_jpeg(image_files.with_more_data(jpeg)))
 
 
 def _read_png(picture: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
@@ -67,37 +72,29 @@ def _read_png(picture: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     return ground + alpha * (luma - ground), tf.constant('')
 
 
-def _read_jpeg(picture: tf.Tensor, has_suspects: bool) -> tuple[tf.Tensor, tf.Tensor]:
+def _read_jpeg(picture: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     """string scalar to float32 [any, any], luma in 0..255; and what is wrong."""
-
-    def decode(jpeg: tf.Tensor) -> tf.Tensor:
-        return tf.io.decode_jpeg(jpeg, channels=3, dct_method='INTEGER_ACCURATE')
-
-    rgb = decode(picture)
-    # Where data are missing, the decoder paints grey, and warns, which nobody hears.
-    if has_suspects:
-        problem = tf.where(_has_grey_block(rgb), SUSPECT, '')
-    else:
-        is_whole = tf.reduce_all(rgb == decode(image_files.with_more_data(picture)))
-        problem = tf.where(is_whole, '', 'is damaged: a part of its pixels is missing')
-    return _luma(rgb), problem
+    rgb = _decode_jpeg(picture)
+    return _luma(rgb), tf.where(_may_have_grey_block(rgb), SUSPECT, '')
 
 
-def _has_grey_block(rgb: tf.Tensor) -> tf.Tensor:
-    """uint8 [any, any, 3] to a bool scalar: whether one of a JPEG's blocks is of middle grey."""
+def _decode_jpeg(jpeg: tf.Tensor) -> tf.Tensor:
+    return tf.io.decode_jpeg(jpeg, channels=3, dct_method='INTEGER_ACCURATE')
 
-    def look_at_all() -> tf.Tensor:
-        is_grey = tf.reduce_all(rgb == 128, axis=-1)
-        beyond = tf.stack([tf.zeros([2], tf.int32), -tf.shape(is_grey) % _BLOCK], 1)
-        is_grey = tf.pad(is_grey, beyond, constant_values=True)
-        rows, columns = tf.unstack(tf.shape(is_grey) // _BLOCK)
-        is_grey = tf.reshape(is_grey, [rows, _BLOCK, columns, _BLOCK])
-        return tf.reduce_any(tf.reduce_all(is_grey, axis=[1, 3]))
 
-    corners = rgb[::_BLOCK, ::_BLOCK]
-    is_possible = tf.reduce_any(tf.reduce_all(corners == 128, axis=-1))
-    # To look at every pixel takes twice as long as to decode the picture.
-    return tf.cond(is_possible, look_at_all, lambda: False)
+def _may_have_grey_block(rgb: tf.Tensor) -> tf.Tensor:
+    """uint8 [any, any, 3] to a bool scalar: whether a JPEG's block may be of middle grey alone.
+
+    Some pixels of each block are looked at: all of them take longer than the decoding.
+    """
+    blocks = -(-tf.shape(rgb)[:2] // _BLOCK)
+    is_grey = tf.fill(blocks, True)
+    for row, column in _PLACES:
+        some = tf.reduce_all(rgb[row::_BLOCK, column::_BLOCK] == 128, axis=-1)
+        # The last blocks may be cut off by the picture's edge.
+        beyond = tf.stack([tf.zeros([2], tf.int32), blocks - tf.shape(some)], 1)
+        is_grey &= tf.pad(some, beyond, constant_values=True)
+    return tf.reduce_any(is_grey)
 
 
 def _luma(rgb: tf.Tensor) -> tf.Tensor:
@@ -106,12 +103,13 @@ def _luma(rgb: tf.Tensor) -> tf.Tensor:
 
 
 def _turn(grey: tf.Tensor, orientation: tf.Tensor) -> tf.Tensor:
-    """[any, any] as the eye is to see it; the orientation is an int32 scalar, 2 to 8, of Exif's."""
-    grey = tf.cond(orientation >= 5, lambda: tf.transpose(grey), lambda: grey)
-    upside_down = tf.reduce_any(orientation == [3, 4, 7, 8])
-    mirrored = tf.reduce_any(orientation == [2, 3, 6, 7])
-    grey = tf.cond(upside_down, lambda: grey[::-1], lambda: grey)
-    return tf.cond(mirrored, lambda: grey[:, ::-1], lambda: grey)
+    """[any, any] as the eye is to see it; the orientation is an int32 scalar, 1 to 8, of Exif's."""
+    grey = tf.transpose(grey, tf.where(orientation >= 5, [1, 0], [0, 1]))
+    # Upside down, and mirrored.
+    is_reversed = tf.stack(
+        [tf.reduce_any(orientation == [3, 4, 7, 8]), tf.reduce_any(orientation == [2, 3, 6, 7])]
+    )
+    return tf.reverse(grey, tf.boolean_mask([0, 1], is_reversed))
 
 
 def border_mean(images: tf.Tensor) -> tf.Tensor:

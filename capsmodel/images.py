@@ -14,6 +14,7 @@ _PLAIN_HEAD_SIZE = 41
 _PLAIN_FRAME_SIZE = 57
 _PNG_END = b'\x00\x00\x00\x00IEND\xaeB`\x82'
 _CANNOT_BE_DECODED = 'is damaged: its pixels cannot be decoded'
+_LACKS_DATA = 'is damaged: a part of its pixels is missing'
 
 
 # Nothing here needs AutoGraph, which takes seconds to find that out.
@@ -48,21 +49,24 @@ def decode_images(
     """
     images, problems = _decode(encoded, height, width, invert_light_background)
 
-    def refuse() -> tf.Tensor:
-        index = tf.argmax(problems != '')
-        message = tf.strings.join(
-            [
-                'Image ',
-                tf.strings.as_string(index),
-                ' of the batch (counted from 0) ',
-                problems[index],
-                f'. A PNG or a JPEG of 1 to {image_files.MAX_SIDE} pixels each way can be read.',
-            ]
-        )
-        with tf.control_dependencies([tf.debugging.Assert(False, [message])]):
-            return tf.identity(images)
-
-    return tf.cond(tf.reduce_all(problems == ''), lambda: images, refuse)
+    # With one more, since there may be no image.
+    problems = tf.concat([problems, ['']], 0)
+    index = tf.argmax(problems != '')
+    problem = problems[index]
+    message = tf.strings.join(
+        [
+            'Image ',
+            tf.strings.as_string(index),
+            ' of the batch (counted from 0) ',
+            problem,
+            f'. A PNG or a JPEG of 1 to {image_files.MAX_SIDE} pixels each way can be read.',
+        ]
+    )
+    # Not tf.debugging.Assert, which is a tf.cond: TensorFlow's optimizers take a session's time for
+    # each function in a graph.
+    refusal = tf.raw_ops.Assert(condition=problem == '', data=[message])
+    with tf.control_dependencies([refusal]):
+        return tf.identity(images)
 
 
 def why_undecodable(encoded: Sequence[bytes], custom_config: Mapping[str, int]) -> list[str]:
@@ -94,24 +98,21 @@ def _decode(
 ) -> tuple[tf.Tensor, tf.Tensor]:
     """uint8 [n, height, width], and string [n]: what is wrong with a picture, whose image is 0."""
     plain = _are_plain(encoded, height, width)
+    places = [tf.cast(tf.where(kind)[:, 0], tf.int32) for kind in (plain, ~plain)]
 
     def decode_plain(picture: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         image = tf.io.decode_png(picture, channels=1)[..., 0]
         return tf.ensure_shape(image, [height, width]), tf.constant('')
 
-    def decode_all_kinds() -> list[tf.Tensor]:
-        places = [tf.cast(tf.where(kind)[:, 0], tf.int32) for kind in (plain, ~plain)]
-        of_plain = _map(decode_plain, (tf.gather(encoded, places[0]),), height, width)
-        of_others = _decode_others(
-            tf.gather(encoded, places[1]), height, width, invert_light_background
-        )
-        merged = zip(of_plain, of_others, strict=True)
-        return [tf.dynamic_stitch(places, list(parts)) for parts in merged]
-
-    images, problems = tf.cond(
-        tf.reduce_all(plain),
-        lambda: list(_map(decode_plain, (encoded,), height, width)),
-        decode_all_kinds,
+    of_plain = _map(decode_plain, (tf.gather(encoded, places[0]),), height, width)
+    others = tf.gather(encoded, places[1])
+    of_others = tf.cond(
+        tf.size(others) > 0,
+        lambda: _decode_others(others, height, width, invert_light_background),
+        lambda: (tf.zeros([0, height, width], tf.uint8), tf.zeros([0], tf.string)),
+    )
+    images, problems = (
+        tf.dynamic_stitch(places, list(parts)) for parts in zip(of_plain, of_others, strict=True)
     )
     if invert_light_background:
         light = plain & (image_reading.border_mean(images) > image_reading.MIDDLE_GREY)
@@ -119,13 +120,11 @@ def _decode(
     return images, problems
 
 
-# Inlined, its operations would be passed over one by one where all pictures are plain: 0.1 ms.
-@functools.partial(tf.function, autograph=False, experimental_attributes={'_noinline': True})
 def _decode_others(
     encoded: tf.Tensor, height: int, width: int, invert_light_background: bool
 ) -> tuple[tf.Tensor, tf.Tensor]:
     """As `_decode`, for pictures of any kind."""
-    files = tf.map_fn(
+    found, is_png, orientation = tf.map_fn(
         image_files.examine,
         encoded,
         parallel_iterations=1,
@@ -133,30 +132,23 @@ def _decode_others(
     )
 
     def read(
-        picture: tf.Tensor, problem: tf.Tensor, *structure: tf.Tensor, has_suspects: bool = True
+        picture: tf.Tensor, is_png: tf.Tensor, orientation: tf.Tensor
     ) -> tuple[tf.Tensor, tf.Tensor]:
-        return tf.cond(
-            problem == '',
-            lambda: image_reading.read_and_fit(
-                picture, *structure, height, width, invert_light_background, has_suspects
-            ),
-            lambda: (tf.zeros([height, width], tf.uint8), problem),
+        return image_reading.read_and_fit(
+            picture, is_png, orientation, height, width, invert_light_background
         )
 
-    images, problems = _map(read, (encoded, *files), height, width)
+    def look_again(picture: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        problem = tf.where(image_reading.lacks_data(picture), _LACKS_DATA, '')
+        return tf.zeros([height, width], tf.uint8), problem
 
-    def look_again() -> tuple[tf.Tensor, tf.Tensor]:
-        rows = tf.where(problems == image_reading.SUSPECT)
-        some = [tf.gather_nd(each, rows) for each in (encoded, *files)]
-        again = _map(functools.partial(read, has_suspects=False), tuple(some), height, width)
-        return (
-            tf.tensor_scatter_nd_update(images, rows, again[0]),
-            tf.tensor_scatter_nd_update(problems, rows, again[1]),
-        )
-
-    return tf.cond(
-        tf.reduce_any(problems == image_reading.SUSPECT), look_again, lambda: (images, problems)
-    )
+    # What has a problem is not decoded: of nothing the decoder makes none.
+    pictures = tf.where(found == '', encoded, '')
+    images, problems = _map(read, (pictures, is_png, orientation), height, width)
+    problems = tf.where(found == '', problems, found)
+    suspects = tf.where(problems == image_reading.SUSPECT)
+    _, again = _map(look_again, (tf.gather_nd(pictures, suspects),), height, width)
+    return images, tf.tensor_scatter_nd_update(problems, suspects, again)
 
 
 def _map(
@@ -192,14 +184,11 @@ def _map(
     options.autotune.enabled = False
     indices, images, problems = decoded.with_options(options).get_single_element()
 
-    def spread() -> tuple[tf.Tensor, tf.Tensor]:
-        rows = indices[:-1, tf.newaxis]
-        return (
-            tf.scatter_nd(rows, images[:-1], [count, height, width]),
-            tf.tensor_scatter_nd_update(tf.fill([count], _CANNOT_BE_DECODED), rows, problems[:-1]),
-        )
-
-    return tf.cond(tf.size(indices) > count, lambda: (images[:-1], problems[:-1]), spread)
+    rows = indices[:-1, tf.newaxis]
+    return (
+        tf.scatter_nd(rows, images[:-1], [count, height, width]),
+        tf.tensor_scatter_nd_update(tf.fill([count], _CANNOT_BE_DECODED), rows, problems[:-1]),
+    )
 
 
 def _are_plain(encoded: tf.Tensor, height: int, width: int) -> tf.Tensor:

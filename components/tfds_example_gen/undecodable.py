@@ -6,6 +6,7 @@ import math
 import os
 import re
 import sys
+import uuid
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -19,7 +20,6 @@ from components.dataset_error import DatasetError
 _MIN_BATCH_SIZE = 32
 _MAX_BATCH_SIZE = 256
 _NAMED = 10
-_UNDECODABLE = 'undecodable'
 
 
 @beam.ptransform_fn
@@ -29,7 +29,7 @@ def leave_out(
     examples: beam.pvalue.PCollection,
     image_check: str,
     custom_config: Mapping[str, Any],
-    path: str,
+    folder: str,
 ) -> beam.pvalue.PCollection:
     """Passes on the serialized tf.Examples whose images can be decoded.
 
@@ -38,40 +38,47 @@ def leave_out(
         image_check: Dotted path of a function from a list of encoded images and `custom_config` to
             what is wrong with each of them, '' if nothing is.
         custom_config: Its second argument.
-        path: The file that gets a line for each of the others: its id, a tab, and what is wrong.
+        folder: Files in it get a line for each of the others: its id, a tab, and what is wrong. It
+            is made if there is one.
     """
-    checked = (
+    return (
         examples
         | beam.BatchElements(min_batch_size=_MIN_BATCH_SIZE, max_batch_size=_MAX_BATCH_SIZE)
-        | beam.ParDo(_Check(image_check, custom_config)).with_outputs(_UNDECODABLE, main='good')
+        | beam.ParDo(_Check(image_check, custom_config, folder))
     )
-    checked[_UNDECODABLE] | beam.io.WriteToText(path, num_shards=1, shard_name_template='')
-    return checked.good
 
 
 class _Check(beam.DoFn):
-    """Sorts the examples of a batch by whether their images can be decoded."""
+    """Passes on the examples of a batch whose images can be decoded, and writes down the others."""
 
-    def __init__(self, image_check: str, custom_config: Mapping[str, Any]) -> None:
+    def __init__(self, image_check: str, custom_config: Mapping[str, Any], folder: str) -> None:
         super().__init__()
         self._path = image_check
         self._custom_config = custom_config
+        self._folder = folder
         self._why_undecodable: Callable[..., list[str]] | None = None
 
     def setup(self) -> None:
         module, _, name = self._path.rpartition('.')
         self._why_undecodable = import_utils.import_func_from_module(module, name)
 
-    def process(self, serialized: list[bytes]) -> Iterator[bytes | beam.pvalue.TaggedOutput]:
+    def process(self, serialized: list[bytes]) -> Iterator[bytes]:
         assert self._why_undecodable, 'Beam calls setup first'
         features = [tf.train.Example.FromString(each).features.feature for each in serialized]
         images = [feature['image'].bytes_list.value[0] for feature in features]
         problems = self._why_undecodable(images, self._custom_config)
-        for example, feature, problem in zip(serialized, features, problems, strict=True):
-            if problem:
-                image_id = feature['id'].bytes_list.value[0].decode()
-                yield beam.pvalue.TaggedOutput(_UNDECODABLE, f'{image_id}\t{problem}')
-            else:
+        lines = [
+            f'{feature["id"].bytes_list.value[0].decode()}\t{problem}\n'
+            for feature, problem in zip(features, problems, strict=True)
+            if problem
+        ]
+        if lines:
+            # Not Beam's way to write, which costs seconds also where there is nothing to write.
+            tf.io.gfile.makedirs(self._folder)
+            with tf.io.gfile.GFile(os.path.join(self._folder, uuid.uuid4().hex), 'w') as file:
+                file.write(''.join(lines))
+        for example, problem in zip(serialized, problems, strict=True):
+            if not problem:
                 yield example
 
 
@@ -82,8 +89,7 @@ def report(
 
     Args:
         dataset: Its name.
-        folder: Where `leave_out` wrote a file for each split, named like it, if it was applied. It
-            is removed if none of them holds anything.
+        folder: Has a folder for each split, named like it, that `leave_out` wrote.
         image_counts: From each split to the number of images that were read.
         max_bad_images: Fraction of all of them that may be left out.
 
@@ -93,12 +99,9 @@ def report(
     Raises:
         DatasetError: They are too many, or all of a split.
     """
-    if not tf.io.gfile.exists(folder):
-        return 0
     found = {split: _lines(os.path.join(folder, split)) for split in image_counts}
     count, total = sum(map(len, found.values())), sum(image_counts.values())
     if not count:
-        tf.io.gfile.rmtree(folder)
         return 0
     by_split = ', '.join(f'{len(lines)} in {split}' for split, lines in found.items() if lines)
     named = [line.replace('\t', ' ') for lines in found.values() for line in lines][:_NAMED]
@@ -118,10 +121,12 @@ def report(
     return count
 
 
-def _lines(path: str) -> list[str]:
+def _lines(folder: str) -> list[str]:
     """In the order of the dataset: the numbers in ids count as numbers."""
-    with tf.io.gfile.GFile(path) as file:
-        lines = file.read().splitlines()
+    lines = set()  # Beam may have looked at a batch twice.
+    for path in tf.io.gfile.glob(os.path.join(folder, '*')):
+        with tf.io.gfile.GFile(path) as file:
+            lines.update(file.read().splitlines())
 
     def key(line: str) -> list[str | int]:
         # Splitting by a group gives text and numbers in turn.
