@@ -13,8 +13,9 @@ quietly = $(quiet) python -m capsmodel.quiet_tensorflow
 setting = $$($(venv) python -m pipeline.configs $(1))
 commands = $(venv) python -m pipeline.make_commands
 
-# Two files of tests at a time: most of a test's time is one process that starts another.
-side_by_side = -n 2 --dist loadfile
+# Two files of tests at a time, in the order of tests/conftest.py: most of a test's time is one process
+# that starts another.
+side_by_side = -n 2 --dist loadfile --no-loadscope-reorder
 
 # What the servers need to know of the pipeline. Both of them read one models.config, which is made
 # when it is not there or was moved, and which `make rollback` writes.

@@ -261,15 +261,6 @@ def test_anomaly_stops_the_run_before_transform(project, tmp_path):
     assert project.states().keys() == _BEFORE_THE_GATE
 
 
-def test_bound_that_no_model_reaches(project):
-    versions = project.versions()
-    done = project.run(MIN_ACCURACY='1.01')
-    assert done.returncode == 1
-    assert 'below the bound 1.01' in sentence(done)
-    assert project.states()['Trainer'] == CACHED
-    assert project.versions() == versions
-
-
 def test_model_that_does_not_answer_in_time_is_not_pushed(project):
     versions = project.versions()
     done = project.run(INFRA_CHECK_TIMEOUT='1')
