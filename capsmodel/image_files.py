@@ -112,7 +112,7 @@ def with_more_data(jpeg: tf.Tensor) -> tf.Tensor:
     return tf.strings.reduce_join(pieces, separator=_FILLER)
 
 
-def _start(position: int = 0) -> _Walk:
+def _start(position: int) -> _Walk:
     return _Walk(
         position=tf.constant(position),
         parts=tf.constant(0),
@@ -285,7 +285,7 @@ def _walk_jpeg(file: tf.Tensor) -> tuple[_Walk, tf.Tensor]:
 
 
 def _orientation(exif: tf.Tensor) -> tf.Tensor:
-    """The orientation in a block of Exif, an int32 scalar; 1 if there is none that can be read.
+    """The orientation in a block of Exif, an int32 scalar; 1 if no tag can be read.
 
     The block is a TIFF file, with or without `Exif` before it, of which the first directory is
     looked at: 2 bytes with the number of its entries, and 12 bytes each: tag, type, count, value.

@@ -48,7 +48,6 @@ def decode_images(
             message names the first such picture by its index.
     """
     images, problems = _decode(encoded, height, width, invert_light_background)
-
     # With one more, since there may be no image.
     problems = tf.concat([problems, ['']], 0)
     index = tf.argmax(problems != '')
@@ -142,7 +141,7 @@ def _decode_others(
         problem = tf.where(image_reading.lacks_data(picture), _LACKS_DATA, '')
         return tf.zeros([height, width], tf.uint8), problem
 
-    # What has a problem is not decoded: of nothing the decoder makes none.
+    # A file with a bad structure is not decoded: the decoder refuses the empty one in its place.
     pictures = tf.where(found == '', encoded, '')
     images, problems = _map(read, (pictures, is_png, orientation), height, width)
     problems = tf.where(found == '', problems, found)
