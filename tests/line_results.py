@@ -44,18 +44,17 @@ def weights(checkpoints):
     }
 
 
-def images():
-    """Genuine ones that no training sees."""
+def images(data_dir):
+    """Genuine ones that no training sees, of the MNIST that is prepared in a folder."""
     import tensorflow_datasets as tfds
 
-    data_dir = str(_ROOT / 'var' / 'data')
     return tfds.as_numpy(tfds.load('mnist', split='test[:100]', data_dir=data_dir, batch_size=-1))[
         'image'
     ][..., 0]
 
 
-def write(folder):
-    """Writes all of it."""
+def write(folder, data_dir):
+    """Writes all of it, from the MNIST that is prepared in a folder."""
     import numpy as np
     import tensorflow as tf
     import training_request
@@ -66,7 +65,7 @@ def write(folder):
     shutil.rmtree(folder, ignore_errors=True)
     (folder / 'var').mkdir(parents=True)
     (folder / 'training').mkdir()
-    (folder / 'var' / 'data').symlink_to(_ROOT / 'var' / 'data')
+    (folder / 'var' / 'data').symlink_to(data_dir)
     versions = {name: importlib.metadata.version(name) for name in _PACKAGES}
     (folder / 'versions.json').write_text(json.dumps(versions))
     print(
@@ -79,7 +78,7 @@ def write(folder):
             sys.exit(done.stderr)
     (version,) = project.versions()
     model = tf.saved_model.load(f'{project.config.serving_model_dir}/{version}')
-    np.savez(folder / 'answers.npz', **answers(model, images()))
+    np.savez(folder / 'answers.npz', **answers(model, images(data_dir)))
 
     request = training_request.write(folder / 'training')
     request.write(folder / 'training' / 'request.json')
@@ -94,5 +93,6 @@ if __name__ == '__main__':
     warnings.simplefilter('ignore')
     devices.hide_gpus()
     quiet_tensorflow.load()
-    prepare('mnist', str(_ROOT / 'var' / 'data'))
-    write(pathlib.Path(sys.argv[1]).absolute())
+    prepared = str(_ROOT / 'var' / 'data')
+    prepare('mnist', prepared)
+    write(pathlib.Path(sys.argv[1]).absolute(), prepared)

@@ -51,16 +51,17 @@ def test_it_is_another_line(other):
     assert {name: importlib.metadata.version(name) for name in versions} != versions
 
 
-def test_pushed_model_answers_the_same(other, pushed):
-    answers = line_results.answers(tf.saved_model.load(pushed), line_results.images())
+def test_pushed_model_answers_the_same(other, pushed, mnist_dir):
+    images = line_results.images(mnist_dir)
+    answers = line_results.answers(tf.saved_model.load(pushed), images)
     said = np.load(other / 'answers.npz')
     assert sorted(said) == sorted(answers)
     for name in said:
         np.testing.assert_allclose(answers[name], said[name], atol=_ROUNDING, err_msg=name)
 
 
-def test_pushed_model_is_served(other, project, pushed):
-    images = line_results.images()[:3]
+def test_pushed_model_is_served(other, pushed, mnist_dir):
+    images = line_results.images(mnist_dir)[:3]
     body = {'signature_name': 'pixels', 'instances': images.tolist()}
     with rest_server(f'--model_base_path={os.path.dirname(pushed)}') as url:
         status, _, text = request('POST', f'{url}:predict', json.dumps(body).encode())

@@ -209,7 +209,7 @@ def test_two_runs_at_once_one_cached_and_one_rejected(cluster, tmp_path):
 
 def test_consumer_of_a_deleted_artifact_fails(cluster):
     ((_, uri),) = _models(cluster, 'rejected')
-    shutil.rmtree(uri)
+    shutil.rmtree(cluster.var / uri)
     attempt = cluster.backend.start('InfraCheck', 'rejected', **_REJECTED)
     assert attempt.returncode == 1
     assert attempt.stderr.startswith('The exported model failed the infra check: ')
