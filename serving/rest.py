@@ -7,8 +7,8 @@ import concurrent.futures
 import contextlib
 import dataclasses
 import functools
-import logging
 import os
+import re
 import socket
 import time
 import urllib.parse
@@ -23,10 +23,12 @@ from tensorflow.core.protobuf import meta_graph_pb2
 
 from serving import examples, json_tensor, responses
 from serving.batching import Batcher, Tensors
+from serving.connections import Connections
 from serving.console import complain
 from serving.errors import ServingError
 from serving.manager import ModelManager
 from serving.metrics import CONTENT_TYPE, Metrics
+from serving.origins import CORS_HEADERS, Origins
 from serving.responses import Route
 
 _T = TypeVar('_T')
@@ -34,9 +36,6 @@ _T = TypeVar('_T')
 # JSON of less is read and written on the event loop: to hand it to a thread would take longer.
 _SMALL_BYTES = 1 << 16
 _SMALL_VALUES = 1 << 13
-_BACKLOG = 1024  # connections that wait to be accepted
-# For reading what a refused request still sends, so that its client comes to read the refusal.
-_LINGERING_SECONDS = 2.0
 # Bodies that are held at one time, in multiples of the largest one.
 _BODIES_HELD = 16
 # Of the page; a bare container's mimetypes may know none.
@@ -46,6 +45,11 @@ _DEMO_TYPES = {
     '.js': 'text/javascript; charset=utf-8',
     '.svg': 'image/svg+xml',
 }
+# The page runs its own scripts alone, asks its own server alone, and appears in no other page.
+_DEMO_POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
+    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,6 +60,8 @@ class Limits:
         timeout: Seconds from a whole request to its answer; None for as long as it takes.
         body_bytes: The largest body, decompressed.
         pending: Requests that wait or run; those beyond are refused.
+        connections: Connections at a time; for each one beyond, the one that has been idle longest
+            is closed. Twice as many as requests, so that one too many gets an answer.
         transfer_seconds: In which a body must have come, and an answer must have been taken.
         idle_seconds: In which the head of a connection's next request must have come.
         shutdown_seconds: For what runs when the server is told to stop.
@@ -64,6 +70,7 @@ class Limits:
     timeout: float | None = 30.0
     body_bytes: int = 32 << 20
     pending: int = 1024
+    connections: int = 2048
     transfer_seconds: float = 60.0
     idle_seconds: float = 75.0
     shutdown_seconds: float = 60.0
@@ -102,6 +109,7 @@ class RestService:
         metrics_path: Where Prometheus finds them; None for nowhere.
         demo_dir: The files of the page at /demo/; None for no page.
         limits: What a client may ask.
+        origins: Which web pages may ask.
 
     Attributes:
         model_names: As above; to be changed when the models are.
@@ -117,6 +125,7 @@ class RestService:
         metrics_path: str | None,
         demo_dir: str | None,
         limits: Limits,
+        origins: Origins,
     ) -> None:
         self.model_names = model_names
         self._manager = manager
@@ -126,6 +135,10 @@ class RestService:
         self._metrics_path = metrics_path
         self._demo = _read_demo(demo_dir) if demo_dir else {}
         self._limits = limits
+        self._origins = origins
+        self._connections = Connections(
+            self._handle, limits.connections, limits.idle_seconds, limits.transfer_seconds
+        )
         self._loop = asyncio.get_running_loop()
         self._pending = 0
         self._held_bytes = 0
@@ -138,49 +151,30 @@ class RestService:
         Raises:
             ServingError: Another server has begun to listen there.
         """
-        # What is wrong with a client is no concern of who runs the server.
-        silent = logging.getLogger('serving.silent')
-        silent.addHandler(logging.NullHandler())
-        silent.propagate = False
-        server = web.Server(
-            self._handle,
-            handler_cancellation=True,
-            keepalive_timeout=self._limits.idle_seconds,
-            lingering_time=_LINGERING_SECONDS,
-            logger=silent,
-            access_log=None,
-        )
-        runner = web.ServerRunner(server, shutdown_timeout=self._limits.shutdown_seconds)
-        await runner.setup()
-        try:
+        async with self._connections.listening(listener, self._limits.shutdown_seconds):
             try:
-                await web.SockSite(runner, listener, backlog=_BACKLOG).start()
-            except OSError as error:
-                raise ServingError(
-                    'UNAVAILABLE', f'The server cannot listen: {error.strerror}.'
-                ) from None
-            yield
-        finally:
-            # Their bodies may be long in coming.
-            for task in self._reading:
-                task.cancel()
-            await runner.cleanup()
+                yield
+            finally:
+                # Their bodies may be long in coming.
+                for task in self._reading:
+                    task.cancel()
 
     async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
         path = request.rel_url.raw_path_qs
+        try:
+            self._origins.check(request)
+        except ServingError as error:
+            return _error(error.http_status, error.message)
         if path == self._metrics_path:
-            response = web.Response(
-                body=self._metrics.page(), headers={'Content-Type': CONTENT_TYPE}
-            )
-        elif path[:4].lower() == '/v1/':
+            return web.Response(body=self._metrics.page(), headers={'Content-Type': CONTENT_TYPE})
+        if path[:4].lower() == '/v1/':
             response = await self._rest(request, path)
-        elif self._demo and request.method in ('GET', 'HEAD') and path.startswith('/demo'):
-            response = self._page(path)
-        else:
-            response = _error(404, f'Malformed request: {request.method} {path}')
-        if (response.content_length or 0) > _SMALL_BYTES:
-            await self._send(request, response)
-        return response
+            if self._origins.any_page:
+                response.headers.update(CORS_HEADERS)
+            return response
+        if self._demo and request.method in ('GET', 'HEAD') and path.startswith('/demo'):
+            return self._page(path)
+        return _error(404, f'Malformed request: {request.method} {path}')
 
     async def _rest(self, request: web.BaseRequest, path: str) -> web.Response:
         model = api = ''
@@ -188,6 +182,9 @@ class RestService:
         content = bytearray()
         start = time.perf_counter()
         try:
+            if request.method == 'OPTIONS':
+                _check_preflight(request)
+                return web.Response()
             route = responses.parse_path(request.method, path)
             # Metrics keep every name for ever, so that clients must not invent any.
             model = route.model if route.model in self.model_names else ''
@@ -196,6 +193,7 @@ class RestService:
             else:
                 api = route.kind
                 await self._receive(request, content)
+                self._connections.answering(request)
                 start = time.perf_counter()
                 body = await self._answered(route, bytes(content))
             return web.Response(body=body, headers={'Content-Type': 'application/json'})
@@ -341,22 +339,16 @@ class RestService:
         headers = {
             'Content-Type': _DEMO_TYPES[os.path.splitext(name)[1]],
             'Cache-Control': 'no-cache',
+            'Content-Security-Policy': _DEMO_POLICY,
             'X-Content-Type-Options': 'nosniff',
         }
         return web.Response(body=self._demo[name], headers=headers)
 
-    async def _send(self, request: web.BaseRequest, response: web.Response) -> None:
-        """Writes a response that may not fit into the socket's buffers."""
-        try:
-            await asyncio.wait_for(self._write(request, response), self._limits.transfer_seconds)
-        except asyncio.TimeoutError:
-            # The client does not read.
-            if request.transport:
-                request.transport.abort()
 
-    async def _write(self, request: web.BaseRequest, response: web.Response) -> None:
-        await response.prepare(request)
-        await response.write_eof()
+def _check_preflight(request: web.BaseRequest) -> None:
+    """Whether it is a browser that asks what it may ask; as the real server checks it."""
+    if not re.search('https?://', request.headers.get('Origin', '')):
+        raise ServingError('FAILED_PRECONDITION', 'Origin header is missing in CORS preflight')
 
 
 def _parse(

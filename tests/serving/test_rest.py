@@ -16,6 +16,7 @@ from serving.batching import Batcher
 from serving.manager import ModelManager
 from serving.metrics import Metrics
 from serving.model_config import BatchingOptions, single_model_config
+from serving.origins import Origins
 from serving.rest import Limits, RestService
 
 _LIMITS = Limits()
@@ -66,7 +67,15 @@ def _run(manager, scenario, limits=_LIMITS, threads=4, batching=None):
             executor = stack.enter_context(concurrent.futures.ThreadPoolExecutor(threads))
             batcher = batching and Batcher(batching, executor, metrics)
             service = RestService(
-                manager, ['busy'], executor, batcher, metrics, '/metrics', None, limits
+                manager,
+                ['busy'],
+                executor,
+                batcher,
+                metrics,
+                '/metrics',
+                None,
+                limits,
+                Origins(is_local=False),
             )
             listener = stack.enter_context(socket.socket())
             listener.bind(('127.0.0.1', 0))

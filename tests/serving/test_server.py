@@ -153,7 +153,7 @@ def test_answers_are_json_and_so_are_errors(server):
     assert 'not of expected type: float' in answer['error']
 
 
-@pytest.mark.parametrize('method', ['PUT', 'DELETE', 'PATCH', 'OPTIONS'])
+@pytest.mark.parametrize('method', ['PUT', 'DELETE', 'PATCH'])
 def test_other_verbs_are_malformed_requests(server, method):
     status, _, answer = request(method, f'{server.models_url}/half')
     assert status == 400
@@ -217,7 +217,7 @@ def test_a_body_that_is_too_large_is_refused(server, body, headers):
 
 
 def test_a_client_that_asks_whether_to_continue_is_told_so(server):
-    head = b'POST /v1/models/half:predict HTTP/1.1\r\nHost: x\r\nContent-Length: 20\r\n'
+    head = b'POST /v1/models/half:predict HTTP/1.1\r\nHost: localhost\r\nContent-Length: 20\r\n'
     with socket.create_connection(server.address.split(':'), 20) as client:
         client.sendall(head + b'Expect: 100-continue\r\n\r\n')
         assert client.recv(1000) == b'HTTP/1.1 100 Continue\r\n\r\n'
@@ -377,7 +377,7 @@ def test_a_stopped_server_finishes_what_runs_though_nobody_listens_to_it(root, t
         running = executor.submit(server.predict, 'busy', instances=[1.5])
         unfinished = socket.create_connection(server.address.split(':'), _PATIENCE)
         unfinished.sendall(
-            b'POST /v1/models/busy:predict HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n{'
+            b'POST /v1/models/busy:predict HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\n{'
         )
         time.sleep(0.5)
         server.process.terminate()
