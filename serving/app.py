@@ -58,10 +58,14 @@ async def serve(
     metrics_path = None
     if arguments.monitoring_config_file:
         metrics_path = read_monitoring_config(arguments.monitoring_config_file)
+    timeout = None
+    if arguments.rest_api_timeout_in_ms > 0:
+        timeout = arguments.rest_api_timeout_in_ms / 1000
     manager = ModelManager(
         config,
         arguments.file_system_poll_wait_seconds,
         arguments.allow_version_labels_for_unavailable_models,
+        timeout,
     )
     if not await _load(manager, stop):
         # Nothing can interrupt TensorFlow in the thread that loads.
@@ -78,7 +82,6 @@ async def serve(
                 concurrent.futures.ThreadPoolExecutor(batching.num_batch_threads, 'batch')
             )
             batcher = Batcher(batching, batch_executor, metrics)
-        timeout = arguments.rest_api_timeout_in_ms
         service = RestService(
             manager,
             _names(config),
@@ -88,8 +91,9 @@ async def serve(
             metrics_path,
             _DEMO if arguments.demo else None,
             Limits(
-                timeout=timeout / 1000 if timeout > 0 else None,
+                timeout=timeout,
                 body_bytes=arguments.max_body_mb << 20,
+                instances=arguments.max_instances,
                 pending=arguments.max_pending_requests,
             ),
         )

@@ -93,6 +93,7 @@ class ModelManager:
         config: ModelServerConfig,
         poll_seconds: float,
         allow_labels_for_unavailable: bool = False,
+        run_seconds: float | None = None,
     ) -> None:
         self.on_load: list[Callable[[str, int], None]] = []
         self.on_unload: list[Callable[[str, int], None]] = []
@@ -100,6 +101,7 @@ class ModelManager:
         self._config = config
         self._poll_seconds = poll_seconds
         self._allow_labels_for_unavailable = allow_labels_for_unavailable
+        self._run_seconds = run_seconds
         # Guards all that follows; notified of whatever the manager's thread or `start` waits for.
         self._changed = threading.Condition(threading.Lock())
         self._versions: dict[str, dict[int, _Version]] = {}
@@ -355,7 +357,7 @@ class ModelManager:
         self._set_state(version, LOADING)
         files = _files(version.path)
         try:
-            model = LoadedModel(version.path)
+            model = LoadedModel(version.path, self._run_seconds)
         except Exception as error:  # The thread outlives whatever a folder holds.
             if not isinstance(error, ServingError):
                 error = ServingError('INTERNAL', f'{type(error).__name__}: {error}')
