@@ -59,12 +59,14 @@ async def serve(arguments: argparse.Namespace, listener: socket.socket, stopping
     metrics_path = None
     if arguments.monitoring_config_file:
         metrics_path = read_monitoring_config(arguments.monitoring_config_file)
+    limits = _limits(arguments)
     manager = ModelManager(
         config,
         arguments.file_system_poll_wait_seconds,
         arguments.allow_version_labels_for_unavailable_models,
         functools.partial(
             LoadedModel,
+            seconds=limits.timeout,
             tags=tuple(filter(None, arguments.saved_model_tags.split(','))) or ('serve',),
             warm_up=arguments.enable_model_warmup,
         ),
@@ -91,7 +93,7 @@ async def serve(arguments: argparse.Namespace, listener: socket.socket, stopping
             metrics,
             metrics_path,
             _DEMO if arguments.demo else None,
-            _limits(arguments),
+            limits,
             Origins(
                 is_local=is_loopback(listener.getsockname()[0]),
                 host=arguments.host,
@@ -99,6 +101,7 @@ async def serve(arguments: argparse.Namespace, listener: socket.socket, stopping
                 any_page=arguments.rest_api_enable_cors_support,
             ),
         )
+        stack.callback(service.close)
         stop = asyncio.Event()
         loop = asyncio.get_running_loop()
         async with service.listening(listener):
@@ -123,6 +126,7 @@ def _limits(arguments: argparse.Namespace) -> Limits:
     return Limits(
         timeout=timeout / 1000 if timeout > 0 else None,
         body_bytes=arguments.max_body_mb << 20,
+        instances=arguments.max_instances,
         pending=arguments.max_pending_requests,
         connections=arguments.max_connections,
         shutdown_seconds=arguments.shutdown_seconds,

@@ -65,6 +65,7 @@ class Connections(web.Server):
             lingering_time=_LINGERING_SECONDS,
             logger=silent,
             access_log=None,
+            auto_decompress=False,  # which takes a gzip body that is cut off for a whole one
         )
         descriptors = _raise_descriptor_limit(most + _RESERVED_DESCRIPTORS)
         self._most = min(most, max(descriptors - _RESERVED_DESCRIPTORS, descriptors // 2))

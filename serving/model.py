@@ -10,7 +10,7 @@ they go with it.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -20,16 +20,22 @@ from tensorflow.core.protobuf import config_pb2, meta_graph_pb2
 from tensorflow_serving.apis import input_pb2, prediction_log_pb2
 
 from serving.errors import ServingError
-from serving.shapes import check_inputs, check_outputs, has_fixed_size
+from serving.processors import processors
+from serving.shapes import Tensors, check_inputs, check_outputs, has_fixed_size
 
 DEFAULT_SIGNATURE = 'serving_default'
 WARMUP = os.path.join('assets.extra', 'tf_serving_warmup_requests')
 MAX_WARMUP_RECORDS = 1000  # WarmupConsts::kMaxNumRecords of the real server
-
+COSTLY_AT_ONCE = max(1, processors() // 2)  # costly requests that should run at the same time
 
 # Threads that wait for work must not spin: on few cores they take the time of those that have some.
 _CONFIG = config_pb2.ConfigProto()
 _CONFIG.experimental.disable_thread_spinning = True
+# Operations that are long, such as decoding a large picture, occupy a thread each. Those of costly
+# requests have few threads of their own, so that some are free for the others.
+_LIGHT, _COSTLY = range(2)
+_CONFIG.session_inter_op_thread_pool.add(global_name='light')
+_CONFIG.session_inter_op_thread_pool.add(global_name='costly', num_threads=COSTLY_AT_ONCE)
 
 
 class _Signature(NamedTuple):
@@ -45,6 +51,7 @@ class LoadedModel:
 
     Args:
         directory: The SavedModel's folder, the one that holds saved_model.pb.
+        seconds: How long a request may run; None for as long as it takes.
         tags: Of the graph to load.
         warm_up: Whether it is to be asked its warm-up requests.
 
@@ -58,15 +65,17 @@ class LoadedModel:
     def __init__(
         self,
         directory: str,
+        seconds: float | None = None,
         tags: Collection[str] = (tf.saved_model.SERVING,),
         warm_up: bool = True,
     ) -> None:
+        self._seconds = seconds
         self._session = tf.compat.v1.Session(graph=tf.Graph(), config=_CONFIG)
         self._prepared: dict[str, _Signature] = {}
         try:
             self.signature_defs = self._load(directory, tags)
             for name, inputs in _warmup_requests(directory) if warm_up else ():
-                self.run(name, inputs)
+                self._warm_up(name, inputs)
         except BaseException:
             self.close()
             raise
@@ -91,8 +100,10 @@ class LoadedModel:
         """
         return not has_fixed_size(self._signature(signature_name))
 
-    def run(self, signature_name: str, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    def run(self, signature_name: str, inputs: Tensors) -> dict[str, np.ndarray]:
         """Answers one request.
+
+        TensorFlow ends what takes too long after the operation that runs then.
 
         Args:
             signature_name: One of `signature_defs`.
@@ -102,8 +113,8 @@ class LoadedModel:
             The outputs by the signature's keys; strings are object arrays of bytes.
 
         Raises:
-            ServingError: The inputs do not pass `check`, the graph fails on them, or it has not one
-                answer for each of their rows.
+            ServingError: The inputs do not pass `check`, or the graph fails, takes too long, or has
+                not one answer for each of their rows.
         """
         self.check(signature_name, inputs)
         try:
@@ -111,10 +122,47 @@ class LoadedModel:
             values = prepared.call(*(inputs[key] for key in prepared.inputs))
         except tf.errors.OpError as error:
             raise ServingError.of_tensorflow(error) from error
+        return self._outputs(signature_name, inputs, zip(prepared.outputs, values, strict=True))
+
+    def run_costly(
+        self, signature_name: str, inputs: Tensors, seconds: float | None
+    ) -> dict[str, np.ndarray]:
+        """As `run`, in threads of its own, so that it does not hold up what runs in others.
+
+        Args:
+            signature_name: One of `signature_defs`.
+            inputs: By the signature's keys.
+            seconds: How long it may take; None for as long as it takes.
+        """
+        self.check(signature_name, inputs)
+        signature = self.signature_defs[signature_name]
+        options = _run_options(_COSTLY, seconds)
+        feed = {info.name: inputs[key] for key, info in signature.inputs.items()}
+        fetch = {key: info.name for key, info in signature.outputs.items()}
+        try:
+            values = self._session.run(fetch, feed, options=options)
+        except tf.errors.OpError as error:
+            # Python's session adds to the message where in a program the graph was made.
+            said = error.__context__ if isinstance(error.__context__, tf.errors.OpError) else error
+            raise ServingError.of_tensorflow(said) from error
+        return self._outputs(signature_name, inputs, values.items())
+
+    def _warm_up(self, signature_name: str, inputs: Tensors) -> None:
+        try:
+            self.run(signature_name, inputs)
+        except ServingError as error:
+            # The first time it takes longest.
+            if self._seconds is None or error.code != 'DEADLINE_EXCEEDED':
+                raise
+            self.run_costly(signature_name, inputs, None)
+
+    def _outputs(
+        self, signature_name: str, inputs: Tensors, values: Iterable[tuple[str, Any]]
+    ) -> dict[str, np.ndarray]:
         outputs = {
             # A string of rank 0 comes as bytes.
             key: np.array(value, object) if isinstance(value, bytes) else np.asarray(value)
-            for key, value in zip(prepared.outputs, values, strict=True)
+            for key, value in values
         }
         check_outputs(signature_name, self.signature_defs[signature_name], inputs, outputs)
         return outputs
@@ -155,11 +203,19 @@ class LoadedModel:
         options = config_pb2.CallableOptions(
             feed=[info.name for info in signature.inputs.values()],
             fetch=[info.name for info in signature.outputs.values()],
+            run_options=_run_options(_LIGHT, self._seconds),
         )
         call = self._session._make_callable_from_options(options)
         prepared = _Signature(tuple(signature.inputs), tuple(signature.outputs), call)
         self._prepared[signature_name] = prepared
         return prepared
+
+
+def _run_options(pool: int, seconds: float | None) -> config_pb2.RunOptions:
+    options = config_pb2.RunOptions(inter_op_thread_pool=pool)
+    if seconds is not None:
+        options.timeout_in_ms = max(1, round(seconds * 1000))
+    return options
 
 
 def _warmup_requests(directory: str) -> Iterator[tuple[str, dict[str, np.ndarray]]]:

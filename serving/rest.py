@@ -7,11 +7,10 @@ import concurrent.futures
 import contextlib
 import dataclasses
 import functools
-import os
+import math
 import re
 import socket
 import time
-import urllib.parse
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import TypeVar
 
@@ -21,35 +20,30 @@ from aiohttp import web
 from async_timeout import timeout
 from tensorflow.core.protobuf import meta_graph_pb2
 
-from serving import examples, json_tensor, responses
+from serving import examples, json_tensor, request_cost, responses
 from serving.batching import Batcher, Tensors
+from serving.bodies import SMALL_BYTES, Bodies, Body, BodyError
 from serving.connections import Connections
 from serving.console import complain
+from serving.demo_page import DemoPage
 from serving.errors import ServingError
+from serving.json_size import MAX_INSTANCES
+from serving.lane import Lane
 from serving.manager import ModelManager
 from serving.metrics import CONTENT_TYPE, Metrics
+from serving.model import COSTLY_AT_ONCE, LoadedModel
 from serving.origins import CORS_HEADERS, Origins
 from serving.responses import Route
 
 _T = TypeVar('_T')
 
-# JSON of less is read and written on the event loop: to hand it to a thread would take longer.
-_SMALL_BYTES = 1 << 16
+# JSON of less than so many bytes or values is read and written on the event loop: to hand it to a
+# thread would take longer. The bytes are SMALL_BYTES of serving/bodies.py.
 _SMALL_VALUES = 1 << 13
-# Bodies that are held at one time, in multiples of the largest one.
-_BODIES_HELD = 16
-# Of the page; a bare container's mimetypes may know none.
-_DEMO_TYPES = {
-    '.html': 'text/html; charset=utf-8',
-    '.css': 'text/css; charset=utf-8',
-    '.js': 'text/javascript; charset=utf-8',
-    '.svg': 'image/svg+xml',
-}
-# The page runs its own scripts alone, asks its own server alone, and appears in no other page.
-_DEMO_POLICY = (
-    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
-    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-)
+# The cost of the requests that may wait beside the light ones, together: some of the costliest.
+_MAX_COSTLY = 512.0
+# JSON that may wait to be read or written, in multiples of what is small.
+_MAX_JSON = 8192.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,6 +53,7 @@ class Limits:
     Attributes:
         timeout: Seconds from a whole request to its answer; None for as long as it takes.
         body_bytes: The largest body, decompressed.
+        instances: The most instances of a request.
         pending: Requests that wait or run; those beyond are refused.
         connections: Connections at a time; for each one beyond, the one that has been idle longest
             is closed. Twice as many as requests, so that one too many gets an answer.
@@ -69,6 +64,7 @@ class Limits:
 
     timeout: float | None = 30.0
     body_bytes: int = 32 << 20
+    instances: int = MAX_INSTANCES
     pending: int = 1024
     connections: int = 2048
     transfer_seconds: float = 60.0
@@ -78,23 +74,12 @@ class Limits:
 
 @dataclasses.dataclass(frozen=True)
 class _Question:
-    """What is asked of a signature; `write` makes the answer of its outputs."""
+    """What is asked of a signature, at which cost; `write` makes the answer of its outputs."""
 
     signature_name: str
     inputs: Tensors
+    cost: float
     write: Callable[[Tensors], bytes]
-
-
-class _BodyError(ServingError):
-    """A body that is not taken; the status is one that no canonical code has."""
-
-    def __init__(self, code: str, http_status: int, message: str):
-        super().__init__(code, message)
-        self._http_status = http_status
-
-    @property
-    def http_status(self) -> int:
-        return self._http_status
 
 
 class RestService:
@@ -103,7 +88,7 @@ class RestService:
     Args:
         manager: The models.
         model_names: Of all models that there are to be, that of the page first.
-        executor: Runs the models, and reads and writes large JSON.
+        executor: Runs the models for light requests that are not merged.
         batcher: Merges requests, if that is wanted.
         metrics: Where requests are counted.
         metrics_path: Where Prometheus finds them; None for nowhere.
@@ -133,7 +118,7 @@ class RestService:
         self._batcher = batcher
         self._metrics = metrics
         self._metrics_path = metrics_path
-        self._demo = _read_demo(demo_dir) if demo_dir else {}
+        self._page = demo_dir and DemoPage(demo_dir)
         self._limits = limits
         self._origins = origins
         self._connections = Connections(
@@ -141,8 +126,10 @@ class RestService:
         )
         self._loop = asyncio.get_running_loop()
         self._pending = 0
-        self._held_bytes = 0
-        self._reading: set[asyncio.Task[None]] = set()
+        self._bodies = Bodies(limits.body_bytes, limits.transfer_seconds)
+        # Large JSON has one thread, because Python runs only one at a time.
+        self._json = Lane('json', 1, _MAX_JSON)
+        self._costly = Lane('costly', COSTLY_AT_ONCE, _MAX_COSTLY)
 
     @contextlib.asynccontextmanager
     async def listening(self, listener: socket.socket) -> AsyncIterator[None]:
@@ -156,8 +143,12 @@ class RestService:
                 yield
             finally:
                 # Their bodies may be long in coming.
-                for task in self._reading:
-                    task.cancel()
+                self._bodies.stop()
+
+    def close(self) -> None:
+        """Ends the threads, once they have done what they do."""
+        self._json.shut_down()
+        self._costly.shut_down()
 
     async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
         path = request.rel_url.raw_path_qs
@@ -172,14 +163,15 @@ class RestService:
             if self._origins.any_page:
                 response.headers.update(CORS_HEADERS)
             return response
-        if self._demo and request.method in ('GET', 'HEAD') and path.startswith('/demo'):
-            return self._page(path)
-        return _error(404, f'Malformed request: {request.method} {path}')
+        page = None
+        if self._page and request.method in ('GET', 'HEAD'):
+            page = self._page.answer(path, self.model_names[0])
+        return page or _error(404, f'Malformed request: {request.method} {path}')
 
     async def _rest(self, request: web.BaseRequest, path: str) -> web.Response:
         model = api = ''
         code = 'OK'
-        content = bytearray()
+        body = Body()
         start = time.perf_counter()
         try:
             if request.method == 'OPTIONS':
@@ -189,18 +181,18 @@ class RestService:
             # Metrics keep every name for ever, so that clients must not invent any.
             model = route.model if route.model in self.model_names else ''
             if route.kind in ('status', 'metadata'):
-                body = self._described(route)
+                answer = self._described(route)
             else:
                 api = route.kind
-                await self._receive(request, content)
+                await self._bodies.receive(request, body)
                 self._connections.answering(request)
                 start = time.perf_counter()
-                body = await self._answered(route, bytes(content))
-            return web.Response(body=body, headers={'Content-Type': 'application/json'})
+                answer = await self._answered(route, body)
+            return web.Response(body=answer, headers={'Content-Type': 'application/json'})
         except ServingError as error:
             code = error.code
             response = _error(error.http_status, error.message)
-            if isinstance(error, _BodyError):
+            if isinstance(error, BodyError):
                 response.force_close()
             return response
         except asyncio.CancelledError:
@@ -211,7 +203,7 @@ class RestService:
             complain(f'{request.method} {path} failed: {error!r}')
             return _error(500, f'The server failed over this request: {type(error).__name__}')
         finally:
-            self._held_bytes -= len(content)
+            self._bodies.release(body)
             self._metrics.request(model, api, code, time.perf_counter() - start)
 
     def _described(self, route: Route) -> bytes:
@@ -224,50 +216,7 @@ class RestService:
                 servable.name, servable.version, servable.model.signature_defs
             )
 
-    async def _receive(self, request: web.BaseRequest, content: bytearray) -> None:
-        """Appends the body to `content`, in which `_held_bytes` are counted."""
-        if request.content.is_eof():
-            self._take(content, request.content.read_nowait())
-            return
-        # No need to begin with what is declared to be too much.
-        self._check_size(request.content_length or 0)
-        if request.headers.get('Expect', '').lower() == '100-continue':
-            await request.writer.write(b'HTTP/1.1 100 Continue\r\n\r\n')
-        self._reading.add(request.task)
-        seconds = self._limits.transfer_seconds
-        try:
-            await asyncio.wait_for(self._read(request, content), seconds)
-        except asyncio.TimeoutError:
-            raise _BodyError(
-                'DEADLINE_EXCEEDED', 408, f'The body did not come within {seconds:g} seconds'
-            ) from None
-        finally:
-            self._reading.remove(request.task)
-
-    async def _read(self, request: web.BaseRequest, content: bytearray) -> None:
-        try:
-            while chunk := await request.content.readany():
-                self._take(content, chunk)
-        except web.RequestPayloadError as error:
-            raise _BodyError('INVALID_ARGUMENT', 400, f'The body cannot be read: {error}') from None
-
-    def _take(self, content: bytearray, chunk: bytes) -> None:
-        content += chunk
-        self._held_bytes += len(chunk)
-        self._check_size(len(content))
-        if self._held_bytes > _BODIES_HELD * self._limits.body_bytes:
-            raise _BodyError('RESOURCE_EXHAUSTED', 429, 'Too many large requests at the same time')
-
-    def _check_size(self, size: int) -> None:
-        if size > self._limits.body_bytes:
-            raise _BodyError(
-                'INVALID_ARGUMENT',
-                413,
-                f'The body is larger than the {self._limits.body_bytes >> 20} MB that are allowed '
-                '(--max_body_mb)',
-            )
-
-    async def _answered(self, route: Route, content: bytes) -> bytes:
+    async def _answered(self, route: Route, body: Body) -> bytes:
         if self._pending >= self._limits.pending:
             raise ServingError(
                 'UNAVAILABLE',
@@ -275,12 +224,8 @@ class RestService:
             )
         self._pending += 1
         try:
-            if self._batcher:
-                answer = self._answer_batched(route, content, self._batcher)
-            else:
-                answer = self._answer_alone(route, content)
             async with timeout(self._limits.timeout):
-                return await answer
+                return await self._answer(route, body)
         except asyncio.TimeoutError:
             raise ServingError(
                 'DEADLINE_EXCEEDED',
@@ -290,59 +235,38 @@ class RestService:
         finally:
             self._pending -= 1
 
-    async def _answer_alone(self, route: Route, content: bytes) -> bytes:
-        def answer() -> tuple[bytes, float]:
-            with self._manager.servable(route.model, route.version, route.label) as servable:
-                model = servable.model
-                question = _parse(route.kind, content, model.signature_defs)
-                start = time.perf_counter()
-                outputs = model.run(question.signature_name, question.inputs)
-                seconds = time.perf_counter() - start
-            return question.write(outputs), seconds
-
-        body, seconds = await self._loop.run_in_executor(self._executor, answer)
-        self._metrics.runtime(route.model, route.kind, seconds)
-        return body
-
-    async def _answer_batched(self, route: Route, content: bytes, batcher: Batcher) -> bytes:
+    async def _answer(self, route: Route, body: Body) -> bytes:
+        deadline = self._loop.time() + (self._limits.timeout or math.inf)
         with self._manager.servable(route.model, route.version, route.label) as servable:
             model = servable.model
-            parse = functools.partial(_parse, route.kind, content, model.signature_defs)
-            question = await self._computed(parse, len(content) <= _SMALL_BYTES)
-            asked = question.signature_name, question.inputs
+            parse = functools.partial(
+                _parse, route.kind, body.content, model.signature_defs, self._limits.instances
+            )
+            question = await self._computed(parse, len(body.content) / SMALL_BYTES)
+            self._bodies.release(body)
+            name, inputs = question.signature_name, question.inputs
             # One that does not fit the signature may spoil the answers to those it is merged with.
-            model.check(*asked)
+            model.check(name, inputs)
+            batcher = self._batcher if model.can_merge(name) else None
+            if batcher:
+                batcher.check(inputs)
             start = time.perf_counter()
-            if model.can_merge(question.signature_name):
-                outputs = await batcher.run(model.run, *asked)
+            if question.cost > 1:
+                run = functools.partial(_run_costly, model, name, inputs, deadline)
+                outputs = await self._costly.run(run, question.cost)
+            elif batcher:
+                outputs = await batcher.run(model.run, name, inputs, question.cost)
             else:
-                outputs = await self._loop.run_in_executor(self._executor, model.run, *asked)
+                outputs = await self._loop.run_in_executor(self._executor, model.run, name, inputs)
             seconds = time.perf_counter() - start
         self._metrics.runtime(route.model, route.kind, seconds)
         values = sum(value.size for value in outputs.values())
         write = functools.partial(question.write, outputs)
-        return await self._computed(write, values <= _SMALL_VALUES)
+        return await self._computed(write, values / _SMALL_VALUES)
 
-    async def _computed(self, compute: Callable[[], _T], is_small: bool) -> _T:
-        if is_small:
-            return compute()
-        return await self._loop.run_in_executor(self._executor, compute)
-
-    def _page(self, path: str) -> web.Response:
-        path, _, query = path.partition('?')
-        if path in ('/demo', '/demo/') and not query:
-            model = urllib.parse.quote(self.model_names[0], safe='')
-            return web.Response(status=302, headers={'Location': f'/demo/?model={model}'})
-        name = path.removeprefix('/demo/') or 'index.html'
-        if name not in self._demo:
-            return _error(404, f'There is no {path}')
-        headers = {
-            'Content-Type': _DEMO_TYPES[os.path.splitext(name)[1]],
-            'Cache-Control': 'no-cache',
-            'Content-Security-Policy': _DEMO_POLICY,
-            'X-Content-Type-Options': 'nosniff',
-        }
-        return web.Response(body=self._demo[name], headers=headers)
+    async def _computed(self, compute: Callable[[], _T], size: float) -> _T:
+        """Reads or writes JSON of a size, in multiples of what is small."""
+        return compute() if size <= 1 else await self._json.run(compute, size)
 
 
 def _check_preflight(request: web.BaseRequest) -> None:
@@ -352,22 +276,34 @@ def _check_preflight(request: web.BaseRequest) -> None:
 
 
 def _parse(
-    kind: str, content: bytes, signature_defs: Mapping[str, meta_graph_pb2.SignatureDef]
+    kind: str,
+    content: bytes | bytearray,
+    signature_defs: Mapping[str, meta_graph_pb2.SignatureDef],
+    max_instances: int,
 ) -> _Question:
     if kind == 'predict':
-        predict = json_tensor.parse_predict_request(content, signature_defs)
+        predict = json_tensor.parse_predict_request(content, signature_defs, max_instances)
         write = functools.partial(
             json_tensor.format_predict_response, row_format=predict.row_format
         )
-        return _Question(predict.signature_name, predict.inputs, write)
-    request = examples.parse_examples_request(content, kind, signature_defs)
+        cost = request_cost.estimate(predict.inputs)
+        return _Question(predict.signature_name, predict.inputs, cost, write)
+    request = examples.parse_examples_request(content, kind, signature_defs, max_instances)
+    inputs = {'inputs': request.examples}
     write = functools.partial(
         examples.format_classify_response
         if kind == 'classify'
         else examples.format_regress_response,
         count=len(request.examples),
     )
-    return _Question(request.signature_name, {'inputs': request.examples}, write)
+    return _Question(request.signature_name, inputs, request_cost.estimate(inputs), write)
+
+
+def _run_costly(
+    model: LoadedModel, signature_name: str, inputs: Tensors, deadline: float
+) -> Tensors:
+    seconds = deadline - time.monotonic()
+    return model.run_costly(signature_name, inputs, seconds if seconds < math.inf else None)
 
 
 def _error(status: int, message: str) -> web.Response:
@@ -376,12 +312,3 @@ def _error(status: int, message: str) -> web.Response:
         body=responses.error_json(message),
         headers={'Content-Type': 'application/json'},
     )
-
-
-def _read_demo(folder: str) -> dict[str, bytes]:
-    files = {}
-    for name in os.listdir(folder):
-        if os.path.splitext(name)[1] in _DEMO_TYPES:
-            with open(os.path.join(folder, name), 'rb') as file:
-                files[name] = file.read()
-    return files

@@ -196,6 +196,12 @@ def _parser() -> argparse.ArgumentParser:
     )
     add('--max_body_mb', type=_positive, default=32, help='the largest request, in MB')
     add(
+        '--max_instances',
+        type=_positive,
+        default=1000,
+        help='instances or examples that one request may have',
+    )
+    add(
         '--max_pending_requests',
         type=_positive,
         default=1024,

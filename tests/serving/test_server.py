@@ -377,7 +377,8 @@ def test_a_stopped_server_finishes_what_runs_though_nobody_listens_to_it(root, t
         running = executor.submit(server.predict, 'busy', instances=[1.5])
         unfinished = socket.create_connection(server.address.split(':'), _PATIENCE)
         unfinished.sendall(
-            b'POST /v1/models/busy:predict HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\n{'
+            b'POST /v1/models/busy:predict HTTP/1.1\r\nHost: localhost\r\n'
+            b'Content-Length: 9\r\n\r\n{'
         )
         time.sleep(0.5)
         server.process.terminate()
