@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import functools
 import ipaddress
+import json
 import logging
 import resource
 import socket
@@ -14,7 +15,6 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 
 from aiohttp import web
 
-from serving import responses
 from serving.console import complain
 from serving.errors import ServingError
 
@@ -315,11 +315,11 @@ def _peer(transport: asyncio.Transport) -> str:
 
 def _refuse(accepted: socket.socket) -> None:
     """Answers without reading, since each connection is at work."""
-    body = responses.error_json('The server is busy with all its connections (--max_connections)')
+    body = json.dumps({'error': 'The server is busy with all its connections (--max_connections)'})
     head = (
         'HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/json\r\n'
         f'Content-Length: {len(body)}\r\nServer: {_SERVER}\r\nConnection: close\r\n\r\n'
     )
     with accepted, contextlib.suppress(OSError):
         accepted.setblocking(False)
-        accepted.send(head.encode() + body)
+        accepted.send((head + body).encode())

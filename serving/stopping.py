@@ -14,8 +14,6 @@ from serving.console import complain
 _SIGNALS = {signal.SIGTERM, signal.SIGINT}
 # For threads whose work nobody waits for any more.
 _THREADS_SECONDS = 5.0
-# Behind the deadline, for a thread that lets no other one run.
-_KILL_SECONDS = 5.0
 
 
 class Stopping:
@@ -50,7 +48,6 @@ class Stopping:
             self._thread.join()
         if self._deadline:
             self._deadline.cancel()
-            signal.setitimer(signal.ITIMER_REAL, 0)
         signal.pthread_sigmask(signal.SIG_SETMASK, self._mask)
 
     def finish_by(self, finish: Callable[[], object], seconds: float) -> None:
@@ -70,8 +67,6 @@ class Stopping:
             self._deadline = threading.Timer(self._seconds, self._give_up)
             self._deadline.daemon = True
             self._deadline.start()
-            # By the system itself: its default for this signal is to end the process.
-            signal.setitimer(signal.ITIMER_REAL, self._seconds + _KILL_SECONDS)
             self._finish()
 
     def _give_up(self) -> None:
