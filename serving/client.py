@@ -68,10 +68,11 @@ def predict(
 
 def _model_url(url: str) -> str:
     """The URL as it is sent: characters that no URL has, such as spaces, are encoded."""
+    url = url.strip()
     if not url.startswith(('http://', 'https://')):
         raise ClientError(f"The URL '{url}' does not begin with http:// or https://")
     try:
-        parts = urllib.parse.urlsplit(url.strip())
+        parts = urllib.parse.urlsplit(url)
         host, port = parts.hostname, parts.port
         name = (host or '').encode('idna').decode()
     except ValueError as error:  # Also of IDNA.

@@ -179,7 +179,7 @@ def _local_path(base_path: str, where: str) -> str:
     if scheme.lower() != 'file' or host not in ('', 'localhost'):
         raise _invalid(
             where,
-            f"names '{base_path}': this server reads folders of this machine and file:// alone",
+            f"names '{base_path}', but this server reads local folders alone",
         )
     return folder
 
