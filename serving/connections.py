@@ -26,6 +26,8 @@ _RESERVED_DESCRIPTORS = 256
 _HEAD_BYTES = 1 << 16
 # For reading what a refused request still sends, so that its client comes to read the refusal.
 _LINGERING_SECONDS = 2.0
+# Answers that the system takes beyond what their client has room for. Its own bound is megabytes.
+_UNSENT_BYTES = 1 << 16
 _RETRY_SECONDS = 0.2  # until a connection is accepted again that found no descriptor
 _QUIET_SECONDS = 60.0  # without a full house before it is reported again
 # The name alone: which versions there are helps only those who look for holes.
@@ -89,6 +91,8 @@ class Connections(web.Server):
         """
         loop = asyncio.get_running_loop()
         listener.setblocking(False)
+        if hasattr(socket, 'TCP_NOTSENT_LOWAT'):
+            listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, _UNSENT_BYTES)
         try:
             listener.listen(_BACKLOG)
         except OSError as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 import os
 from collections.abc import Collection
@@ -12,6 +13,7 @@ from tensorflow_serving.config.model_server_config_pb2 import ModelConfig
 
 from serving.errors import ServingError
 from serving.model import LoadedModel
+from serving.responses import metadata_json
 from serving.tasks import Task
 
 START, LOADING, AVAILABLE, UNLOADING, END = 'START', 'LOADING', 'AVAILABLE', 'UNLOADING', 'END'
@@ -38,6 +40,11 @@ class Servable:
     name: str
     version: int
     model: LoadedModel
+
+    @functools.cached_property
+    def metadata(self) -> bytes:
+        """The answer to a metadata request; to make it takes a millisecond."""
+        return metadata_json(self.name, self.version, self.model.signature_defs)
 
 
 @dataclasses.dataclass(eq=False)

@@ -195,7 +195,7 @@ class RestService:
             if isinstance(error, BodyError):
                 response.force_close()
             return response
-        except asyncio.CancelledError:
+        except (asyncio.CancelledError, ConnectionError):
             code = 'CANCELLED'
             raise
         except Exception as error:
@@ -212,9 +212,7 @@ class RestService:
                 self._manager.status(route.model, route.version, route.label)
             )
         with self._manager.servable(route.model, route.version, route.label) as servable:
-            return responses.metadata_json(
-                servable.name, servable.version, servable.model.signature_defs
-            )
+            return servable.metadata
 
     async def _answered(self, route: Route, body: Body) -> bytes:
         if self._pending >= self._limits.pending:
