@@ -8,7 +8,6 @@ import contextlib
 import dataclasses
 import functools
 import logging
-import math
 import os
 import socket
 import time
@@ -31,7 +30,7 @@ from serving.json_size import MAX_INSTANCES
 from serving.lane import Lane
 from serving.manager import ModelManager
 from serving.metrics import CONTENT_TYPE, Metrics
-from serving.model import COSTLY_AT_ONCE, LoadedModel
+from serving.model import COSTLY_AT_ONCE
 from serving.responses import Route
 
 _T = TypeVar('_T')
@@ -248,7 +247,6 @@ class RestService:
             self._pending -= 1
 
     async def _answer(self, route: Route, body: Body) -> bytes:
-        deadline = self._loop.time() + (self._limits.timeout or math.inf)
         with self._manager.servable(route.model, route.version, route.label) as servable:
             model = servable.model
             parse = functools.partial(
@@ -264,8 +262,8 @@ class RestService:
                 batcher.check(inputs)
             start = time.perf_counter()
             if question.cost > 1:
-                run = functools.partial(_run_costly, model, name, inputs, deadline)
-                outputs = await self._costly.run(run, question.cost)
+                run = functools.partial(model.run, name, inputs, is_costly=True)
+                outputs: Tensors = await self._costly.run(run, question.cost)
             elif batcher:
                 outputs = await batcher.run(model.run, name, inputs, question.cost)
             else:
@@ -331,13 +329,6 @@ def _parse(
         count=len(request.examples),
     )
     return _Question(request.signature_name, inputs, request_cost.estimate(inputs), write)
-
-
-def _run_costly(
-    model: LoadedModel, signature_name: str, inputs: Tensors, deadline: float
-) -> Tensors:
-    seconds = deadline - time.monotonic()
-    return model.run_costly(signature_name, inputs, seconds if seconds < math.inf else None)
 
 
 def _error(status: int, message: str) -> web.Response:
