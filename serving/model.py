@@ -32,10 +32,11 @@ COSTLY_AT_ONCE = max(1, processors() // 2)  # costly requests that should run at
 _CONFIG = config_pb2.ConfigProto()
 _CONFIG.experimental.disable_thread_spinning = True
 # Operations that are long, such as decoding a large picture, occupy a thread each. Those of costly
-# requests have few threads of their own, so that some are free for the others.
+# requests have few threads of their own, so that some are free for the others. The pools have no
+# names: TensorFlow lets the threads of named ones spin.
 _LIGHT, _COSTLY = range(2)
-_CONFIG.session_inter_op_thread_pool.add(global_name='light')
-_CONFIG.session_inter_op_thread_pool.add(global_name='costly', num_threads=COSTLY_AT_ONCE)
+_CONFIG.session_inter_op_thread_pool.add()
+_CONFIG.session_inter_op_thread_pool.add(num_threads=COSTLY_AT_ONCE)
 
 
 class _Signature(NamedTuple):
