@@ -134,6 +134,8 @@ class Bodies:
                     await asyncio.sleep(0)  # what few bytes become may be much: others go between
         except web.RequestPayloadError as error:
             raise _unreadable(f'The body cannot be read: {error}') from None
+        except ConnectionError:
+            raise BodyError('CANCELLED', 499, 'The client hung up') from None
         if inflater:
             inflater.finish()
 

@@ -8,7 +8,6 @@ import functools
 import ipaddress
 import json
 import logging
-import resource
 import socket
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -16,6 +15,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from aiohttp import web
 
 from serving.console import complain
+from serving.descriptors import raise_descriptor_limit
 from serving.errors import ServingError
 
 _BACKLOG = 1024  # connections that wait to be accepted
@@ -39,8 +39,8 @@ _Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 class Connections(web.Server):
     """Accepts connections and closes those that wait for their client, if there are too many.
 
-    It does asyncio's accepting itself: that one takes a thousand connections at a time, and where
-    descriptors run out it writes a traceback for each of them.
+    It accepts by itself: asyncio takes a thousand at a time, and where descriptors run out it
+    writes a traceback for each.
 
     Args:
         handler: Answers requests.
@@ -69,7 +69,7 @@ class Connections(web.Server):
             access_log=None,
             auto_decompress=False,  # which takes a gzip body that is cut off for a whole one
         )
-        descriptors = _raise_descriptor_limit(most + _RESERVED_DESCRIPTORS)
+        descriptors = raise_descriptor_limit(most + _RESERVED_DESCRIPTORS)
         self._most = min(most, max(descriptors - _RESERVED_DESCRIPTORS, descriptors // 2))
         self._open: set[_Connection] = set()
         self._accepting: set[asyncio.Task[object]] = set()
@@ -166,8 +166,7 @@ class Connections(web.Server):
                 if not self._close_one():
                     _refuse(accepted)
                     continue
-            connecting = loop.connect_accepted_socket(self, accepted)
-            task = loop.create_task(connecting)
+            task = loop.create_task(loop.connect_accepted_socket(self, accepted))
             self._accepting.add(task)
             task.add_done_callback(self._accepting.discard)
 
@@ -289,21 +288,6 @@ class _Connection(web.RequestHandler):
         """Ends the connection at once, whatever is still to be written."""
         if self._socket:
             self._socket.abort()
-
-
-def _raise_descriptor_limit(wanted: int) -> int:
-    """Asks the system for `wanted` descriptors; returns how many there may be."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft == resource.RLIM_INFINITY:
-        return wanted
-    allowed = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
-    if allowed <= soft:
-        return soft
-    try:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))
-    except (OSError, ValueError):
-        return soft
-    return allowed
 
 
 def _peer(transport: asyncio.Transport) -> str:

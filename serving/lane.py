@@ -71,6 +71,9 @@ class Lane:
         finally:
             if job in self._waiting:
                 self._waiting.remove(job)
+            # An error of the future would keep this frame, and with it itself and all that the work
+            # has taken, until Python looks for such circles.
+            del job
 
     def shut_down(self) -> None:
         """Waits for the jobs that run."""

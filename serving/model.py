@@ -10,7 +10,7 @@ they go with it.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -32,10 +32,11 @@ COSTLY_AT_ONCE = max(1, processors() // 2)  # costly requests that should run at
 _CONFIG = config_pb2.ConfigProto()
 _CONFIG.experimental.disable_thread_spinning = True
 # Operations that are long, such as decoding a large picture, occupy a thread each. Those of costly
-# requests have few threads of their own, so that some are free for the others.
+# requests have few threads of their own, so that some are free for the others. The pools have no
+# names: TensorFlow lets the threads of named ones spin.
 _LIGHT, _COSTLY = range(2)
-_CONFIG.session_inter_op_thread_pool.add(global_name='light')
-_CONFIG.session_inter_op_thread_pool.add(global_name='costly', num_threads=COSTLY_AT_ONCE)
+_CONFIG.session_inter_op_thread_pool.add()
+_CONFIG.session_inter_op_thread_pool.add(num_threads=COSTLY_AT_ONCE)
 
 
 class _Signature(NamedTuple):
@@ -71,7 +72,7 @@ class LoadedModel:
     ) -> None:
         self._seconds = seconds
         self._session = tf.compat.v1.Session(graph=tf.Graph(), config=_CONFIG)
-        self._prepared: dict[str, _Signature] = {}
+        self._prepared: dict[tuple[str, int], _Signature] = {}
         try:
             self.signature_defs = self._load(directory, tags)
             for name, inputs in _warmup_requests(directory) if warm_up else ():
@@ -100,7 +101,9 @@ class LoadedModel:
         """
         return not has_fixed_size(self._signature(signature_name))
 
-    def run(self, signature_name: str, inputs: Tensors) -> dict[str, np.ndarray]:
+    def run(
+        self, signature_name: str, inputs: Tensors, is_costly: bool = False
+    ) -> dict[str, np.ndarray]:
         """Answers one request.
 
         TensorFlow ends what takes too long after the operation that runs then.
@@ -108,6 +111,7 @@ class LoadedModel:
         Args:
             signature_name: One of `signature_defs`.
             inputs: By the signature's keys; strings are object arrays of bytes.
+            is_costly: Whether to run it in the threads for costly requests.
 
         Returns:
             The outputs by the signature's keys; strings are object arrays of bytes.
@@ -118,54 +122,27 @@ class LoadedModel:
         """
         self.check(signature_name, inputs)
         try:
-            prepared = self._prepared.get(signature_name) or self._prepare(signature_name)
+            prepared = self._prepared_for(signature_name, _COSTLY if is_costly else _LIGHT)
             values = prepared.call(*(inputs[key] for key in prepared.inputs))
         except tf.errors.OpError as error:
             raise ServingError.of_tensorflow(error) from error
-        return self._outputs(signature_name, inputs, zip(prepared.outputs, values, strict=True))
-
-    def run_costly(
-        self, signature_name: str, inputs: Tensors, seconds: float | None
-    ) -> dict[str, np.ndarray]:
-        """As `run`, in threads of its own, so that it does not hold up what runs in others.
-
-        Args:
-            signature_name: One of `signature_defs`.
-            inputs: By the signature's keys.
-            seconds: How long it may take; None for as long as it takes.
-        """
-        self.check(signature_name, inputs)
-        signature = self.signature_defs[signature_name]
-        options = _run_options(_COSTLY, seconds)
-        feed = {info.name: inputs[key] for key, info in signature.inputs.items()}
-        fetch = {key: info.name for key, info in signature.outputs.items()}
-        try:
-            values = self._session.run(fetch, feed, options=options)
-        except tf.errors.OpError as error:
-            # Python's session adds to the message where in a program the graph was made.
-            said = error.__context__ if isinstance(error.__context__, tf.errors.OpError) else error
-            raise ServingError.of_tensorflow(said) from error
-        return self._outputs(signature_name, inputs, values.items())
+        outputs = {
+            # A string of rank 0 comes as bytes.
+            key: np.array(value, object) if isinstance(value, bytes) else np.asarray(value)
+            for key, value in zip(prepared.outputs, values, strict=True)
+        }
+        check_outputs(signature_name, self.signature_defs[signature_name], inputs, outputs)
+        return outputs
 
     def _warm_up(self, signature_name: str, inputs: Tensors) -> None:
         try:
             self.run(signature_name, inputs)
         except ServingError as error:
-            # The first time it takes longest.
-            if self._seconds is None or error.code != 'DEADLINE_EXCEEDED':
+            # The first time takes longest.
+            if error.code != 'DEADLINE_EXCEEDED':
                 raise
-            self.run_costly(signature_name, inputs, None)
-
-    def _outputs(
-        self, signature_name: str, inputs: Tensors, values: Iterable[tuple[str, Any]]
-    ) -> dict[str, np.ndarray]:
-        outputs = {
-            # A string of rank 0 comes as bytes.
-            key: np.array(value, object) if isinstance(value, bytes) else np.asarray(value)
-            for key, value in values
-        }
-        check_outputs(signature_name, self.signature_defs[signature_name], inputs, outputs)
-        return outputs
+        # Later, it would hold up the requests that run.
+        self._prepared_for(signature_name, _COSTLY)
 
     def close(self) -> None:
         """Frees what the model holds; call it when no request runs any more."""
@@ -197,17 +174,20 @@ class LoadedModel:
             if not name.startswith('__saved_model_')
         }
 
-    def _prepare(self, signature_name: str) -> _Signature:
+    def _prepared_for(self, signature_name: str, pool: int) -> _Signature:
+        prepared = self._prepared.get((signature_name, pool))
+        if prepared:
+            return prepared
         # Not Session.run: it costs 0.15 ms of Python a call; this costs 0.02.
         signature = self.signature_defs[signature_name]
         options = config_pb2.CallableOptions(
             feed=[info.name for info in signature.inputs.values()],
             fetch=[info.name for info in signature.outputs.values()],
-            run_options=_run_options(_LIGHT, self._seconds),
+            run_options=_run_options(pool, self._seconds),
         )
         call = self._session._make_callable_from_options(options)
         prepared = _Signature(tuple(signature.inputs), tuple(signature.outputs), call)
-        self._prepared[signature_name] = prepared
+        self._prepared[signature_name, pool] = prepared
         return prepared
 
 

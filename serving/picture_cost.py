@@ -54,8 +54,21 @@ def pixels(data: bytes) -> float:
         0 for what is neither; TOO_MUCH for a file that a decoder had better not see.
     """
     return sum(
-        _png(data, start) if data.startswith(_PNG, start) else _jpeg(data, start)
+        _Png(data, start).pixels() if data.startswith(_PNG, start) else _jpeg(data, start)
         for start in _pictures(data)
+    )
+
+
+def hides_data(data: bytes) -> bool:
+    """Whether a PNG has many times the data of its pixels, which a decoder inflates nevertheless.
+
+    It takes as long as a decoder takes for the pixels, so ask `pixels` first.
+
+    Args:
+        data: A file, or a serialized tf.Example with files in it.
+    """
+    return any(
+        data.startswith(_PNG, start) and _Png(data, start).hides_data() for start in _pictures(data)
     )
 
 
@@ -73,33 +86,60 @@ def _pictures(data: bytes) -> Iterator[int]:
             yield start
 
 
-def _png(data: bytes, start: int) -> float:
-    head = data[start + 16 : start + 26]
-    if len(head) < 10:
-        return 0.0
-    width, height, bits, colours = struct.unpack('>IIBB', head)
-    work = float(width * height)
-    position = start + len(_PNG)
-    idat: list[tuple[int, int]] = []
-    for _ in range(_MAX_CHUNKS):
-        if position + 12 > len(data):
-            break
-        (length,) = struct.unpack_from('>I', data, position)
-        kind, content = data[position + 4 : position + 8], position + 8
-        position = content + length + 4
-        if kind == b'IEND':
-            break
-        if kind == b'IDAT':
-            idat.append((content, content + length))
-        elif kind in (b'zTXt', b'iTXt', b'iCCP'):
-            work += _text(data[content : content + length])
-    else:
-        return TOO_MUCH
-    row = (width * bits * _CHANNELS.get(colours, 4) + 7) // 8 + 1
-    # An interlaced one has up to 7 passes, each with a byte more a row.
-    if not _is_plausible(data, idat, height * row + 7 * (height + 1)):
-        return TOO_MUCH
-    return work
+class _Png:
+    """What the chunks of a PNG tell."""
+
+    def __init__(self, data: bytes, start: int) -> None:
+        self._data = data
+        head = data[start + 16 : start + 26]
+        self._width, self._height, bits, colours = (
+            struct.unpack('>IIBB', head) if len(head) == 10 else (0, 0, 0, 0)
+        )
+        row = (self._width * bits * _CHANNELS.get(colours, 4) + 7) // 8 + 1
+        # An interlaced one has up to 7 passes, each with a byte more a row.
+        self._size = self._height * row + 7 * (self._height + 1)
+        self._idat: list[tuple[int, int]] = []
+        self._extra = 0.0
+        self._walk(start + len(_PNG))
+
+    def _walk(self, position: int) -> None:
+        data = self._data
+        for _ in range(_MAX_CHUNKS):
+            if position + 12 > len(data):
+                return
+            (length,) = struct.unpack_from('>I', data, position)
+            kind, content = data[position + 4 : position + 8], position + 8
+            position = content + length + 4
+            if kind == b'IEND':
+                return
+            if kind == b'IDAT':
+                self._idat.append((content, min(content + length, len(data))))
+            elif kind in (b'zTXt', b'iTXt', b'iCCP'):
+                self._extra += _text(data[content : content + length])
+        self._extra = TOO_MUCH
+
+    def pixels(self) -> float:
+        return self._width * self._height + self._extra
+
+    def hides_data(self) -> bool:
+        compressed = sum(end - start for start, end in self._idat)
+        if compressed > self._size + self._size // 64 + 1024:
+            return True
+        if compressed <= _UNCHECKED_IDAT:
+            return False
+        stream = zlib.decompressobj()
+        left = self._size + _SMALL_TEXT
+        try:
+            for start, end in self._idat:
+                piece = self._data[start:end]
+                while piece and not stream.eof:
+                    left -= len(stream.decompress(piece, _SMALL_TEXT))
+                    if left <= 0:
+                        return True
+                    piece = stream.unconsumed_tail
+        except zlib.error:
+            return False  # a decoder ends there, too
+        return False
 
 
 def _text(chunk: bytes) -> float:
@@ -124,28 +164,6 @@ def _zlib_starts(chunk: bytes) -> Iterator[int]:
     language_end = chunk.find(b'\0', name_end + 3)
     if language_end >= 0 and (text := chunk.find(b'\0', language_end + 1)) >= 0:
         yield text + 1
-
-
-def _is_plausible(data: bytes, idat: list[tuple[int, int]], size: int) -> bool:
-    """Whether the pixel data become about `size` bytes, and not many times as much."""
-    compressed = sum(min(end, len(data)) - start for start, end in idat)
-    if compressed > size + size // 64 + 1024:
-        return False
-    if compressed <= _UNCHECKED_IDAT:
-        return True
-    stream = zlib.decompressobj()
-    left = size + _SMALL_TEXT
-    try:
-        for start, end in idat:
-            piece = data[start:end]
-            while piece and not stream.eof:
-                left -= len(stream.decompress(piece, min(left, _SMALL_TEXT)))
-                if left <= 0:
-                    return False
-                piece = stream.unconsumed_tail
-    except zlib.error:
-        return True  # a decoder ends there, too
-    return True
 
 
 def _jpeg(data: bytes, start: int) -> float:

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from serving.errors import ServingError
-from serving.picture_cost import pixels
+from serving.picture_cost import hides_data, pixels
 
 # A request of cost 1 has so many rows, or bytes, or pixels to decode, or a part of each. What costs
 # less is light: on one core it takes well below 0.1 s, unless the model is a large one.
@@ -34,20 +34,28 @@ def estimate(inputs: Mapping[str, np.ndarray]) -> float:
         ServingError: The pictures in it take too much work to decode.
     """
     rows = max((len(value) for value in inputs.values() if value.ndim), default=1)
-    size = 0
+    numbers = [value for value in inputs.values() if value.dtype != np.object_]
+    texts = [
+        text
+        for value in inputs.values()
+        if value.dtype == np.object_
+        for text in value.ravel().tolist()
+    ]
     work = 0.0
-    for value in inputs.values():
-        if value.dtype != np.object_:
-            size += value.nbytes
-            continue
-        for text in value.ravel():
-            size += len(text)
-            work += pixels(text)
-            if work > MAX_PIXELS:
-                raise ServingError(
-                    'INVALID_ARGUMENT',
-                    'The pictures in this request take more work to decode than '
-                    f'{MAX_PIXELS:,} pixels, which one request may have. Scans beyond the first, '
-                    'compressed texts, and data without pixels count as well',
-                )
+    for text in texts:
+        work += pixels(text)
+        if work > MAX_PIXELS:
+            raise _too_much_work()
+    if any(hides_data(text) for text in texts):
+        raise _too_much_work()
+    size = sum(value.nbytes for value in numbers) + sum(map(len, texts))
     return rows / _ROWS + size / _BYTES + work / _PIXELS
+
+
+def _too_much_work() -> ServingError:
+    return ServingError(
+        'INVALID_ARGUMENT',
+        'The pictures in this request take more work to decode than '
+        f'{MAX_PIXELS:,} pixels, which one request may have. Scans beyond the first, compressed '
+        'texts, and data without pixels count as well',
+    )

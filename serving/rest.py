@@ -7,20 +7,18 @@ import concurrent.futures
 import contextlib
 import dataclasses
 import functools
-import math
 import re
 import socket
 import time
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import TypeVar
 
 from aiohttp import web
 
 # Not asyncio.wait_for, which makes a task of what it waits for; asyncio has it from Python 3.11 on.
 from async_timeout import timeout
-from tensorflow.core.protobuf import meta_graph_pb2
 
-from serving import examples, json_tensor, request_cost, responses
+from serving import question, responses
 from serving.batching import Batcher, Tensors
 from serving.bodies import SMALL_BYTES, Bodies, Body, BodyError
 from serving.connections import Connections
@@ -70,16 +68,6 @@ class Limits:
     transfer_seconds: float = 60.0
     idle_seconds: float = 75.0
     shutdown_seconds: float = 60.0
-
-
-@dataclasses.dataclass(frozen=True)
-class _Question:
-    """What is asked of a signature, at which cost; `write` makes the answer of its outputs."""
-
-    signature_name: str
-    inputs: Tensors
-    cost: float
-    write: Callable[[Tensors], bytes]
 
 
 class RestService:
@@ -234,33 +222,38 @@ class RestService:
             self._pending -= 1
 
     async def _answer(self, route: Route, body: Body) -> bytes:
-        deadline = self._loop.time() + (self._limits.timeout or math.inf)
         with self._manager.servable(route.model, route.version, route.label) as servable:
             model = servable.model
-            parse = functools.partial(
-                _parse, route.kind, body.content, model.signature_defs, self._limits.instances
-            )
-            question = await self._computed(parse, len(body.content) / SMALL_BYTES)
-            self._bodies.release(body)
-            name, inputs = question.signature_name, question.inputs
+            asked = await self._read(route.kind, body, model)
+            name, inputs = asked.signature_name, asked.inputs
             # One that does not fit the signature may spoil the answers to those it is merged with.
             model.check(name, inputs)
             batcher = self._batcher if model.can_merge(name) else None
             if batcher:
                 batcher.check(inputs)
             start = time.perf_counter()
-            if question.cost > 1:
-                run = functools.partial(_run_costly, model, name, inputs, deadline)
-                outputs = await self._costly.run(run, question.cost)
+            if asked.cost > 1:
+                run = functools.partial(model.run, name, inputs, is_costly=True)
+                outputs: Tensors = await self._costly.run(run, asked.cost)
             elif batcher:
-                outputs = await batcher.run(model.run, name, inputs, question.cost)
+                outputs = await batcher.run(model.run, name, inputs, asked.cost)
             else:
                 outputs = await self._loop.run_in_executor(self._executor, model.run, name, inputs)
             seconds = time.perf_counter() - start
         self._metrics.runtime(route.model, route.kind, seconds)
         values = sum(value.size for value in outputs.values())
-        write = functools.partial(question.write, outputs)
+        write = functools.partial(asked.write, outputs)
         return await self._computed(write, values / _SMALL_VALUES)
+
+    async def _read(self, kind: str, body: Body, model: LoadedModel) -> question.Question:
+        """What is asked; the body is not held any longer."""
+        parse = functools.partial(
+            question.parse, kind, body.content, model.signature_defs, self._limits.instances
+        )
+        try:
+            return await self._computed(parse, len(body.content) / SMALL_BYTES)
+        finally:
+            self._bodies.release(body)
 
     async def _computed(self, compute: Callable[[], _T], size: float) -> _T:
         """Reads or writes JSON of a size, in multiples of what is small."""
@@ -271,37 +264,6 @@ def _check_preflight(request: web.BaseRequest) -> None:
     """Whether it is a browser that asks what it may ask; as the real server checks it."""
     if not re.search('https?://', request.headers.get('Origin', '')):
         raise ServingError('FAILED_PRECONDITION', 'Origin header is missing in CORS preflight')
-
-
-def _parse(
-    kind: str,
-    content: bytes | bytearray,
-    signature_defs: Mapping[str, meta_graph_pb2.SignatureDef],
-    max_instances: int,
-) -> _Question:
-    if kind == 'predict':
-        predict = json_tensor.parse_predict_request(content, signature_defs, max_instances)
-        write = functools.partial(
-            json_tensor.format_predict_response, row_format=predict.row_format
-        )
-        cost = request_cost.estimate(predict.inputs)
-        return _Question(predict.signature_name, predict.inputs, cost, write)
-    request = examples.parse_examples_request(content, kind, signature_defs, max_instances)
-    inputs = {'inputs': request.examples}
-    write = functools.partial(
-        examples.format_classify_response
-        if kind == 'classify'
-        else examples.format_regress_response,
-        count=len(request.examples),
-    )
-    return _Question(request.signature_name, inputs, request_cost.estimate(inputs), write)
-
-
-def _run_costly(
-    model: LoadedModel, signature_name: str, inputs: Tensors, deadline: float
-) -> Tensors:
-    seconds = deadline - time.monotonic()
-    return model.run_costly(signature_name, inputs, seconds if seconds < math.inf else None)
 
 
 def _error(status: int, message: str) -> web.Response:

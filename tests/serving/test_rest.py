@@ -115,6 +115,38 @@ def test_what_takes_too_long_is_given_up(manager, batching):
     _run(manager, scenario, Limits(timeout=0.3), batching=batching)
 
 
+def test_costly_requests_do_not_hold_up_light_ones(manager):
+    """Whether merged or not; they run one after another, and at last one that is given up."""
+    options = BatchingOptions(max_batch_size=64, num_batch_threads=1)
+
+    async def scenario(asked):
+        costly = [asyncio.create_task(asked.predict(*[0.3] * 20)) for _ in range(2)]
+        await asked.until_pending(2)
+        await asyncio.sleep(0.1)
+        start = time.monotonic()
+        assert await asked.predict(0.0) == (200, {'predictions': [0.0]})
+        assert time.monotonic() - start < 0.2
+        assert not any(task.done() for task in costly)
+        assert [status for status, _ in await asyncio.gather(*costly)] == [200, 200]
+        assert time.monotonic() - start > 0.4
+
+    for batching in (None, options):
+        _run(manager, scenario, threads=1, batching=batching)
+
+
+def test_more_instances_than_allowed_are_refused(manager):
+    async def scenario(asked):
+        assert (await asked.predict(0.0, 0.0))[0] == 200
+        status, answer = await asked.predict(0.0, 0.0, 0.0)
+        assert status == 400
+        assert answer['error'] == (
+            'The request has 3 instances; at most 2 are allowed (--max_instances)'
+        )
+
+    for batching in (None, BatchingOptions()):
+        _run(manager, scenario, Limits(instances=2), batching=batching)
+
+
 def test_what_was_given_up_before_it_began_never_runs(manager):
     async def scenario(asked):
         start = time.monotonic()
