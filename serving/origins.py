@@ -124,6 +124,7 @@ def _split(authority: str) -> tuple[str, int | None]:
     return name, port
 
 
+@functools.lru_cache(1024)
 def _is_loopback(name: str) -> bool:
     try:
         return ipaddress.ip_address(name).is_loopback
