@@ -14,7 +14,7 @@ from tensorflow.core.framework import types_pb2
 from tensorflow.core.protobuf import meta_graph_pb2
 
 from serving import json_text
-from serving.json_size import MAX_INSTANCES, check_instances, check_size, most_values
+from serving.json_size import MAX_INSTANCES, check_instances, check_size
 from serving.json_text import excerpt, invalid
 
 # The context becomes a part of each example: a large one becomes many times as large.
@@ -54,7 +54,7 @@ def parse_examples_request(
         ServingError: The body is wrong or larger than it may be, or the model has no such
             signature.
     """
-    check_size(body, most_values(method, signature_defs, max_instances))
+    check_size(body, method, signature_defs, max_instances)
     document = json_text.parse_object(body)
     name = json_text.signature_name(document)
     context = _example(document['context']) if 'context' in document else b''

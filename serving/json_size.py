@@ -43,15 +43,25 @@ def check_instances(count: int, most: int) -> None:
         )
 
 
-def check_size(body: bytes | bytearray, most: int) -> None:
-    """Raises ServingError if a document has more than `most` values.
+def check_size(
+    body: bytes | bytearray,
+    kind: str,
+    signature_defs: Mapping[str, meta_graph_pb2.SignatureDef],
+    max_instances: int,
+) -> None:
+    """Raises ServingError if a document has more values than a request to a model may have.
 
     Args:
         body: JSON. Only what is outside of its strings counts: a value, a list, and several times
             an object.
-        most: How many it may have.
+        kind: 'predict', 'classify' or 'regress'.
+        signature_defs: The model's.
+        max_instances: The most instances of a request.
     """
-    if len(body) > max(_UNCOUNTED_BYTES, most) and _is_larger(body, most):
+    if len(body) <= _UNCOUNTED_BYTES:
+        return
+    most = most_values(kind, signature_defs, max_instances)
+    if len(body) > most and _is_larger(body, most):
         raise ServingError(
             'INVALID_ARGUMENT',
             'The request has more values than one may have: more than this model takes for as '

@@ -15,7 +15,7 @@ from tensorflow.core.protobuf import meta_graph_pb2
 
 from serving import json_text
 from serving.errors import ServingError
-from serving.json_size import MAX_INSTANCES, check_instances, check_size, most_values
+from serving.json_size import MAX_INSTANCES, check_instances, check_size
 from serving.json_text import excerpt, invalid
 from serving.shapes import has_open_size
 
@@ -72,13 +72,13 @@ def parse_predict_request(
         ServingError: The body does not fit the signature, is larger than it may be, or the
             signature has a dtype that JSON cannot carry.
     """
-    check_size(body, most_values('predict', signature_defs, max_instances))
+    check_size(body, 'predict', signature_defs, max_instances)
     document = json_text.parse_object(body)
     name = json_text.signature_name(document)
     if name not in signature_defs:
         raise invalid(f'Serving signature name: "{name}" not found in signature def')
-    infos = dict(sorted(signature_defs[name].inputs.items()))
-    dtypes = {key: info.dtype for key, info in infos.items()}
+    infos = signature_defs[name].inputs
+    dtypes = {key: info.dtype for key, info in sorted(infos.items())}
     if not dtypes:
         raise invalid(f'Failed to get input map for signature: {name}')
     row_format = 'instances' in document

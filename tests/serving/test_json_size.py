@@ -82,10 +82,12 @@ def test_shapes_bound_the_values():
 
 
 def test_what_is_too_large_is_refused_and_what_is_small_is_not_counted():
+    definitions = _signatures((-1,))
     body = b'[' + b'0,' * 100_000 + b'0]'
     with pytest.raises(ServingError, match='more values than one may have') as caught:
-        json_size.check_size(body, 100_000)
+        json_size.check_size(body, 'predict', definitions, 1000)
     assert caught.value.code == 'INVALID_ARGUMENT'
-    json_size.check_size(body, 100_001)
-    json_size.check_size(b'"' + b',' * 200_000 + b'"', 1000)
-    json_size.check_size(b'[' * 1000, 10)
+    json_size.check_size(body, 'predict', definitions, 10_000)
+    json_size.check_size(body, 'classify', definitions, 1000)
+    json_size.check_size(b'"' + b',' * 200_000 + b'"', 'predict', definitions, 1000)
+    json_size.check_size(b'[' * 10_000, 'predict', definitions, 10)
