@@ -18,6 +18,7 @@ import numpy as np
 from serving.errors import ServingError
 from serving.metrics import Metrics
 from serving.model_config import BatchingOptions
+from serving.request_cost import MAX_BATCH_COST
 
 Tensors = Mapping[str, np.ndarray]
 Run = Callable[[str, Tensors], Tensors]
@@ -29,6 +30,7 @@ class _Task:
 
     inputs: Tensors
     size: int
+    cost: float
     future: asyncio.Future[Tensors]
     enqueued: float
 
@@ -41,6 +43,7 @@ class _Batch:
     key: object
     tasks: list[_Task] = dataclasses.field(default_factory=list)
     size: int = 0
+    cost: float = 0.0
     ready: bool = False
     timer: asyncio.TimerHandle | None = None
 
@@ -50,7 +53,7 @@ class Batcher:
 
     A batch runs when it is full or `batch_timeout_micros` old, and a thread is free: while all are
     busy it goes on to grow. Requests are merged along axis 0 where model, signature, dtypes and
-    the other dimensions agree.
+    the other dimensions agree, and while the batch is not too costly.
 
     Args:
         options: How to batch.
@@ -77,7 +80,9 @@ class Batcher:
         self._enqueued: Counter[tuple[Run, str]] = Counter()
         self._running = 0
 
-    def run(self, run: Run, signature_name: str, inputs: Tensors) -> asyncio.Future[Tensors]:
+    def run(
+        self, run: Run, signature_name: str, inputs: Tensors, cost: float = 0.0
+    ) -> asyncio.Future[Tensors]:
         """Outputs of `run(signature_name, inputs)`, which may run for others as well.
 
         A future that is cancelled before its batch runs is left out of it.
@@ -86,12 +91,13 @@ class Batcher:
             run: The model; equal for all requests that may be merged. Called in a thread.
             signature_name: The signature.
             inputs: One array [n, ...] for each of its inputs.
+            cost: As estimated by serving/request_cost.py.
 
         Raises:
             ServingError: The inputs cannot be batched (INVALID_ARGUMENT), or the signature's queue
                 is full (UNAVAILABLE). What the model raises is raised by the future.
         """
-        size = self._size(inputs)
+        size = self.check(inputs)
         queue = (run, signature_name)
         key = (queue, _layout(inputs))
         batch = self._open.get(key)
@@ -104,14 +110,20 @@ class Batcher:
         start, end = 0, size if size <= self._limit else room or self._limit
         while True:
             part = {name: value[start:end] for name, value in inputs.items()}
-            futures.append(self._enqueue(queue, key, part, end - start))
+            share = cost * (end - start) / size if size else cost
+            futures.append(self._enqueue(queue, key, part, end - start, share))
             if end == size:
                 break
             start, end = end, min(end + self._limit, size)
         self._start_ready()
         return futures[0] if len(futures) == 1 else self._loop.create_task(_joined(futures))
 
-    def _size(self, inputs: Tensors) -> int:
+    def check(self, inputs: Tensors) -> int:
+        """The number of rows of a request.
+
+        Raises:
+            ServingError: It cannot be batched, or has too many.
+        """
         if not inputs:
             raise _invalid('Batching Run() must have at least one input tensor')
         if not all(value.ndim for value in inputs.values()):
@@ -134,10 +146,10 @@ class Batcher:
             )
 
     def _enqueue(
-        self, queue: tuple[Run, str], key: object, inputs: Tensors, size: int
+        self, queue: tuple[Run, str], key: object, inputs: Tensors, size: int, cost: float
     ) -> asyncio.Future[Tensors]:
         batch = self._open.get(key)
-        if batch and batch.size + size > self._limit:
+        if batch and (batch.size + size > self._limit or batch.cost + cost > MAX_BATCH_COST):
             _make_ready(batch)
             batch = None
         if not batch:
@@ -147,9 +159,10 @@ class Batcher:
             if self._options.batch_timeout_micros:
                 seconds = self._options.batch_timeout_micros / 1e6
                 batch.timer = self._loop.call_later(seconds, self._time_is_up, batch)
-        task = _Task(inputs, size, self._loop.create_future(), self._loop.time())
+        task = _Task(inputs, size, cost, self._loop.create_future(), self._loop.time())
         batch.tasks.append(task)
         batch.size += size
+        batch.cost += cost
         if batch.size >= self._limit or not self._options.batch_timeout_micros:
             _make_ready(batch)
         return task.future

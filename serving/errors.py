@@ -30,6 +30,8 @@ HTTP_STATUS = {
     'UNAUTHENTICATED': 401,
 }
 _CODES = tuple(HTTP_STATUS)
+# A message may quote what a client has sent, such as a name of megabytes.
+_MAX_CHARACTERS = 4000
 
 # Where in the graph an operation is stands around what it said.
 _PLACE = re.compile(r'\A(?:\{\{function_node [^}]*\}\} *)+|\n\t \[\[\{\{.*', re.DOTALL)
@@ -44,9 +46,9 @@ class ServingError(Exception):
     """
 
     def __init__(self, code: str, message: str):
-        super().__init__(code, message)
+        super().__init__(code, message[:_MAX_CHARACTERS])
         self.code = code
-        self.message = message
+        self.message = message[:_MAX_CHARACTERS]
 
     def __str__(self) -> str:
         return self.message

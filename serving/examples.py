@@ -14,7 +14,11 @@ from tensorflow.core.framework import types_pb2
 from tensorflow.core.protobuf import meta_graph_pb2
 
 from serving import json_text
+from serving.json_size import MAX_INSTANCES, check_instances, check_size
 from serving.json_text import excerpt, invalid
+
+# The context becomes a part of each example: a large one becomes many times as large.
+_MAX_CONTEXT_BYTES = 1 << 26
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -31,9 +35,10 @@ class ExamplesRequest:
 
 
 def parse_examples_request(
-    body: bytes,
+    body: bytes | bytearray,
     method: str,
     signature_defs: Mapping[str, meta_graph_pb2.SignatureDef],
+    max_instances: int = MAX_INSTANCES,
 ) -> ExamplesRequest:
     """Reads the body of a classify or regress request.
 
@@ -43,10 +48,13 @@ def parse_examples_request(
             outputs for it; its method_name does not matter, as in the real server unless started
             with --enable_signature_method_name_check.
         signature_defs: The model's. Looked at after the JSON has been read, as in the real server.
+        max_instances: The most examples.
 
     Raises:
-        ServingError: The body is wrong, or the model has no such signature.
+        ServingError: The body is wrong or larger than it may be, or the model has no such
+            signature.
     """
+    check_size(body, method, signature_defs, max_instances)
     document = json_text.parse_object(body)
     name = json_text.signature_name(document)
     context = _example(document['context']) if 'context' in document else b''
@@ -62,6 +70,12 @@ def parse_examples_request(
         )
     if not values:
         raise invalid(f"JSON Value: {excerpt(document)} 'examples' value is an empty array")
+    check_instances(len(values), max_instances)
+    if len(context) * len(values) > _MAX_CONTEXT_BYTES:
+        raise invalid(
+            f"The 'context' of {len(context):,} bytes is too large to be repeated in "
+            f"{len(values):,} 'examples': together at most {_MAX_CONTEXT_BYTES:,} bytes are allowed"
+        )
     # Messages that follow one another are merged when they are parsed: of a feature that both have,
     # the example's is taken.
     examples = np.array([context + _example(value) for value in values], np.object_)

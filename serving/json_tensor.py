@@ -15,7 +15,9 @@ from tensorflow.core.protobuf import meta_graph_pb2
 
 from serving import json_text
 from serving.errors import ServingError
+from serving.json_size import MAX_INSTANCES, check_instances, check_size
 from serving.json_text import excerpt, invalid
+from serving.shapes import has_open_size
 
 _MAX_RANK = 31  # numpy 1 has 32 dimensions; one may be the batch
 
@@ -52,7 +54,9 @@ class PredictRequest:
 
 
 def parse_predict_request(
-    body: bytes, signature_defs: Mapping[str, meta_graph_pb2.SignatureDef]
+    body: bytes | bytearray,
+    signature_defs: Mapping[str, meta_graph_pb2.SignatureDef],
+    max_instances: int = MAX_INSTANCES,
 ) -> PredictRequest:
     """Reads the body of a predict request.
 
@@ -62,16 +66,19 @@ def parse_predict_request(
     Args:
         body: JSON.
         signature_defs: The model's. Looked at after the JSON has been read, as in the real server.
+        max_instances: The most instances, or entries of the first axis in column format.
 
     Raises:
-        ServingError: The body does not fit the signature, or the signature has a dtype that JSON
-            cannot carry.
+        ServingError: The body does not fit the signature, is larger than it may be, or the
+            signature has a dtype that JSON cannot carry.
     """
+    check_size(body, 'predict', signature_defs, max_instances)
     document = json_text.parse_object(body)
     name = json_text.signature_name(document)
     if name not in signature_defs:
         raise invalid(f'Serving signature name: "{name}" not found in signature def')
-    dtypes = {key: info.dtype for key, info in sorted(signature_defs[name].inputs.items())}
+    infos = signature_defs[name].inputs
+    dtypes = {key: info.dtype for key, info in sorted(infos.items())}
     if not dtypes:
         raise invalid(f'Failed to get input map for signature: {name}')
     row_format = 'instances' in document
@@ -81,19 +88,23 @@ def parse_predict_request(
             "'inputs' or 'instances' keys to exist"
         )
     if row_format:
-        return PredictRequest(name, _parse_rows(document, dtypes), True)
+        return PredictRequest(name, _parse_rows(document, dtypes, max_instances), True)
     if 'inputs' in document:
-        return PredictRequest(name, _parse_columns(document['inputs'], dtypes), False)
+        most = {key: max_instances for key, info in infos.items() if has_open_size(info)}
+        return PredictRequest(name, _parse_columns(document['inputs'], dtypes, most), False)
     raise invalid("Missing 'inputs' or 'instances' key")
 
 
-def _parse_rows(document: dict[str, Any], dtypes: dict[str, int]) -> dict[str, np.ndarray]:
+def _parse_rows(
+    document: dict[str, Any], dtypes: dict[str, int], max_instances: int
+) -> dict[str, np.ndarray]:
     """Tensors of all instances, by input."""
     instances = document['instances']
     if type(instances) is not list:
         raise invalid(f"JSON Value: {excerpt(document)} Expecting 'instances' to be an list/array")
     if not instances:
         raise invalid(f"JSON Value: {excerpt(document)} No values in 'instances' array")
+    check_instances(len(instances), max_instances)
     has_names = _has_names(instances[0])
     if not has_names and len(dtypes) > 1:
         raise invalid(
@@ -131,8 +142,10 @@ def _parse_rows(document: dict[str, Any], dtypes: dict[str, int]) -> dict[str, n
     return {name: tensor.batch() for name, tensor in tensors.items()}
 
 
-def _parse_columns(inputs: Any, dtypes: dict[str, int]) -> dict[str, np.ndarray]:
-    """Tensors by input."""
+def _parse_columns(
+    inputs: Any, dtypes: dict[str, int], max_instances: dict[str, int]
+) -> dict[str, np.ndarray]:
+    """Tensors by input; `max_instances` of those whose first axis is that of the instances."""
     if not _has_names(inputs):
         if len(dtypes) > 1:
             raise invalid(
@@ -144,6 +157,8 @@ def _parse_columns(inputs: Any, dtypes: dict[str, int]) -> dict[str, np.ndarray]
     for name, dtype in dtypes.items():
         if name not in inputs:
             raise invalid(f"Missing named input: {name} in 'inputs' object.")
+        if name in max_instances and type(inputs[name]) is list:
+            check_instances(len(inputs[name]), max_instances[name])
         tensor = _Tensor(dtype)
         tensor.add(inputs[name])
         arrays[name] = tensor.array()

@@ -42,7 +42,8 @@ _FLOATS: dict[str, tuple[str, Callable[[float], bytes]]] = {
 # Of so many values numpy is the faster way. A numpy call costs as much as some tens of them when
 # the model that has just run has emptied the processor's caches.
 _FEW = 64
-_BASE64 = re.compile(r'[A-Za-z0-9+/]*={0,2}', re.ASCII)
+_BASE64 = re.compile(rb'[A-Za-z0-9+/]*={0,2}')
+_WHITE_SPACE = b' \t\n\v\f\r'
 
 # RapidJSON's words for what Python's json module finds.
 _PARSE_ERRORS = {
@@ -57,7 +58,7 @@ _PARSE_ERRORS = {
 }
 
 
-def parse_object(body: bytes) -> dict[str, Any]:
+def parse_object(body: bytes | bytearray) -> dict[str, Any]:
     """Reads a request's body.
 
     Numbers without fraction and exponent that 64 bits can hold are ints, all others floats.
@@ -74,7 +75,7 @@ def parse_object(body: bytes) -> dict[str, Any]:
     return document
 
 
-def _parse_leniently(body: bytes) -> Any:
+def _parse_leniently(body: bytes | bytearray) -> Any:
     """Reads what is JSON to the real server alone, and says what is wrong with the rest."""
     try:
         text = body.decode('utf-8-sig')
@@ -196,9 +197,10 @@ def decode_base64(value: dict[str, str]) -> bytes:
     Raises:
         ServingError: They are not base64.
     """
-    text = ''.join(value['b64'].split())
-    if '=' not in text:
-        text += '=' * (-len(text) % 4)
+    # What is not ASCII becomes what is not base64.
+    text = value['b64'].encode('ascii', 'replace').translate(None, _WHITE_SPACE)
+    if b'=' not in text:
+        text += b'=' * (-len(text) % 4)
     if len(text) % 4 or not _BASE64.fullmatch(text):
         raise invalid('Unable to base64 decode')
     return binascii.a2b_base64(text)

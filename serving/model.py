@@ -20,16 +20,23 @@ from tensorflow.core.protobuf import config_pb2, meta_graph_pb2
 from tensorflow_serving.apis import input_pb2, prediction_log_pb2
 
 from serving.errors import ServingError
-from serving.shapes import check_inputs, check_outputs, has_fixed_size
+from serving.processors import processors
+from serving.shapes import Tensors, check_inputs, check_outputs, has_fixed_size
 
 DEFAULT_SIGNATURE = 'serving_default'
 WARMUP = os.path.join('assets.extra', 'tf_serving_warmup_requests')
 MAX_WARMUP_RECORDS = 1000  # WarmupConsts::kMaxNumRecords of the real server
-
+COSTLY_AT_ONCE = max(1, processors() // 2)  # costly requests that should run at the same time
 
 # Threads that wait for work must not spin: on few cores they take the time of those that have some.
 _CONFIG = config_pb2.ConfigProto()
 _CONFIG.experimental.disable_thread_spinning = True
+# Operations that are long, such as decoding a large picture, occupy a thread each. Those of costly
+# requests have few threads of their own, so that some are free for the others. The pools have no
+# names: TensorFlow lets the threads of named ones spin.
+_LIGHT, _COSTLY = range(2)
+_CONFIG.session_inter_op_thread_pool.add()
+_CONFIG.session_inter_op_thread_pool.add(num_threads=COSTLY_AT_ONCE)
 
 
 class _Signature(NamedTuple):
@@ -45,6 +52,9 @@ class LoadedModel:
 
     Args:
         directory: The SavedModel's folder, the one that holds saved_model.pb.
+        seconds: How long a request may run; None for as long as it takes.
+        tags: Of the graph to load.
+        warm_up: Whether it is to be asked its warm-up requests.
 
     Attributes:
         signature_defs: By name, without those that name initializers in place of outputs.
@@ -53,13 +63,20 @@ class LoadedModel:
         ServingError: It cannot be loaded, or a warm-up request fails.
     """
 
-    def __init__(self, directory: str) -> None:
+    def __init__(
+        self,
+        directory: str,
+        seconds: float | None = None,
+        tags: Collection[str] = (tf.saved_model.SERVING,),
+        warm_up: bool = True,
+    ) -> None:
+        self._seconds = seconds
         self._session = tf.compat.v1.Session(graph=tf.Graph(), config=_CONFIG)
-        self._prepared: dict[str, _Signature] = {}
+        self._prepared: dict[tuple[str, int], _Signature] = {}
         try:
-            self.signature_defs = self._load(directory)
-            for name, inputs in _warmup_requests(directory):
-                self.run(name, inputs)
+            self.signature_defs = self._load(directory, tags)
+            for name, inputs in _warmup_requests(directory) if warm_up else ():
+                self._warm_up(name, inputs)
         except BaseException:
             self.close()
             raise
@@ -84,23 +101,28 @@ class LoadedModel:
         """
         return not has_fixed_size(self._signature(signature_name))
 
-    def run(self, signature_name: str, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    def run(
+        self, signature_name: str, inputs: Tensors, is_costly: bool = False
+    ) -> dict[str, np.ndarray]:
         """Answers one request.
+
+        TensorFlow ends what takes too long after the operation that runs then.
 
         Args:
             signature_name: One of `signature_defs`.
             inputs: By the signature's keys; strings are object arrays of bytes.
+            is_costly: Whether to run it in the threads for costly requests.
 
         Returns:
             The outputs by the signature's keys; strings are object arrays of bytes.
 
         Raises:
-            ServingError: The inputs do not pass `check`, the graph fails on them, or it has not one
-                answer for each of their rows.
+            ServingError: The inputs do not pass `check`, or the graph fails, takes too long, or has
+                not one answer for each of their rows.
         """
         self.check(signature_name, inputs)
         try:
-            prepared = self._prepared.get(signature_name) or self._prepare(signature_name)
+            prepared = self._prepared_for(signature_name, _COSTLY if is_costly else _LIGHT)
             values = prepared.call(*(inputs[key] for key in prepared.inputs))
         except tf.errors.OpError as error:
             raise ServingError.of_tensorflow(error) from error
@@ -112,6 +134,16 @@ class LoadedModel:
         check_outputs(signature_name, self.signature_defs[signature_name], inputs, outputs)
         return outputs
 
+    def _warm_up(self, signature_name: str, inputs: Tensors) -> None:
+        try:
+            self.run(signature_name, inputs)
+        except ServingError as error:
+            # The first time takes longest.
+            if error.code != 'DEADLINE_EXCEEDED':
+                raise
+        # Later, it would hold up the requests that run.
+        self._prepared_for(signature_name, _COSTLY)
+
     def close(self) -> None:
         """Frees what the model holds; call it when no request runs any more."""
         self._prepared.clear()
@@ -122,12 +154,12 @@ class LoadedModel:
             raise ServingError('FAILED_PRECONDITION', f'Serving signature key "{name}" not found.')
         return self.signature_defs[name]
 
-    def _load(self, directory: str) -> dict[str, meta_graph_pb2.SignatureDef]:
+    def _load(
+        self, directory: str, tags: Collection[str]
+    ) -> dict[str, meta_graph_pb2.SignatureDef]:
         try:
             with self._session.graph.as_default():
-                meta_graph = tf.compat.v1.saved_model.load(
-                    self._session, [tf.saved_model.SERVING], directory
-                )
+                meta_graph = tf.compat.v1.saved_model.load(self._session, list(tags), directory)
         except tf.errors.OpError as error:
             raise ServingError.of_tensorflow(error) from error
         except Exception as error:
@@ -142,17 +174,28 @@ class LoadedModel:
             if not name.startswith('__saved_model_')
         }
 
-    def _prepare(self, signature_name: str) -> _Signature:
+    def _prepared_for(self, signature_name: str, pool: int) -> _Signature:
+        prepared = self._prepared.get((signature_name, pool))
+        if prepared:
+            return prepared
         # Not Session.run: it costs 0.15 ms of Python a call; this costs 0.02.
         signature = self.signature_defs[signature_name]
         options = config_pb2.CallableOptions(
             feed=[info.name for info in signature.inputs.values()],
             fetch=[info.name for info in signature.outputs.values()],
+            run_options=_run_options(pool, self._seconds),
         )
         call = self._session._make_callable_from_options(options)
         prepared = _Signature(tuple(signature.inputs), tuple(signature.outputs), call)
-        self._prepared[signature_name] = prepared
+        self._prepared[signature_name, pool] = prepared
         return prepared
+
+
+def _run_options(pool: int, seconds: float | None) -> config_pb2.RunOptions:
+    options = config_pb2.RunOptions(inter_op_thread_pool=pool)
+    if seconds is not None:
+        options.timeout_in_ms = max(1, round(seconds * 1000))
+    return options
 
 
 def _warmup_requests(directory: str) -> Iterator[tuple[str, dict[str, np.ndarray]]]:

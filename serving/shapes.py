@@ -15,7 +15,7 @@ from serving.errors import ServingError
 
 Tensors = Mapping[str, np.ndarray]
 
-_ANY = -1
+ANY = -1  # a size that is open
 
 
 def check_inputs(name: str, signature: meta_graph_pb2.SignatureDef, inputs: Tensors) -> None:
@@ -29,7 +29,7 @@ def check_inputs(name: str, signature: meta_graph_pb2.SignatureDef, inputs: Tens
         inputs: A value for each of its inputs.
     """
     for key, info in signature.inputs.items():
-        declared, shape = _declared(info), np.shape(inputs[key])
+        declared, shape = declared_shape(info), np.shape(inputs[key])
         if declared is not None and not _fits(shape, declared):
             raise ServingError(
                 'INVALID_ARGUMENT',
@@ -52,14 +52,14 @@ def check_outputs(
         inputs: What the model was asked.
         outputs: What it answered.
     """
-    if not all(_has_open_size(info) for info in signature.inputs.values()):
+    if not all(has_open_size(info) for info in signature.inputs.values()):
         return
     sizes = {np.shape(value)[:1] for value in inputs.values()}
     if len(sizes) != 1 or () in sizes:
         return
     (size,) = sizes
     for key, info in signature.outputs.items():
-        if _has_open_size(info) and outputs[key].shape[:1] != size:
+        if has_open_size(info) and outputs[key].shape[:1] != size:
             raise ServingError(
                 'FAILED_PRECONDITION',
                 f'The model does not have one answer for each row: to inputs with {size[0]} rows '
@@ -70,17 +70,18 @@ def check_outputs(
 
 def has_fixed_size(signature: meta_graph_pb2.SignatureDef) -> bool:
     """Whether an input has a declared number of rows, so that requests cannot be merged."""
-    shapes = [_declared(info) for info in signature.inputs.values()]
-    return any(shape and shape[0] != _ANY for shape in shapes)
+    shapes = [declared_shape(info) for info in signature.inputs.values()]
+    return any(shape and shape[0] != ANY for shape in shapes)
 
 
-def _has_open_size(info: meta_graph_pb2.TensorInfo) -> bool:
-    declared = _declared(info)
-    return declared is None or declared[:1] == [_ANY]
+def has_open_size(info: meta_graph_pb2.TensorInfo) -> bool:
+    """Whether the number of rows may be any one."""
+    declared = declared_shape(info)
+    return declared is None or declared[:1] == [ANY]
 
 
-def _declared(info: meta_graph_pb2.TensorInfo) -> list[int] | None:
-    """The sizes, -1 for those that may be any; None where the rank may be any."""
+def declared_shape(info: meta_graph_pb2.TensorInfo) -> list[int] | None:
+    """The sizes of an input or output, -1 for those that may be any; None for any rank."""
     if not info.HasField('tensor_shape') or info.tensor_shape.unknown_rank:
         return None
     return [dim.size for dim in info.tensor_shape.dim]
@@ -88,9 +89,9 @@ def _declared(info: meta_graph_pb2.TensorInfo) -> list[int] | None:
 
 def _fits(shape: Sequence[int], declared: Sequence[int]) -> bool:
     return len(shape) == len(declared) and all(
-        wanted in (_ANY, size) for size, wanted in zip(shape, declared, strict=True)
+        wanted in (ANY, size) for size, wanted in zip(shape, declared, strict=True)
     )
 
 
 def _text(shape: Sequence[int]) -> str:
-    return f'[{", ".join("?" if size == _ANY else str(size) for size in shape)}]'
+    return f'[{", ".join("?" if size == ANY else str(size) for size in shape)}]'

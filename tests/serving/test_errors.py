@@ -19,6 +19,10 @@ def test_an_error_of_a_model_is_what_its_operation_said(export, tmp_path):
     assert raised.value.code == 'INVALID_ARGUMENT'
 
 
+def test_long_messages_are_cut():
+    assert ServingError('INVALID_ARGUMENT', 'ab' * 2_000_000).message == 'ab' * 2000
+
+
 def test_what_functions_an_operation_is_in_is_left_out():
     message = (
         '{{function_node __inference_pruned_9048}} {{function_node __inference_decode_7}} '

@@ -121,6 +121,16 @@ def test_refusals(request_, words):
     assert words in refusal(request_)
 
 
+def test_examples_are_counted_and_the_context_as_often():
+    many = 'The request has 1,001 instances; at most 1,000 are allowed (--max_instances)'
+    assert refusal({'examples': [{}] * 1001}) == many
+    context = {'a': 'b' * 100_000}
+    assert len(parse({'context': context, 'examples': [{}] * 500}).examples) == 500
+    assert "The 'context' of 100,020 bytes is too large to be repeated in 1,000" in refusal(
+        {'context': context, 'examples': [{}] * 1000}
+    )
+
+
 @pytest.mark.parametrize(
     ('method', 'name', 'words'),
     [

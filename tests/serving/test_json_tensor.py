@@ -249,6 +249,29 @@ def test_dtypes_that_json_cannot_carry():
     assert 'UNIMPLEMENTED: Conversion of JSON' in refusal({'instances': [1]}, x='DT_BFLOAT16')
 
 
+def test_instances_are_counted_before_they_are_converted():
+    many = 'The request has 1,001 instances; at most 1,000 are allowed (--max_instances)'
+    # They are none of the dtype: nobody has looked.
+    assert refusal({'instances': ['x'] * 1001}, x='DT_FLOAT') == many
+    assert refusal({'inputs': ['x'] * 1001}, x='DT_FLOAT') == many
+    assert refusal({'inputs': {'x': [1], 'y': ['x'] * 1001}}, x='DT_FLOAT', y='DT_FLOAT') == many
+    assert values({'instances': [1.0] * 1000}, 'DT_FLOAT').shape == (1000,)
+    definitions = {'serving_default': signature(x='DT_FLOAT')}
+    with pytest.raises(ServingError, match='at most 2 are allowed'):
+        parse_predict_request(b'{"instances": [1, 2, 3]}', definitions, 2)
+    # What a signature of a fixed size has in place of instances is not counted.
+    definitions['serving_default'].inputs['x'].tensor_shape.dim.add(size=3)
+    assert parse_predict_request(b'{"inputs": [1, 2, 3]}', definitions, 2).inputs['x'].size == 3
+
+
+def test_a_document_larger_than_any_request_is_not_parsed():
+    info = signature(x='DT_FLOAT')
+    info.inputs['x'].tensor_shape.dim.add(size=-1)
+    body = b'{"instances": [' + b'1, ' * 100_000 + b'and no JSON'
+    with pytest.raises(ServingError, match='more values than one may have'):
+        parse_predict_request(body, {'serving_default': info})
+
+
 def test_as_many_dimensions_as_numpy_has():
     deepest = np.ones((1,) * 31, int).tolist()
     assert values({'inputs': deepest}, 'DT_INT32').shape == (1,) * 31

@@ -2,11 +2,14 @@ import concurrent.futures
 import os
 import shutil
 import threading
+import time
 
 import numpy as np
 import pytest
 import saved_models
 import tensorflow as tf
+from busy_model import busy_model
+from tensorflow.core.protobuf import saved_model_pb2
 from tensorflow_serving.apis import inference_pb2, prediction_log_pb2
 
 from serving import model as model_module
@@ -272,6 +275,23 @@ def test_warmup_requests_are_replayed(counter, logs, asked, total):
     assert (report['asked'], report['total']) == (asked, total)
 
 
+def test_warmup_requests_may_be_left_out(counter):
+    saved_models.write_warmup(counter, [predict_log([1])])
+    assert LoadedModel(counter, warm_up=False).run('report', {})['asked'] == 0
+
+
+def test_tags_choose_the_graph(counter):
+    file = os.path.join(counter, 'saved_model.pb')
+    with open(file, 'rb') as opened:
+        saved_model = saved_model_pb2.SavedModel.FromString(opened.read())
+    saved_model.meta_graphs[0].meta_info_def.tags.append('gpu')
+    with open(file, 'wb') as opened:
+        opened.write(saved_model.SerializeToString())
+    with pytest.raises(ServingError, match='serve'):
+        LoadedModel(counter)
+    assert LoadedModel(counter, tags=['gpu', 'serve']).run('report', {})['asked'] == 0
+
+
 @pytest.mark.parametrize(
     ('logs', 'code', 'said'),
     [
@@ -323,6 +343,27 @@ def test_warmup_file_that_is_none(counter):
     with pytest.raises(ServingError, match='Failed to parse warmup record from') as caught:
         LoadedModel(counter)
     assert caught.value.code == 'INVALID_ARGUMENT'
+
+
+def test_what_takes_too_long_is_ended(tmp_path):
+    model = LoadedModel(busy_model(str(tmp_path)), 0.2)
+    started = time.monotonic()
+    for is_costly in (False, True):
+        with pytest.raises(ServingError) as caught:
+            model.run('serving_default', {'seconds': np.float32([20])}, is_costly)
+        assert caught.value.code == 'DEADLINE_EXCEEDED'
+        outputs = model.run('serving_default', {'seconds': np.float32([0])}, is_costly)
+        np.testing.assert_array_equal(outputs['waited'], [0])
+    assert time.monotonic() - started < 10
+
+
+def test_a_slow_warmup_request_does_not_keep_a_model_from_being_loaded(tmp_path):
+    path = busy_model(str(tmp_path))
+    log = prediction_log_pb2.PredictionLog()
+    log.predict_log.request.inputs['seconds'].CopyFrom(tf.make_tensor_proto([20], tf.float32))
+    saved_models.write_warmup(path, [log])
+    model = LoadedModel(path, 0.2)
+    assert model.run('serving_default', {'seconds': np.float32([0])})['waited'] == [0]
 
 
 def test_folder_that_holds_no_model(counter, tmp_path):

@@ -16,6 +16,7 @@ from serving.batching import Batcher
 from serving.manager import ModelManager
 from serving.metrics import Metrics
 from serving.model_config import BatchingOptions, single_model_config
+from serving.origins import Origins
 from serving.rest import Limits, RestService
 
 _LIMITS = Limits()
@@ -57,7 +58,14 @@ class _Asked:
             await asyncio.sleep(0.01)
 
 
-def _run(manager, scenario, limits=_LIMITS, threads=4, batching=None):
+def _run(
+    manager,
+    scenario,
+    limits=_LIMITS,
+    threads=4,
+    batching=None,
+    origins=Origins(is_local=False),  # noqa: B008
+):
     """The result of the coroutine function `scenario`, given an `_Asked`."""
 
     async def run():
@@ -66,8 +74,17 @@ def _run(manager, scenario, limits=_LIMITS, threads=4, batching=None):
             executor = stack.enter_context(concurrent.futures.ThreadPoolExecutor(threads))
             batcher = batching and Batcher(batching, executor, metrics)
             service = RestService(
-                manager, ['busy'], executor, batcher, metrics, '/metrics', None, limits
+                manager,
+                ['busy'],
+                executor,
+                batcher,
+                metrics,
+                '/metrics',
+                None,
+                limits,
+                origins,
             )
+            stack.callback(service.close)
             listener = stack.enter_context(socket.socket())
             listener.bind(('127.0.0.1', 0))
             async with service.listening(listener), aiohttp.ClientSession() as session:
@@ -96,6 +113,38 @@ def test_what_takes_too_long_is_given_up(manager, batching):
             pass
 
     _run(manager, scenario, Limits(timeout=0.3), batching=batching)
+
+
+def test_costly_requests_do_not_hold_up_light_ones(manager):
+    """Whether merged or not; they run one after another, and at last one that is given up."""
+    options = BatchingOptions(max_batch_size=64, num_batch_threads=1)
+
+    async def scenario(asked):
+        costly = [asyncio.create_task(asked.predict(*[0.3] * 20)) for _ in range(2)]
+        await asked.until_pending(2)
+        await asyncio.sleep(0.1)
+        start = time.monotonic()
+        assert await asked.predict(0.0) == (200, {'predictions': [0.0]})
+        assert time.monotonic() - start < 0.2
+        assert not any(task.done() for task in costly)
+        assert [status for status, _ in await asyncio.gather(*costly)] == [200, 200]
+        assert time.monotonic() - start > 0.4
+
+    for batching in (None, options):
+        _run(manager, scenario, threads=1, batching=batching)
+
+
+def test_more_instances_than_allowed_are_refused(manager):
+    async def scenario(asked):
+        assert (await asked.predict(0.0, 0.0))[0] == 200
+        status, answer = await asked.predict(0.0, 0.0, 0.0)
+        assert status == 400
+        assert answer['error'] == (
+            'The request has 3 instances; at most 2 are allowed (--max_instances)'
+        )
+
+    for batching in (None, BatchingOptions()):
+        _run(manager, scenario, Limits(instances=2), batching=batching)
 
 
 def test_what_was_given_up_before_it_began_never_runs(manager):
@@ -258,29 +307,7 @@ def test_an_answer_that_is_not_taken_is_given_up(manager):
                     taken += chunk
             assert len(taken) < len(body)
 
-    _run(manager, scenario, Limits(transfer_seconds=0.5))
-
-
-def test_large_bodies_share_a_bound(manager):
-    async def scenario(asked):
-        # 16 times the largest body is what is held at a time.
-        connections = [await asked.connect() for _ in range(16)]
-        for _, writer in connections:
-            writer.write(_PREDICT + b'Content-Length: 1048576\r\n\r\n' + b' ' * 1048575)
-            await writer.drain()
-        while asked.service._held_bytes < 16 * 1048575:
-            await asyncio.sleep(0.01)
-        reader, writer = await asked.connect()
-        writer.write(_PREDICT + b'Content-Length: 1000\r\n\r\n' + b' ' * 999)
-        answer = await reader.read()
-        assert answer.startswith(b'HTTP/1.1 429 Too Many Requests\r\n')
-        for _, writer in connections:
-            writer.close()
-        while asked.service._held_bytes:
-            await asyncio.sleep(0.01)
-        assert (await asked.predict(0.0))[0] == 200
-
-    _run(manager, scenario, Limits(body_bytes=1 << 20))
+    _run(manager, scenario, Limits(transfer_seconds=0.5, instances=400_000))
 
 
 def test_who_hangs_up_is_counted_and_no_longer_pending(manager):
@@ -309,4 +336,41 @@ def test_large_json_is_read_and_written_beside_the_loop(manager):
         assert status == 200
         assert len(answer['predictions']) == rows
 
-    _run(manager, scenario, batching=BatchingOptions(max_batch_size=rows, num_batch_threads=2))
+    options = BatchingOptions(max_batch_size=rows, num_batch_threads=2)
+    _run(manager, scenario, Limits(instances=rows), batching=options)
+
+
+def test_cors_is_that_of_the_real_server(manager):
+    cors = {
+        'Access-Control-Allow-Origin': '*',
+        'Access-Control-Allow-Methods': 'POST, GET',
+        'Access-Control-Allow-Headers': 'Content-Type',
+    }
+    page = {'Origin': 'https://page.example'}
+    asked_for = [
+        ('OPTIONS', '/v1/models/busy:predict', page, '', 200),
+        ('OPTIONS', '/v1/models/nobody:predict', page, '', 200),
+        ('OPTIONS', '/v1/models/busy:predict', {'Origin': 'null'}, '', 400),
+        ('OPTIONS', '/v1/models/busy:predict', {}, '', 400),
+        ('POST', '/v1/models/busy:predict', page, '{"instances": [0]}', 200),
+        ('POST', '/v1/models/busy:predict', page, 'x', 400),
+        ('POST', '/v1/models/busy:predict', page, ' ' * 2000, 413),
+        ('GET', '/v1/models/nobody', page, '', 404),
+    ]
+
+    async def answers(asked):
+        found = []
+        for verb, path, headers, data, _ in asked_for:
+            url = 'http://{}:{}{}'.format(*asked.address, path)
+            async with asked.session.request(verb, url, headers=headers, data=data) as response:
+                sent = {name: response.headers.get(name) for name in cors}
+                found.append((response.status, {k: v for k, v in sent.items() if v}))
+        return found
+
+    statuses = [status for *_, status in asked_for]
+    limits = Limits(body_bytes=1000)
+    every = Origins(is_local=True, any_page=True)
+    assert _run(manager, answers, limits, origins=every) == [(status, cors) for status in statuses]
+    # Without the flag the preflight is answered, too, but allows nothing.
+    own = _run(manager, answers, limits, origins=Origins(is_local=True))
+    assert own == [(403 if verb == 'POST' else status, {}) for verb, *_, status in asked_for]

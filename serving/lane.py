@@ -1,0 +1,117 @@
+"""Costly work, kept from holding up the work that is quickly done."""
+
+from __future__ import annotations
+
+import asyncio
+import bisect
+import concurrent.futures
+import dataclasses
+import functools
+import itertools
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from serving.errors import ServingError
+
+_T = TypeVar('_T')
+
+# Seconds that a job of cost 1 lets later ones go before it. The cheapest goes first, but one that
+# has waited for long comes before a cheaper one that has just come.
+_SECONDS_PER_COST = 0.1
+_MAX_WAITING = 256  # jobs
+
+
+@dataclasses.dataclass(order=True)
+class _Job:
+    """`work` that waits, in the order of `key`; `future` gets its result."""
+
+    key: tuple[float, int]
+    cost: float = dataclasses.field(compare=False)
+    work: Callable[[], Any] = dataclasses.field(compare=False)
+    future: asyncio.Future[Any] = dataclasses.field(compare=False)
+
+
+class Lane:
+    """Threads of their own for costly work; belongs to one event loop.
+
+    Args:
+        name: Of the threads.
+        width: How many jobs run at the same time.
+        max_cost: Of all jobs that wait, together. Beyond it the costliest is refused.
+    """
+
+    def __init__(self, name: str, width: int, max_cost: float) -> None:
+        self._width = width
+        self._max_cost = max_cost
+        self._executor = concurrent.futures.ThreadPoolExecutor(width, name)
+        self._loop = asyncio.get_running_loop()
+        self._numbers = itertools.count()
+        self._waiting: list[_Job] = []
+        self._running = 0
+
+    async def run(self, work: Callable[[], _T], cost: float) -> _T:
+        """The result of `work`, called in a thread.
+
+        Work that is cancelled before it begins never runs.
+
+        Args:
+            work: What to do.
+            cost: How costly it is, by any measure.
+
+        Raises:
+            ServingError: Too much waits already (UNAVAILABLE). What `work` raises is raised, too.
+        """
+        key = self._loop.time() + cost * _SECONDS_PER_COST, next(self._numbers)
+        job = _Job(key, cost, work, self._loop.create_future())
+        bisect.insort(self._waiting, job)
+        self._start()
+        self._refuse_the_costliest()
+        try:
+            return await job.future
+        finally:
+            if job in self._waiting:
+                self._waiting.remove(job)
+            # An error of the future would keep this frame, and with it itself and all that the work
+            # has taken, until Python looks for such circles.
+            del job
+
+    def shut_down(self) -> None:
+        """Waits for the jobs that run."""
+        self._executor.shutdown()
+
+    def _refuse_the_costliest(self) -> None:
+        total = sum(job.cost for job in self._waiting)
+        # One is always let in: it may cost more than all together should.
+        while len(self._waiting) > 1 and (
+            total > self._max_cost or len(self._waiting) > _MAX_WAITING
+        ):
+            worst = max(self._waiting, key=lambda job: (job.cost, job.key))
+            self._waiting.remove(worst)
+            total -= worst.cost
+            if not worst.future.done():
+                worst.future.set_exception(
+                    ServingError(
+                        'UNAVAILABLE',
+                        'The server is busy with other large requests. Send this one again later, '
+                        'or send smaller ones',
+                    )
+                )
+
+    def _start(self) -> None:
+        while self._running < self._width and self._waiting:
+            job = self._waiting.pop(0)
+            if job.future.done():
+                continue
+            self._running += 1
+            running = self._loop.run_in_executor(self._executor, job.work)
+            running.add_done_callback(functools.partial(self._finish, job.future))
+
+    def _finish(self, future: asyncio.Future[Any], done: asyncio.Future[Any]) -> None:
+        self._running -= 1
+        error = done.exception()
+        if not future.done():
+            if error:
+                future.set_exception(error)
+            else:
+                future.set_result(done.result())
+        self._start()
