@@ -15,9 +15,6 @@ from serving.errors import ServingError
 
 _T = TypeVar('_T')
 
-# Seconds that a job of cost 1 lets later ones go before it. The cheapest goes first, but one that
-# has waited for long comes before a cheaper one that has just come.
-_SECONDS_PER_COST = 0.1
 _MAX_WAITING = 256  # jobs
 
 
@@ -34,15 +31,20 @@ class _Job:
 class Lane:
     """Threads of their own for costly work; belongs to one event loop.
 
+    The cheapest job goes first, but one that has waited for long comes before a cheaper one that
+    has just come.
+
     Args:
         name: Of the threads.
         width: How many jobs run at the same time.
         max_cost: Of all jobs that wait, together. Beyond it the costliest is refused.
+        seconds_per_cost: In which a job of cost 1 lets jobs of no cost go before it.
     """
 
-    def __init__(self, name: str, width: int, max_cost: float) -> None:
+    def __init__(self, name: str, width: int, max_cost: float, seconds_per_cost: float) -> None:
         self._width = width
         self._max_cost = max_cost
+        self._seconds_per_cost = seconds_per_cost
         self._executor = concurrent.futures.ThreadPoolExecutor(width, name)
         self._loop = asyncio.get_running_loop()
         self._numbers = itertools.count()
@@ -61,7 +63,7 @@ class Lane:
         Raises:
             ServingError: Too much waits already (UNAVAILABLE). What `work` raises is raised, too.
         """
-        key = self._loop.time() + cost * _SECONDS_PER_COST, next(self._numbers)
+        key = self._loop.time() + cost * self._seconds_per_cost, next(self._numbers)
         job = _Job(key, cost, work, self._loop.create_future())
         bisect.insort(self._waiting, job)
         self._start()

@@ -38,10 +38,11 @@ _T = TypeVar('_T')
 # JSON of less than so many bytes or values is read and written on the event loop: to hand it to a
 # thread would take longer. The bytes are SMALL_BYTES of serving/bodies.py.
 _SMALL_VALUES = 1 << 13
-# The cost of the requests that may wait beside the light ones, together: some of the costliest.
-_MAX_COSTLY = 512.0
-# JSON that may wait to be read or written, in multiples of what is small.
-_MAX_JSON = 8192.0
+# The cost of the requests that may wait beside the light ones, together: some of the costliest; and
+# about the seconds that one of cost 1 takes.
+_MAX_COSTLY, _COSTLY_SECONDS = 512.0, 0.1
+# The same for JSON that waits to be read or written, in multiples of what is small.
+_MAX_JSON, _JSON_SECONDS = 8192.0, 0.002
 
 
 @dataclasses.dataclass(frozen=True)
@@ -116,8 +117,8 @@ class RestService:
         self._pending = 0
         self._bodies = Bodies(limits.body_bytes, limits.transfer_seconds)
         # Large JSON has one thread, because Python runs only one at a time.
-        self._json = Lane('json', 1, _MAX_JSON)
-        self._costly = Lane('costly', COSTLY_AT_ONCE, _MAX_COSTLY)
+        self._json = Lane('json', 1, _MAX_JSON, _JSON_SECONDS)
+        self._costly = Lane('costly', COSTLY_AT_ONCE, _MAX_COSTLY, _COSTLY_SECONDS)
 
     @contextlib.asynccontextmanager
     async def listening(self, listener: socket.socket) -> AsyncIterator[None]:

@@ -126,7 +126,7 @@ def test_examples_are_counted_and_the_context_as_often():
     assert refusal({'examples': [{}] * 1001}) == many
     context = {'a': 'b' * 100_000}
     assert len(parse({'context': context, 'examples': [{}] * 500}).examples) == 500
-    assert "The 'context' of 100,020 bytes is too large to be repeated in 1,000" in refusal(
+    assert "The 'context' of 100,023 bytes is too large to be repeated in 1,000" in refusal(
         {'context': context, 'examples': [{}] * 1000}
     )
 

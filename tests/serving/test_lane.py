@@ -12,7 +12,7 @@ from serving.lane import Lane
 
 def _run(scenario, width=1, max_cost=10.0):
     async def run():
-        lane = Lane('test', width, max_cost)
+        lane = Lane('test', width, max_cost, 0.1)
         try:
             return await asyncio.wait_for(scenario(lane), 20)
         finally:
