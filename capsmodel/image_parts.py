@@ -6,9 +6,16 @@ the parts: a loop over them would take long where a file has many.
 
 from __future__ import annotations
 
+import functools
 from typing import NamedTuple
 
 import tensorflow as tf
+
+# For large functions. Without the attribute, TensorFlow's optimizers go over one again with each
+# function around it, and all that is before a session's first answer.
+function_of_its_own = functools.partial(
+    tf.function, autograph=False, experimental_attributes={'_noinline': True}
+)
 
 # Zeros behind a file's bytes: a part's head can be read there, and is no part.
 PADDING = 16

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import tensorflow as tf
 
-from capsmodel import image_files, jpeg_segments
+from capsmodel import image_files, image_parts, jpeg_segments
 
 MIDDLE_GREY = 127.0
 CANNOT_BE_DECODED = 'is damaged: its pixels cannot be decoded'
@@ -20,6 +20,7 @@ _PLACES = ((0, 0), (3, 5), (6, 2))
 _STRIPS = 4
 
 
+@image_parts.function_of_its_own
 def read(
     file: tf.Tensor, height: int, width: int, invert_light_background: bool
 ) -> tuple[tf.Tensor, tf.Tensor]:
@@ -158,8 +159,8 @@ def _fit(
     image = tf.matmul(grey[:-3], columns, transpose_b=True) + level * (1 - covered)
     if invert_light_background:
         image = tf.where(level > MIDDLE_GREY, 255.0 - image, image)
-    image = tf.cast(tf.round(image), tf.uint8)
-    return tf.ensure_shape(_turn(image, orientation), [height, width])
+    image = tf.ensure_shape(_turn(image, orientation), [height, width])
+    return tf.cast(tf.round(image), tf.uint8)
 
 
 def _sums_of_opaque(weights: tf.Tensor, pixels: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:

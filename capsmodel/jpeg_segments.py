@@ -32,6 +32,7 @@ class _Segments(NamedTuple):
     scan_ends: tf.Tensor  # Where the data end of a scan that begins there.
 
 
+@image_parts.function_of_its_own
 def examine(file: tf.Tensor) -> image_parts.Structure:
     """Looks at the segments from SOI to EOI.
 

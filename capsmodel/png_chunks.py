@@ -26,6 +26,7 @@ def kind(name: bytes) -> int:
 _ANCILLARY = kind(b' \x00\x00\x00')
 
 
+@image_parts.function_of_its_own
 def examine(file: tf.Tensor) -> image_parts.Structure:
     """Looks at the chunks from IHDR to IEND.
 
