@@ -7,14 +7,16 @@ from collections.abc import Callable, Mapping, Sequence
 
 import tensorflow as tf
 
-from capsmodel import image_files, image_reading
+from capsmodel import image_files, image_reading, png_chunks
 
 # A plain PNG: signature, IHDR, the head of IDAT; and what else is around the content of that.
 _PLAIN_HEAD_SIZE = 41
 _PLAIN_FRAME_SIZE = 57
+# The pixels of all pictures of one request. It is one picture of the largest size, 64 of 512 x 512
+# or 1,000 of 128 x 128, and takes about a second of one processor.
+MAX_PIXELS = image_files.MAX_SIDE**2
+
 _PNG_END = b'\x00\x00\x00\x00IEND\xaeB`\x82'
-_CANNOT_BE_DECODED = 'is damaged: its pixels cannot be decoded'
-_LACKS_DATA = 'is damaged: a part of its pixels is missing'
 
 
 # Nothing here needs AutoGraph, which takes seconds to find that out.
@@ -68,6 +70,40 @@ def decode_images(
         return tf.identity(images)
 
 
+def limit_pixels(encoded: tf.Tensor) -> tf.Tensor:
+    """Refuses pictures that together have more than MAX_PIXELS, before one of them is decoded.
+
+    For requests: a batch of a dataset's pictures may have more, and `decode_images` takes it.
+
+    Args:
+        encoded: string [n], the content of one file each.
+
+    Returns:
+        `encoded`.
+
+    Raises:
+        tf.errors.InvalidArgumentError: Where it runs, if there are more. The message names the
+            first picture that is too much by its index.
+    """
+    pixels = tf.cumsum(image_files.count_pixels(encoded))
+    index = tf.searchsorted(pixels, tf.constant([MAX_PIXELS], tf.int64), side='right')[0]
+    total = tf.reduce_sum(pixels[-1:])
+    message = tf.strings.join(
+        [
+            'The pictures of the batch have ',
+            tf.strings.as_string(total),
+            f' pixels together, and {MAX_PIXELS} are allowed (as many as {image_files.MAX_SIDE} x '
+            f'{image_files.MAX_SIDE} have): image ',
+            tf.strings.as_string(index),
+            ' (counted from 0) is the first that is too much. Ask for fewer or smaller ones at a '
+            'time.',
+        ]
+    )
+    refusal = tf.raw_ops.Assert(condition=total <= MAX_PIXELS, data=[message])
+    with tf.control_dependencies([refusal]):
+        return tf.identity(encoded)
+
+
 def why_undecodable(encoded: Sequence[bytes], custom_config: Mapping[str, int]) -> list[str]:
     """Tells which pictures `decode_images` refuses.
 
@@ -98,17 +134,17 @@ def _decode(
     """uint8 [n, height, width], and string [n]: what is wrong with a picture, whose image is 0."""
     plain = _are_plain(encoded, height, width)
     places = [tf.cast(tf.where(kind)[:, 0], tf.int32) for kind in (plain, ~plain)]
-
-    def decode_plain(picture: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        image = tf.io.decode_png(picture, channels=1)[..., 0]
-        return tf.ensure_shape(image, [height, width]), tf.constant('')
-
-    of_plain = _map(decode_plain, (tf.gather(encoded, places[0]),), height, width)
     others = tf.gather(encoded, places[1])
-    of_others = tf.cond(
-        tf.size(others) > 0,
-        lambda: _decode_others(others, height, width, invert_light_background),
-        lambda: (tf.zeros([0, height, width], tf.uint8), tf.zeros([0], tf.string)),
+    of_plain = _decode_plain(tf.gather(encoded, places[0]), height, width)
+    of_others = tf.map_fn(
+        lambda file: image_reading.read(file, height, width, invert_light_background),
+        others,
+        # A batch of large ones takes the memory of one.
+        parallel_iterations=1,
+        fn_output_signature=(
+            tf.TensorSpec([height, width], tf.uint8),
+            tf.TensorSpec([], tf.string),
+        ),
     )
     images, problems = (
         tf.dynamic_stitch(places, list(parts)) for parts in zip(of_plain, of_others, strict=True)
@@ -119,74 +155,26 @@ def _decode(
     return images, problems
 
 
-def _decode_others(
-    encoded: tf.Tensor, height: int, width: int, invert_light_background: bool
-) -> tuple[tf.Tensor, tf.Tensor]:
-    """As `_decode`, for pictures of any kind."""
-    found, is_png, orientation = tf.map_fn(
-        image_files.examine,
-        encoded,
-        parallel_iterations=1,
-        fn_output_signature=image_files.ImageFile(tf.string, tf.bool, tf.int32),
-    )
+def _decode_plain(encoded: tf.Tensor, height: int, width: int) -> tuple[tf.Tensor, tf.Tensor]:
+    """As `_decode`, for pictures with which nothing is to do but that; none is inverted."""
 
-    def read(
-        picture: tf.Tensor, is_png: tf.Tensor, orientation: tf.Tensor
-    ) -> tuple[tf.Tensor, tf.Tensor]:
-        return image_reading.read_and_fit(
-            picture, is_png, orientation, height, width, invert_light_background
-        )
+    def decode(index: tf.Tensor, picture: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        image = tf.io.decode_png(picture, channels=1)[..., 0]
+        return index, tf.ensure_shape(image, [height, width])
 
-    def look_again(picture: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        problem = tf.where(image_reading.lacks_data(picture), _LACKS_DATA, '')
-        return tf.zeros([height, width], tf.uint8), problem
-
-    # A file with a bad structure is not decoded: the decoder refuses the empty one in its place.
-    pictures = tf.where(found == '', encoded, '')
-    images, problems = _map(read, (pictures, is_png, orientation), height, width)
-    problems = tf.where(found == '', problems, found)
-    suspects = tf.where(problems == image_reading.SUSPECT)
-    _, again = _map(look_again, (tf.gather_nd(pictures, suspects),), height, width)
-    return images, tf.tensor_scatter_nd_update(problems, suspects, again)
-
-
-def _map(
-    decode: Callable[..., tuple[tf.Tensor, tf.Tensor]],
-    arguments: tuple[tf.Tensor, ...],
-    height: int,
-    width: int,
-) -> tuple[tf.Tensor, tf.Tensor]:
-    """Decodes one picture after the other: a batch of large ones takes the memory of one.
-
-    tf.map_fn would do that too, but a decoder's error ends it and does not say where. tf.data is
-    the one place of a graph where an error can be passed over.
-
-    Args:
-        decode: From the arguments of one picture to uint8 [height, width] and what is wrong with
-            it, a string scalar.
-        arguments: Tensors of n rows.
-        height: Height of the images.
-        width: Width of the images.
-
-    Returns:
-        uint8 [n, height, width] and string [n].
-    """
-    count = tf.size(arguments[0])
-    decoded = tf.data.Dataset.from_tensor_slices((tf.range(count), *arguments))
-    decoded = decoded.map(lambda index, *row: (index, *decode(*row))).ignore_errors()
+    count = tf.size(encoded)
+    # tf.map_fn would end with the first error of the decoder, and takes ten times as long.
+    decoded = tf.data.Dataset.from_tensor_slices((tf.range(count), encoded))
+    decoded = decoded.map(decode).ignore_errors()
     # One more, which no decoder refuses: there is always something to take out.
-    last = tf.data.Dataset.from_tensors((count, tf.zeros([height, width], tf.uint8), ''))
+    last = tf.data.Dataset.from_tensors((count, tf.zeros([height, width], tf.uint8)))
     decoded = decoded.concatenate(last).batch(tf.cast(count, tf.int64) + 1)
-    # To optimize the dataset would take longer than to decode a picture.
-    options = tf.data.Options()
-    options.experimental_optimization.apply_default_optimizations = False
-    options.autotune.enabled = False
-    indices, images, problems = decoded.with_options(options).get_single_element()
-
+    indices, images = decoded.with_options(image_reading.dataset_options()).get_single_element()
     rows = indices[:-1, tf.newaxis]
+    problems = tf.fill([count], image_reading.CANNOT_BE_DECODED)
     return (
         tf.scatter_nd(rows, images[:-1], [count, height, width]),
-        tf.tensor_scatter_nd_update(tf.fill([count], _CANNOT_BE_DECODED), rows, problems[:-1]),
+        tf.tensor_scatter_nd_update(problems, rows, tf.fill([tf.size(rows)], '')),
     )
 
 
@@ -196,7 +184,7 @@ def _are_plain(encoded: tf.Tensor, height: int, width: int) -> tf.Tensor:
     That is: an 8-bit grey PNG of this size with a single chunk between IHDR and IEND, its pixels.
     """
     size = width.to_bytes(4, 'big') + height.to_bytes(4, 'big')
-    head = image_files.PNG_START + b'\x00\x00\x00\x0dIHDR' + size + b'\x08\x00'
+    head = png_chunks.START + b'\x00\x00\x00\x0dIHDR' + size + b'\x08\x00'
     padding = b'\x00' * _PLAIN_HEAD_SIZE
     start = tf.strings.substr(tf.strings.join([encoded, padding]), 0, _PLAIN_HEAD_SIZE)
     end = tf.strings.substr(tf.strings.join([padding, encoded]), -len(_PNG_END), len(_PNG_END))

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import tensorflow as tf
 import tensorflow_transform as tft
 from tensorflow_serving.apis import predict_pb2, prediction_log_pb2
 
-from capsmodel import features, memory
+from capsmodel import features, images, memory
 from capsmodel.losses import reconstruction_loss
 from capsmodel.network import CapsNet, lengths
 from capsmodel.preprocessing import raw_pixels
@@ -203,11 +204,29 @@ class Answers(tf.Module):
     # A function of its own, so that the Transform graph is traced and saved once.
     @tf.function
     def _transformed(self, image_bytes: tf.Tensor) -> tf.Tensor:
+        image_bytes = images.limit_pixels(image_bytes)
         shape = [tf.shape(image_bytes)[0], *self._image_spec.shape]
         raw = {features.IMAGE: tf.reshape(image_bytes, shape)}
         config = self.model.config
-        image = self.transform(raw)[features.IMAGE]
+        with _without_optimizers():
+            image = self.transform(raw)[features.IMAGE]
         return raw_pixels(image, config.image_height, config.image_width)
+
+
+@contextlib.contextmanager
+def _without_optimizers() -> Iterator[None]:
+    """Functions that are called within, when traced, run as they are.
+
+    TensorFlow's optimizers would go over the Transform graph again before a session's first answer.
+    That takes as long as all else, and there is nothing to gain: decoding takes the time.
+    """
+    key = 'disable_meta_optimizer'
+    before = tf.config.optimizer.get_experimental_options().get(key, False)
+    tf.config.optimizer.set_experimental_options({key: True})
+    try:
+        yield
+    finally:
+        tf.config.optimizer.set_experimental_options({key: before})
 
 
 def _signature(

@@ -1,0 +1,118 @@
+"""What PNG and JPEG files have in common: parts, each of which leads to the next one.
+
+All places where a part may begin are looked at together, and those that the first one leads to are
+the parts: a loop over them would take long where a file has many.
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import NamedTuple
+
+import tensorflow as tf
+
+# For large functions. Without the attribute, TensorFlow's optimizers go over one again with each
+# function around it, and all that is before a session's first answer.
+function_of_its_own = functools.partial(
+    tf.function, autograph=False, experimental_attributes={'_noinline': True}
+)
+
+# Zeros behind a file's bytes: a part's head can be read there, and is no part.
+PADDING = 16
+
+GOOD, CUT_OFF, DAMAGED, TOO_LONG, TOO_MUCH, RARE = range(6)
+
+
+class Structure(NamedTuple):
+    """What the parts of a file tell.
+
+    Attributes:
+        verdict: int32 scalar, GOOD or what is wrong.
+        size: int64 [2], width and height; zeros if they are not known.
+        exif: int32 [2], position and length of the first Exif block; zeros if there is none.
+        decodable: string scalar, the file or what of it the decoder needs.
+        is_keyed: bool scalar, whether one grey or colour of a PNG means transparency.
+        data_ends: int32 [any], increasing: where the data of a JPEG's scans end or are interrupted
+            by a restart marker; none in a PNG.
+    """
+
+    verdict: tf.Tensor
+    size: tf.Tensor
+    exif: tf.Tensor
+    decodable: tf.Tensor
+    is_keyed: tf.Tensor
+    data_ends: tf.Tensor
+
+
+def content_of(file: tf.Tensor) -> tf.Tensor:
+    """string scalar to its bytes and PADDING zeros, uint8 [any]."""
+    return tf.io.decode_raw(tf.strings.join([file, b'\x00' * PADDING]), tf.uint8)
+
+
+def joined(content: tf.Tensor, cuts: tf.Tensor, chosen: tf.Tensor) -> tf.Tensor:
+    """Puts some pieces of a file together.
+
+    Args:
+        content: uint8 [any].
+        cuts: int32 [pieces + 1], increasing: where the pieces begin, and where the last one ends.
+        chosen: int32 [any], numbers of pieces.
+
+    Returns:
+        string scalar.
+    """
+    # Not tf.strings.substr, which copies the whole file for each piece.
+    pieces = tf.RaggedTensor.from_row_splits(
+        content[cuts[0] : cuts[-1]], cuts - cuts[0], validate=False
+    )
+    chosen_bytes = tf.gather(pieces, chosen).values
+    # TensorFlow has no counterpart of decode_raw, but a tensor's protocol buffer ends with them.
+    size = tf.size(chosen_bytes)
+    return tf.strings.substr(tf.io.serialize_tensor(chosen_bytes), -size, size)
+
+
+def chain(start: tf.Tensor, following: tf.Tensor, most: int) -> tf.Tensor:
+    """Finds the parts of a file among the places where one may begin.
+
+    Args:
+        start: int32 scalar, number of the first part; n if there is none.
+        following: int32 [n], number of the part behind each, larger than its own; n if there is
+            none.
+        most: How many to find at least, if there are so many.
+
+    Returns:
+        int32 [any], the numbers of the parts in their order.
+    """
+    none = tf.size(following)
+
+    def go_on(found: tf.Tensor, jump: tf.Tensor) -> tf.Tensor:
+        del jump
+        return (found[-1] < none) & (tf.size(found) < most)
+
+    def step(found: tf.Tensor, jump: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """Doubles what is found, and how far the next step jumps."""
+        return tf.concat([found, tf.gather(jump, found)], 0), tf.gather(jump, jump)
+
+    found, _ = tf.while_loop(
+        go_on,
+        step,
+        (start[tf.newaxis], tf.concat([following, [none]], 0)),
+        (tf.TensorShape([None]), tf.TensorShape([None])),
+        parallel_iterations=1,
+    )
+    return where(found < none, found)
+
+
+def where(is_it: tf.Tensor, values: tf.Tensor) -> tf.Tensor:
+    """Those of the values, [n, ...], where bool [n] is true."""
+    # tf.boolean_mask is twenty operations.
+    return tf.gather_nd(values, tf.where(is_it))
+
+
+def first_where(is_it: tf.Tensor, values: tf.Tensor, otherwise: object) -> tf.Tensor:
+    """The first of the values, [n, ...], where bool [n] is true; if it nowhere is, `otherwise`."""
+    return tf.concat([where(is_it, values), [otherwise]], 0)[0]
+
+
+def big_endian(digits: tf.Tensor) -> tf.Tensor:
+    """int32 [..., n], each 0 to 255 and n up to 4, to int32 [...]; a sign bit makes a sign."""
+    return tf.reduce_sum(digits * [256**place for place in reversed(range(digits.shape[-1]))], -1)
