@@ -350,9 +350,9 @@ def test_what_takes_too_long_is_ended(tmp_path):
     started = time.monotonic()
     for is_costly in (False, True):
         with pytest.raises(ServingError) as caught:
-            model.run('serving_default', {'seconds': np.float32([20])}, is_costly)
+            model.run('serving_default', {'seconds': np.array([20], np.float32)}, is_costly)
         assert caught.value.code == 'DEADLINE_EXCEEDED'
-        outputs = model.run('serving_default', {'seconds': np.float32([0])}, is_costly)
+        outputs = model.run('serving_default', {'seconds': np.array([0], np.float32)}, is_costly)
         np.testing.assert_array_equal(outputs['waited'], [0])
     assert time.monotonic() - started < 10
 
@@ -363,7 +363,7 @@ def test_a_slow_warmup_request_does_not_keep_a_model_from_being_loaded(tmp_path)
     log.predict_log.request.inputs['seconds'].CopyFrom(tf.make_tensor_proto([20], tf.float32))
     saved_models.write_warmup(path, [log])
     model = LoadedModel(path, 0.2)
-    assert model.run('serving_default', {'seconds': np.float32([0])})['waited'] == [0]
+    assert model.run('serving_default', {'seconds': np.array([0], np.float32)})['waited'] == [0]
 
 
 def test_folder_that_holds_no_model(counter, tmp_path):
