@@ -58,11 +58,12 @@ data: setup ## Prepare the dataset (IDX_DIR=folder for MNIST's four files that a
 	$(quiet) python -m components.prepare_dataset --dataset "$$dataset" --data_dir "$$folder" \
 		$${version:+--version "$$version"} $${IDX_DIR:+--idx_dir "$$IDX_DIR"}
 
-tensorboard: setup ## Show all trainings in the browser, running ones too (PORT=6006)
+tensorboard: setup ## Show all trainings in the browser, running ones too (PORT=6006 LISTEN=localhost)
 	@set -e; folder=$(call setting,tensorboard_dir); \
 	$(commands) check tensorboard; \
 	[ -d "$$folder" ] || echo "Nothing is trained yet: reload the page when the run is at it."; \
-	$(quietly) tensorboard --load_fast=false --host localhost $${PORT:+--port "$$PORT"} --logdir "$$folder"
+	$(quietly) tensorboard --load_fast=false --host "$${LISTEN:-localhost}" $${PORT:+--port "$$PORT"} \
+		--logdir "$$folder"
 
 serve: setup ## Serve the pushed model, with a page to draw digits (PORT=8501 LISTEN=127.0.0.1)
 	@set -e; $(serving); echo "Loading; then draw a digit at http://127.0.0.1:$$port/demo/"; \
@@ -77,8 +78,8 @@ predict: setup ## Ask the server what digit a picture shows (IMAGE=file.png; URL
 		echo "Name a picture: $$($(commands) show predict IMAGE=docs/seven.png)" >&2; exit 1; \
 	}; \
 	name=$(call setting,pipeline_name); \
-	$(quiet) python -m serving.client "$$IMAGE" \
-		--url "$${URL:-http://127.0.0.1:$${PORT:-8501}/v1/models/$$name}" || { \
+	$(quiet) python -m serving.client \
+		--url "$${URL:-http://127.0.0.1:$${PORT:-8501}/v1/models/$$name}" -- "$$IMAGE" || { \
 		[ $$? != 2 ] || [ -n "$$URL" ] || { \
 			$(commands) check predict; \
 			echo "Serve the model: $$($(commands) show serve $${PORT:+"PORT=$$PORT"})" >&2; \

@@ -81,7 +81,9 @@ def _peak() -> int:
     too, up to exec.
     """
     try:
-        (line,) = re.findall(r'^VmHWM:\s*(\d+) kB$', pathlib.Path('/proc/self/status').read_text(), re.M)
+        (line,) = re.findall(
+            r'^VmHWM:\s*(\d+) kB$', pathlib.Path('/proc/self/status').read_text(), re.M
+        )
         return int(line) * 1024
     except OSError:
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

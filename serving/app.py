@@ -6,9 +6,9 @@ import argparse
 import asyncio
 import concurrent.futures
 import contextlib
+import functools
 import os
 import socket
-import threading
 import urllib.parse
 
 import tensorflow as tf
@@ -19,6 +19,7 @@ from serving.console import complain, say
 from serving.errors import ServingError
 from serving.manager import ModelManager
 from serving.metrics import Metrics
+from serving.model import LoadedModel
 from serving.model_config import (
     BatchingOptions,
     read_batching_parameters,
@@ -26,20 +27,20 @@ from serving.model_config import (
     read_monitoring_config,
     single_model_config,
 )
+from serving.origins import Origins, host_names, is_loopback
 from serving.rest import Limits, RestService
+from serving.stopping import Stopping, close
 
 _DEMO = os.path.join(os.path.dirname(os.path.abspath(__file__)), 'demo')
 
 
-async def serve(
-    arguments: argparse.Namespace, listener: socket.socket, stop: asyncio.Event
-) -> None:
+async def serve(arguments: argparse.Namespace, listener: socket.socket, stopping: Stopping) -> None:
     """Serves until told to stop.
 
     Args:
         arguments: The flags of serving/server.py.
         listener: Where to listen once the models are loaded.
-        stop: Ends it all.
+        stopping: Tells it to stop.
 
     Raises:
         ServingError: A file of the configuration or a model is not fit to be served.
@@ -58,18 +59,20 @@ async def serve(
     metrics_path = None
     if arguments.monitoring_config_file:
         metrics_path = read_monitoring_config(arguments.monitoring_config_file)
-    timeout = None
-    if arguments.rest_api_timeout_in_ms > 0:
-        timeout = arguments.rest_api_timeout_in_ms / 1000
+    limits = _limits(arguments)
     manager = ModelManager(
         config,
         arguments.file_system_poll_wait_seconds,
         arguments.allow_version_labels_for_unavailable_models,
-        timeout,
+        functools.partial(
+            LoadedModel,
+            seconds=limits.timeout,
+            tags=tuple(filter(None, arguments.saved_model_tags.split(','))) or ('serve',),
+            warm_up=arguments.enable_model_warmup,
+        ),
+        arguments.max_load_seconds,
     )
-    if not await _load(manager, stop):
-        # Nothing can interrupt TensorFlow in the thread that loads.
-        os._exit(0)
+    await asyncio.to_thread(manager.start, wait_for_first=True)
     with contextlib.ExitStack() as stack:
         stack.callback(manager.close)
         metrics = Metrics()
@@ -90,14 +93,21 @@ async def serve(
             metrics,
             metrics_path,
             _DEMO if arguments.demo else None,
-            Limits(
-                timeout=timeout,
-                body_bytes=arguments.max_body_mb << 20,
-                instances=arguments.max_instances,
-                pending=arguments.max_pending_requests,
+            limits,
+            Origins(
+                is_local=is_loopback(listener.getsockname()[0]),
+                host=arguments.host,
+                allowed_hosts=host_names(arguments.allowed_hosts),
+                any_page=arguments.rest_api_enable_cors_support,
             ),
         )
+        stack.callback(service.close)
+        stop = asyncio.Event()
+        loop = asyncio.get_running_loop()
         async with service.listening(listener):
+            stopping.finish_by(
+                lambda: loop.call_soon_threadsafe(stop.set), arguments.shutdown_seconds
+            )
             _announce(manager, config, listener)
             seconds = arguments.model_config_file_poll_wait_seconds
             following = None
@@ -108,28 +118,19 @@ async def serve(
             await stop.wait()
             if following:
                 following.cancel()
+        close(stack.pop_all())
 
 
-async def _load(manager: ModelManager, stop: asyncio.Event) -> bool:
-    """Whether the models are loaded, rather than the server told to stop."""
-    loop = asyncio.get_running_loop()
-    loaded = loop.create_future()
-
-    def load() -> None:
-        try:
-            manager.start(wait_for_first=True)
-        except BaseException as error:
-            loop.call_soon_threadsafe(loaded.set_exception, error)
-        else:
-            loop.call_soon_threadsafe(loaded.set_result, None)
-
-    threading.Thread(target=load, daemon=True).start()
-    stopped = loop.create_task(stop.wait())
-    await asyncio.wait({loaded, stopped}, return_when=asyncio.FIRST_COMPLETED)
-    stopped.cancel()
-    if loaded.done():
-        loaded.result()
-    return loaded.done()
+def _limits(arguments: argparse.Namespace) -> Limits:
+    timeout = arguments.rest_api_timeout_in_ms
+    return Limits(
+        timeout=timeout / 1000 if timeout > 0 else None,
+        body_bytes=arguments.max_body_mb << 20,
+        instances=arguments.max_instances,
+        pending=arguments.max_pending_requests,
+        connections=arguments.max_connections,
+        shutdown_seconds=arguments.shutdown_seconds,
+    )
 
 
 def _announce(manager: ModelManager, config: ModelServerConfig, listener: socket.socket) -> None:

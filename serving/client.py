@@ -10,6 +10,7 @@ import argparse
 import base64
 import http.client
 import json
+import os
 import sys
 import urllib.error
 import urllib.parse
@@ -55,9 +56,7 @@ def predict(
             'instances': [{'b64': base64.b64encode(image).decode('ascii')}],
         }
     )
-    if not url.startswith(('http://', 'https://')):
-        raise ClientError(f"The URL '{url}' does not begin with http:// or https://")
-    answer = _post(f'{url.rstrip("/")}:predict', body.encode('ascii'), timeout)
+    answer = _post(f'{_model_url(url)}:predict', body.encode('ascii'), timeout)
     try:
         (prediction,) = answer['predictions']
     except (KeyError, TypeError, ValueError):
@@ -65,6 +64,28 @@ def predict(
     if not isinstance(prediction, dict):
         raise ClientError(f"The signature '{signature}' has one output, and not label and scores")
     return prediction
+
+
+def _model_url(url: str) -> str:
+    """The URL as it is sent: characters that no URL has, such as spaces, are encoded."""
+    url = url.strip()
+    if not url.startswith(('http://', 'https://')):
+        raise ClientError(f"The URL '{url}' does not begin with http:// or https://")
+    try:
+        parts = urllib.parse.urlsplit(url)
+        host, port = parts.hostname, parts.port
+        name = (host or '').encode('idna').decode()
+    except ValueError as error:  # Also of IDNA.
+        raise ClientError(f"'{url}' is no URL: {error}") from None
+    path = parts.path.rstrip('/').removesuffix(':predict')
+    if not name or not path:
+        what = 'model' if name else 'server'
+        raise ClientError(f"The URL '{url}' names no {what}: it is to be like {_URL}")
+    if ':' in name:
+        name = f'[{name}]'
+    if port is not None:
+        name = f'{name}:{port}'
+    return f'{parts.scheme}://{name}{urllib.parse.quote(path, safe="/:@%~+,;=!$&()*")}'
 
 
 def _post(url: str, body: bytes, timeout: float) -> Any:
@@ -93,11 +114,12 @@ def _reason(error: urllib.error.HTTPError) -> str:
         return f'{error.code} {error.reason}'
 
 
-def report(prediction: dict[str, Any]) -> str:
+def report(prediction: dict[str, Any], bar: str = '█') -> str:
     """The digit and its scores, for people.
 
     Args:
         prediction: With `label` and `scores`, a number for each class.
+        bar: What bars are made of.
 
     Raises:
         ClientError: One of the two is missing.
@@ -110,8 +132,7 @@ def report(prediction: dict[str, Any]) -> str:
         ) from None
     lines = [f'{label}', '']
     for digit, score in enumerate(scores):
-        bar = '█' * round(_BAR_WIDTH * score)
-        lines.append(f'{digit}  {score:.3f}  {bar}'.rstrip())
+        lines.append(f'{digit}  {score:.3f}  {bar * round(_BAR_WIDTH * score)}'.rstrip())
     return '\n'.join(lines)
 
 
@@ -128,15 +149,30 @@ def main() -> None:
     parser.add_argument(
         '--signature', default='serving_default', help='one that takes pictures (%(default)s)'
     )
-    arguments = parser.parse_args()
+    arguments = parser.parse_args([_as_file(argument) for argument in sys.argv[1:]])
     try:
         image = _read(arguments.image)
-        print(report(predict(image, arguments.url, arguments.signature)))
+        print(report(predict(image, arguments.url, arguments.signature), _bar()))
     except ClientError as error:
         print(f'{str(error).rstrip(".")}.', file=sys.stderr)
         sys.exit(2 if isinstance(error, NotServed) else 1)
     except OSError as error:
         sys.exit(f'{arguments.image} cannot be read: {error.strerror}.')
+
+
+def _as_file(argument: str) -> str:
+    """Tells a file whose name begins with a dash from an option."""
+    is_file = argument.startswith('-') and argument != '-' and os.path.isfile(argument)
+    return f'./{argument}' if is_file else argument
+
+
+def _bar() -> str:
+    """What bars can be made of where the output goes."""
+    try:
+        '█'.encode(sys.stdout.encoding)
+    except UnicodeEncodeError:
+        return '#'
+    return '█'
 
 
 def _read(path: str) -> bytes:

@@ -53,6 +53,8 @@ class LoadedModel:
     Args:
         directory: The SavedModel's folder, the one that holds saved_model.pb.
         seconds: How long a request may run; None for as long as it takes.
+        tags: Of the graph to load.
+        warm_up: Whether it is to be asked its warm-up requests.
 
     Attributes:
         signature_defs: By name, without those that name initializers in place of outputs.
@@ -61,13 +63,19 @@ class LoadedModel:
         ServingError: It cannot be loaded, or a warm-up request fails.
     """
 
-    def __init__(self, directory: str, seconds: float | None = None) -> None:
+    def __init__(
+        self,
+        directory: str,
+        seconds: float | None = None,
+        tags: Collection[str] = (tf.saved_model.SERVING,),
+        warm_up: bool = True,
+    ) -> None:
         self._seconds = seconds
         self._session = tf.compat.v1.Session(graph=tf.Graph(), config=_CONFIG)
         self._prepared: dict[tuple[str, int], _Signature] = {}
         try:
-            self.signature_defs = self._load(directory)
-            for name, inputs in _warmup_requests(directory):
+            self.signature_defs = self._load(directory, tags)
+            for name, inputs in _warmup_requests(directory) if warm_up else ():
                 self._warm_up(name, inputs)
         except BaseException:
             self.close()
@@ -146,12 +154,12 @@ class LoadedModel:
             raise ServingError('FAILED_PRECONDITION', f'Serving signature key "{name}" not found.')
         return self.signature_defs[name]
 
-    def _load(self, directory: str) -> dict[str, meta_graph_pb2.SignatureDef]:
+    def _load(
+        self, directory: str, tags: Collection[str]
+    ) -> dict[str, meta_graph_pb2.SignatureDef]:
         try:
             with self._session.graph.as_default():
-                meta_graph = tf.compat.v1.saved_model.load(
-                    self._session, [tf.saved_model.SERVING], directory
-                )
+                meta_graph = tf.compat.v1.saved_model.load(self._session, list(tags), directory)
         except tf.errors.OpError as error:
             raise ServingError.of_tensorflow(error) from error
         except Exception as error:

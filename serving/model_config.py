@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import re
 from typing import TypeVar
 
 from google.protobuf import text_format
@@ -24,6 +25,8 @@ from serving.processors import processors
 
 METRICS_PATH = '/monitoring/prometheus/metrics'
 _PLATFORM = 'tensorflow'
+# What TensorFlow's file systems take for a URL; nothing in it is encoded.
+_URL = re.compile(r'([a-zA-Z][0-9a-zA-Z.+-]*)://([^/]*)(.*)', re.DOTALL)
 
 _Message = TypeVar('_Message', bound=Message)
 
@@ -54,10 +57,19 @@ class BatchingOptions:
 
 
 def single_model_config(name: str, base_path: str) -> ModelServerConfig:
-    """The newest version below `base_path`, which may be relative, served as `name`."""
+    """The newest version below `base_path`, which may be relative or a file:// URL.
+
+    Args:
+        name: What it is served as.
+        base_path: The folder of its versions.
+
+    Raises:
+        ServingError: It is a URL of another kind.
+    """
     config = ModelServerConfig()
+    folder = _local_path(base_path, '--model_base_path')
     config.model_config_list.config.add(
-        name=name, base_path=os.path.abspath(base_path), model_platform=_PLATFORM
+        name=name, base_path=os.path.abspath(folder), model_platform=_PLATFORM
     )
     return config
 
@@ -78,6 +90,7 @@ def read_model_config(path: str) -> ModelServerConfig:
         if model.name in names:
             raise _invalid(path, f'lists the model {model.name} more than once')
         names.add(model.name)
+        model.base_path = _local_path(model.base_path, path)
         if not os.path.isabs(model.base_path):
             raise _invalid(
                 path,
@@ -155,6 +168,20 @@ def read_monitoring_config(path: str) -> str | None:
     if not metrics_path.startswith('/'):
         raise _invalid(path, f"needs a path that begins with '/', not '{metrics_path}'")
     return metrics_path
+
+
+def _local_path(base_path: str, where: str) -> str:
+    """The folder that a base path names, which may be a URL as in the real server."""
+    found = _URL.fullmatch(base_path)
+    if not found:
+        return base_path
+    scheme, host, folder = found.groups()
+    if scheme.lower() != 'file' or host not in ('', 'localhost'):
+        raise _invalid(
+            where,
+            f"names '{base_path}', but this server reads local folders alone",
+        )
+    return folder
 
 
 def _parse(path: str, message: _Message) -> _Message:

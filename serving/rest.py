@@ -7,11 +7,9 @@ import concurrent.futures
 import contextlib
 import dataclasses
 import functools
-import logging
-import os
+import re
 import socket
 import time
-import urllib.parse
 from collections.abc import AsyncIterator, Callable, Sequence
 from typing import TypeVar
 
@@ -23,13 +21,16 @@ from async_timeout import timeout
 from serving import question, responses
 from serving.batching import Batcher, Tensors
 from serving.bodies import SMALL_BYTES, Bodies, Body, BodyError
+from serving.connections import Connections
 from serving.console import complain
+from serving.demo_page import DemoPage
 from serving.errors import ServingError
 from serving.json_size import MAX_INSTANCES
 from serving.lane import Lane
 from serving.manager import ModelManager
 from serving.metrics import CONTENT_TYPE, Metrics
 from serving.model import COSTLY_AT_ONCE, LoadedModel
+from serving.origins import CORS_HEADERS, Origins
 from serving.responses import Route
 
 _T = TypeVar('_T')
@@ -42,16 +43,6 @@ _SMALL_VALUES = 1 << 13
 _MAX_COSTLY, _COSTLY_SECONDS = 512.0, 0.1
 # The same for JSON that waits to be read or written, in multiples of what is small.
 _MAX_JSON, _JSON_SECONDS = 8192.0, 0.002
-_BACKLOG = 1024  # connections that wait to be accepted
-# For reading what a refused request still sends, so that its client comes to read the refusal.
-_LINGERING_SECONDS = 2.0
-# Of the page; a bare container's mimetypes may know none.
-_DEMO_TYPES = {
-    '.html': 'text/html; charset=utf-8',
-    '.css': 'text/css; charset=utf-8',
-    '.js': 'text/javascript; charset=utf-8',
-    '.svg': 'image/svg+xml',
-}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,6 +54,8 @@ class Limits:
         body_bytes: The largest body, decompressed.
         instances: The most instances of a request.
         pending: Requests that wait or run; those beyond are refused.
+        connections: Connections at a time; for each one beyond, the one that has been idle longest
+            is closed. Twice as many as requests, so that one too many gets an answer.
         transfer_seconds: In which a body must have come, and an answer must have been taken.
         idle_seconds: In which the head of a connection's next request must have come.
         shutdown_seconds: For what runs when the server is told to stop.
@@ -72,6 +65,7 @@ class Limits:
     body_bytes: int = 32 << 20
     instances: int = MAX_INSTANCES
     pending: int = 1024
+    connections: int = 2048
     transfer_seconds: float = 60.0
     idle_seconds: float = 75.0
     shutdown_seconds: float = 60.0
@@ -89,6 +83,7 @@ class RestService:
         metrics_path: Where Prometheus finds them; None for nowhere.
         demo_dir: The files of the page at /demo/; None for no page.
         limits: What a client may ask.
+        origins: Which web pages may ask.
 
     Attributes:
         model_names: As above; to be changed when the models are.
@@ -104,6 +99,7 @@ class RestService:
         metrics_path: str | None,
         demo_dir: str | None,
         limits: Limits,
+        origins: Origins,
     ) -> None:
         self.model_names = model_names
         self._manager = manager
@@ -111,8 +107,12 @@ class RestService:
         self._batcher = batcher
         self._metrics = metrics
         self._metrics_path = metrics_path
-        self._demo = _read_demo(demo_dir) if demo_dir else {}
+        self._page = demo_dir and DemoPage(demo_dir)
         self._limits = limits
+        self._origins = origins
+        self._connections = Connections(
+            self._handle, limits.connections, limits.idle_seconds, limits.transfer_seconds
+        )
         self._loop = asyncio.get_running_loop()
         self._pending = 0
         self._bodies = Bodies(limits.body_bytes, limits.transfer_seconds)
@@ -127,51 +127,35 @@ class RestService:
         Raises:
             ServingError: Another server has begun to listen there.
         """
-        # What is wrong with a client is no concern of who runs the server.
-        silent = logging.getLogger('serving.silent')
-        silent.addHandler(logging.NullHandler())
-        silent.propagate = False
-        server = web.Server(
-            self._handle,
-            handler_cancellation=True,
-            keepalive_timeout=self._limits.idle_seconds,
-            lingering_time=_LINGERING_SECONDS,
-            auto_decompress=False,
-            logger=silent,
-            access_log=None,
-        )
-        runner = web.ServerRunner(server, shutdown_timeout=self._limits.shutdown_seconds)
-        await runner.setup()
-        try:
+        async with self._connections.listening(listener, self._limits.shutdown_seconds):
             try:
-                await web.SockSite(runner, listener, backlog=_BACKLOG).start()
-            except OSError as error:
-                raise ServingError(
-                    'UNAVAILABLE', f'The server cannot listen: {error.strerror}.'
-                ) from None
-            yield
-        finally:
-            # Their bodies may be long in coming.
-            self._bodies.stop()
-            await runner.cleanup()
-            self._json.shut_down()
-            self._costly.shut_down()
+                yield
+            finally:
+                # Their bodies may be long in coming.
+                self._bodies.stop()
+
+    def close(self) -> None:
+        """Ends the threads, once they have done what they do."""
+        self._json.shut_down()
+        self._costly.shut_down()
 
     async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
         path = request.rel_url.raw_path_qs
+        try:
+            self._origins.check(request)
+        except ServingError as error:
+            return _error(error.http_status, error.message)
         if path == self._metrics_path:
-            response = web.Response(
-                body=self._metrics.page(), headers={'Content-Type': CONTENT_TYPE}
-            )
-        elif path[:4].lower() == '/v1/':
+            return web.Response(body=self._metrics.page(), headers={'Content-Type': CONTENT_TYPE})
+        if path[:4].lower() == '/v1/':
             response = await self._rest(request, path)
-        elif self._demo and request.method in ('GET', 'HEAD') and path.startswith('/demo'):
-            response = self._page(path)
-        else:
-            response = _error(404, f'Malformed request: {request.method} {path}')
-        if (response.content_length or 0) > SMALL_BYTES:
-            await self._send(request, response)
-        return response
+            if self._origins.any_page:
+                response.headers.update(CORS_HEADERS)
+            return response
+        page = None
+        if self._page and request.method in ('GET', 'HEAD'):
+            page = self._page.answer(path, self.model_names[0])
+        return page or _error(404, f'Malformed request: {request.method} {path}')
 
     async def _rest(self, request: web.BaseRequest, path: str) -> web.Response:
         model = api = ''
@@ -179,6 +163,9 @@ class RestService:
         body = Body()
         start = time.perf_counter()
         try:
+            if request.method == 'OPTIONS':
+                _check_preflight(request)
+                return web.Response()
             route = responses.parse_path(request.method, path)
             # Metrics keep every name for ever, so that clients must not invent any.
             model = route.model if route.model in self.model_names else ''
@@ -187,6 +174,7 @@ class RestService:
             else:
                 api = route.kind
                 await self._bodies.receive(request, body)
+                self._connections.answering(request)
                 start = time.perf_counter()
                 answer = await self._answered(route, body)
             return web.Response(body=answer, headers={'Content-Type': 'application/json'})
@@ -196,7 +184,7 @@ class RestService:
             if isinstance(error, BodyError):
                 response.force_close()
             return response
-        except asyncio.CancelledError:
+        except (asyncio.CancelledError, ConnectionError):
             code = 'CANCELLED'
             raise
         except Exception as error:
@@ -213,9 +201,7 @@ class RestService:
                 self._manager.status(route.model, route.version, route.label)
             )
         with self._manager.servable(route.model, route.version, route.label) as servable:
-            return responses.metadata_json(
-                servable.name, servable.version, servable.model.signature_defs
-            )
+            return servable.metadata
 
     async def _answered(self, route: Route, body: Body) -> bytes:
         if self._pending >= self._limits.pending:
@@ -274,33 +260,11 @@ class RestService:
         """Reads or writes JSON of a size, in multiples of what is small."""
         return compute() if size <= 1 else await self._json.run(compute, size)
 
-    def _page(self, path: str) -> web.Response:
-        path, _, query = path.partition('?')
-        if path in ('/demo', '/demo/') and not query:
-            model = urllib.parse.quote(self.model_names[0], safe='')
-            return web.Response(status=302, headers={'Location': f'/demo/?model={model}'})
-        name = path.removeprefix('/demo/') or 'index.html'
-        if name not in self._demo:
-            return _error(404, f'There is no {path}')
-        headers = {
-            'Content-Type': _DEMO_TYPES[os.path.splitext(name)[1]],
-            'Cache-Control': 'no-cache',
-            'X-Content-Type-Options': 'nosniff',
-        }
-        return web.Response(body=self._demo[name], headers=headers)
 
-    async def _send(self, request: web.BaseRequest, response: web.Response) -> None:
-        """Writes a response that may not fit into the socket's buffers."""
-        try:
-            await asyncio.wait_for(self._write(request, response), self._limits.transfer_seconds)
-        except asyncio.TimeoutError:
-            # The client does not read.
-            if request.transport:
-                request.transport.abort()
-
-    async def _write(self, request: web.BaseRequest, response: web.Response) -> None:
-        await response.prepare(request)
-        await response.write_eof()
+def _check_preflight(request: web.BaseRequest) -> None:
+    """Whether it is a browser that asks what it may ask; as the real server checks it."""
+    if not re.search('https?://', request.headers.get('Origin', '')):
+        raise ServingError('FAILED_PRECONDITION', 'Origin header is missing in CORS preflight')
 
 
 def _error(status: int, message: str) -> web.Response:
@@ -309,12 +273,3 @@ def _error(status: int, message: str) -> web.Response:
         body=responses.error_json(message),
         headers={'Content-Type': 'application/json'},
     )
-
-
-def _read_demo(folder: str) -> dict[str, bytes]:
-    files = {}
-    for name in os.listdir(folder):
-        if os.path.splitext(name)[1] in _DEMO_TYPES:
-            with open(os.path.join(folder, name), 'rb') as file:
-                files[name] = file.read()
-    return files

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
+import stat
 from collections.abc import Collection
 
 from tensorflow_serving.config.model_server_config_pb2 import ModelConfig
@@ -56,3 +58,16 @@ def _is_version(entry: os.DirEntry[str]) -> bool:
     if not re.fullmatch('[0-9]+', entry.name) or int(entry.name) > _MAX_VERSION:
         return False
     return any(os.path.exists(os.path.join(entry.path, file)) for file in _SAVED_MODEL_FILES)
+
+
+def files_of(path: str) -> frozenset[tuple[str, int, int, bool]]:
+    """The files below a folder: path, size, time of the last change, and whether it is regular."""
+    found = set()
+    for folder, _, names in os.walk(path):
+        for name in names:
+            file = os.path.join(folder, name)
+            with contextlib.suppress(OSError):
+                status = os.stat(file)
+                is_regular = stat.S_ISREG(status.st_mode) or stat.S_ISDIR(status.st_mode)
+                found.add((file, status.st_size, status.st_mtime_ns, is_regular))
+    return frozenset(found)

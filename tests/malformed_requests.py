@@ -50,7 +50,7 @@ def _sent(random, verb, path, body, headers):
         body = _chunked(random, body)
     else:
         headers.append(f'Content-Length: {len(body)}')
-    head = '\r\n'.join([f'{verb} {path} HTTP/1.1', 'Host: x', *headers, '', ''])
+    head = '\r\n'.join([f'{verb} {path} HTTP/1.1', 'Host: localhost', *headers, '', ''])
     return head.encode('latin-1') + body
 
 

@@ -66,10 +66,11 @@ class Project:
         with self.start(sys.executable, '-m', 'pipeline.register') as process:
             return finished(process)
 
-    def start(self, *command, **settings):
+    def start(self, *command, start_new_session=False, **settings):
         """Starts a command in the project's folder; `finished` waits for its end."""
         return subprocess.Popen(
             command,
+            start_new_session=start_new_session,
             cwd=os.path.dirname(os.path.dirname(self.runner)),
             env=self.environment(**settings),
             stdout=subprocess.PIPE,

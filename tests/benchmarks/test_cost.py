@@ -35,6 +35,7 @@ def programs(tmp_path_factory):
     return folder, write_programs(folder, batch=2, config=SMALL)
 
 
+@pytest.mark.slow
 def test_all_implementations_have_the_same_inputs_and_outputs(programs):
     folder, index = programs
     with open(f'{folder}/index.json') as file:
@@ -50,6 +51,7 @@ def test_all_implementations_have_the_same_inputs_and_outputs(programs):
             assert os.path.getsize(f'{folder}/{entry["stem"]}.hlo') > 1000
 
 
+@pytest.mark.slow
 def test_a_step_takes_weights_and_moments_and_returns_what_it_updates(programs):
     entry = next(entry for entry in programs[1] if entry['stem'] == 'step-ours-all')
     inputs = {value['name']: value for value in entry['inputs']}

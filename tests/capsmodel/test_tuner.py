@@ -33,6 +33,7 @@ def test_several_workers_are_refused(tmp_path, monkeypatch):
         _search(training_request.write(tmp_path), trials=1, strategy='auto')
 
 
+@pytest.mark.slow
 def test_best_trial_is_that_with_the_highest_accuracy(tmp_path, capfd):
     request = training_request.write(tmp_path, epochs=4)
     search = _search(request, trials=2)

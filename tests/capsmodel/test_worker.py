@@ -58,6 +58,7 @@ def _bytes_of(checkpoints):
     }
 
 
+@pytest.mark.slow
 def test_told_to_stop_it_writes_a_checkpoint_and_goes_on_from_there(tmp_path, capfd):
     request = training_request.write(tmp_path, epochs=100)
 

@@ -6,9 +6,7 @@ what runs write, one metadata store, the preset `tiny`.
 
 import functools
 import os
-import pathlib
 import re
-import signal
 import subprocess
 import sys
 import time
@@ -58,8 +56,7 @@ def second_run(project):
 
     @functools.cache
     def start():
-        name = project.config.pipeline_name
-        return project.start(*project.command('run', 'create', f'--pipeline_name={name}'))
+        return project.start(sys.executable, project.runner)
 
     yield start
     start().kill()
@@ -274,34 +271,3 @@ def test_model_that_does_not_answer_in_time_is_not_pushed(project):
     assert states['InfraCheck'] == FAILED
     assert 'Pusher' not in states
     assert project.versions() == versions
-
-
-def test_killed_run_goes_on_and_the_retrained_model_is_compared_with_the_first(project):
-    versions = project.versions()
-    retrained = {'SEED': '7', 'CHECKPOINT_STEPS': '5'}
-    checkpoints = pathlib.Path(project.config.checkpoint_dir)
-    earlier = set(checkpoints.glob('*/step-*[0-9]'))  # of the model that was rejected
-    command = project.command('run', 'create', f'--pipeline_name={project.config.pipeline_name}')
-    with subprocess.Popen(
-        command,
-        env=project.environment(**retrained),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    ) as process:
-        while not set(checkpoints.glob('*/step-*[0-9]')) - earlier:
-            assert process.poll() is None
-            time.sleep(0.1)
-        os.killpg(process.pid, signal.SIGKILL)
-    project.move()
-    checkpoints = pathlib.Path(project.config.checkpoint_dir)
-    done = project.run(**retrained)
-    assert done.returncode == 0, done.stderr
-    assert re.search(r'going on from the checkpoint of step \d+ of 240', done.stderr)
-    states = project.states()
-    assert states['TfdsExampleGen'] == states['Transform'] == CACHED
-    assert states['Trainer'] == states['Pusher'] == COMPLETE
-    assert re.search(r'Blessed:        yes; accuracy [+-]\d\.\d\d% against', done.stdout)
-    assert len(project.versions()) == len(versions) + 1
-    assert [path.name for path in checkpoints.iterdir()] == ['request.json']

@@ -4,11 +4,13 @@ import os
 import pathlib
 import re
 import shutil
+import signal
+import time
 
 import pytest
 import tensorflow as tf
 import tfds_data
-from tfx_project import COMPLETE, Project, sentence
+from tfx_project import CACHED, COMPLETE, Project, finished, sentence
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow]
 
@@ -21,6 +23,18 @@ def _run_to_the_end(project):
     assert set(project.states().values()) == {COMPLETE}
     (version,) = project.versions()
     return done, tf.saved_model.load(f'{project.config.serving_model_dir}/{version}')
+
+
+def _run_killed_in_training(project):
+    """A run by the tfx CLI that is killed, with all its processes, after its first checkpoint."""
+    checkpoints = pathlib.Path(project.config.checkpoint_dir)
+    command = project.command('run', 'create', f'--pipeline_name={project.config.pipeline_name}')
+    with project.start(*command, start_new_session=True) as process:
+        while not list(checkpoints.glob('*/step-*[0-9]')):
+            assert process.poll() is None, finished(process)
+            time.sleep(0.1)
+        os.killpg(process.pid, signal.SIGKILL)
+        return finished(process)
 
 
 def test_another_dataset_runs_to_a_pushed_model(root, tmp_path):
@@ -61,24 +75,32 @@ def test_network_without_decoder_is_evaluated_checked_and_pushed(root, mnist_dir
     assert re.search(r'Test accuracy:  [\d.]+% of 1,000 images', done.stdout)
 
 
-def test_training_goes_on_from_the_last_blessed_model_which_must_be_there(
+def test_a_killed_training_from_the_last_blessed_model_goes_on_and_that_model_must_be_there(
     root, mnist_dir, tmp_path
 ):
     (tmp_path / 'var').mkdir()
     (tmp_path / 'var' / 'data').symlink_to(mnist_dir)
-    project = Project(root, tmp_path / 'var', WARM_START='yes', EPOCHS='3', MAX_ACCURACY_DROP='1')
+    settings = {'WARM_START': 'yes', 'EPOCHS': '3', 'CHECKPOINT_STEPS': '5'}
+    project = Project(root, tmp_path / 'var', MAX_ACCURACY_DROP='1', **settings)
     first, _ = _run_to_the_end(project)
     assert 'training starts anew: no model is blessed' in first.stderr
+    killed = _run_killed_in_training(project)
+    assert 'training starts from the last blessed model' in killed.stderr
     project.move()
     second = project.run()
     assert second.returncode == 0, second.stderr
-    assert 'training starts from the last blessed model' in second.stderr
+    assert re.search(r'going on from the checkpoint of step \d+ of 120', second.stderr)
     accuracies = [
-        [float(found) for found in re.findall(r'epoch 1/3: accuracy ([\d.]+)%', done.stderr)]
-        for done in (first, second)
+        [float(found) for found in re.findall(r'epoch 1/3: accuracy ([\d.]+)%', said)]
+        for said in (first.stderr, killed.stderr + second.stderr)
     ]
     assert accuracies[1][0] > accuracies[0][0]
+    states = project.states()
+    assert states['TfdsExampleGen'] == states['Transform'] == CACHED
+    assert states['Trainer'] == states['Pusher'] == COMPLETE
+    assert re.search(r'Blessed:        yes; accuracy [+-]\d\.\d\d% against', second.stdout)
     assert len(project.versions()) == 2
+    assert os.listdir(project.config.checkpoint_dir) == ['request.json']
 
     models = pathlib.Path(project.config.pipeline_root, 'Trainer', 'model')
     last = max(models.iterdir(), key=lambda path: int(path.name))

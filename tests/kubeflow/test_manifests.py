@@ -151,6 +151,12 @@ def test_what_is_named_is_there(resources):
                 if isinstance(value, dict) and isinstance(value.get('port'), str):
                     assert value['port'] in ports
     labels = [template['metadata']['labels'].items() for template in templates.values()]
+    # What KServe gives the pods of an InferenceService.
+    labels += [
+        {'serving.kserve.io/inferenceservice': name}.items()
+        for kind, name in resources
+        if kind == 'InferenceService'
+    ]
     for (kind, _), resource in resources.items():
         if kind == 'Service':
             (fitting,) = [each for each in labels if resource['spec']['selector'].items() <= each]
@@ -161,6 +167,19 @@ def test_what_is_named_is_there(resources):
     alone = resources['NetworkPolicy', 'capsnet-alone']['spec']['podSelector']['matchExpressions']
     for name in alone[0]['values']:
         assert any(('app.kubernetes.io/name', name) in each for each in labels)
+
+
+def test_a_model_asks_nobody(resources):
+    served = [
+        resource['spec']
+        for (kind, name), resource in resources.items()
+        if kind == 'NetworkPolicy' and name in ('capsnet-serving', 'capsnet-kserve')
+    ]
+    assert len(served) == 2
+    for policy in served:
+        assert set(policy['policyTypes']) == {'Ingress', 'Egress'}
+        assert 'egress' not in policy
+        assert all(rule['from'] and rule['ports'] for rule in policy['ingress'])
 
 
 def test_the_claim_the_database_and_its_secret_are_those_of_the_pipelines_tasks(resources):

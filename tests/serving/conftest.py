@@ -1,6 +1,9 @@
 """A network that knows digits, for what people see of the server."""
 
 import dataclasses
+import fcntl
+import os
+import tempfile
 
 import numpy as np
 import pytest
@@ -42,29 +45,40 @@ def digits_url(mnist_dir, tmp_path_factory):
     It merges requests, and also serves `undecoded`, a network without a decoder that has learned
     nothing, and `unchecked`, which takes float32 [n, 2, 3] but makes rows of whatever it gets.
     """
-    learned, judged = _load(mnist_dir, 'train[:3000]'), _load(mnist_dir, 'train[3000:3300]')
-    log_dir = str(tmp_path_factory.mktemp('log'))
-    models = {
-        'digits': training.train(_NETWORK, _TRAINING, learned, judged, log_dir),
-        'undecoded': network.CapsNet(dataclasses.replace(_NETWORK, decoder=False)),
-    }
-    png = tf.io.encode_png(judged.images[0][..., np.newaxis]).numpy()
-    raw = [{features.IMAGE: png, features.LABEL: 0, features.ID: b'a'}]
-    _, transform_output = run_transform(raw, str(tmp_path_factory.mktemp('transform')), 28, 28)
-    folder = tmp_path_factory.mktemp('models')
-    for name, model in models.items():
-        version_dir = folder / name / str(VERSION)
-        signatures.export(model, transform_output, str(version_dir), judged.images[:2])
-    saved_models.export(str(folder / 'unchecked'), VERSION, {'serving_default': _unchecked})
+    temporary = tmp_path_factory.getbasetemp()
+    # Processes that test side by side share what one of them has trained.
+    shared = temporary.parent if 'PYTEST_XDIST_WORKER' in os.environ else temporary
+    folder = shared / 'digits'
+    with open(shared / 'digits.lock', 'w') as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not folder.exists():
+            _write_models(mnist_dir, shared / 'unfinished-digits')
+            os.rename(shared / 'unfinished-digits', folder)
     config = ''
-    for name in [*models, 'unchecked']:
+    for path in sorted(path for path in folder.iterdir() if path.is_dir()):
         config += (
-            f'config {{ name: "{name}" base_path: "{folder / name}" model_platform: "tensorflow" }}'
+            f'config {{ name: "{path.name}" base_path: "{path}" model_platform: "tensorflow" }}'
         )
-    (folder / 'models.config').write_text(f'model_config_list {{ {config} }}')
-    flags = [f'--model_config_file={folder / "models.config"}', '--demo', '--enable_batching']
+    (temporary / 'models.config').write_text(f'model_config_list {{ {config} }}')
+    flags = [f'--model_config_file={temporary / "models.config"}', '--demo', '--enable_batching']
     with rest_server(*flags, '--batching_parameters_file=serving/batching.config') as url:
         yield url
+
+
+def _write_models(mnist_dir, folder):
+    learned, judged = _load(mnist_dir, 'train[:3000]'), _load(mnist_dir, 'train[3000:3300]')
+    with tempfile.TemporaryDirectory() as log_dir, tempfile.TemporaryDirectory() as transformed:
+        models = {
+            'digits': training.train(_NETWORK, _TRAINING, learned, judged, log_dir),
+            'undecoded': network.CapsNet(dataclasses.replace(_NETWORK, decoder=False)),
+        }
+        png = tf.io.encode_png(judged.images[0][..., np.newaxis]).numpy()
+        raw = [{features.IMAGE: png, features.LABEL: 0, features.ID: b'a'}]
+        _, transform_output = run_transform(raw, transformed, 28, 28)
+        for name, model in models.items():
+            version_dir = folder / name / str(VERSION)
+            signatures.export(model, transform_output, str(version_dir), judged.images[:2])
+    saved_models.export(str(folder / 'unchecked'), VERSION, {'serving_default': _unchecked})
 
 
 @tf.function(input_signature=[tf.TensorSpec([None, 2, 3], tf.float32, 'x')])

@@ -12,13 +12,17 @@ from PIL import Image
 
 from serving import client
 
+_ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
-def _run(*arguments, picture=None):
+
+def _run(*arguments, picture=None, cwd=None, encoding='utf-8'):
     """Runs the command with nothing to import but Python's own modules and the client."""
-    root = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
     command = [sys.executable, '-S', '-m', 'serving.client', *map(str, arguments)]
-    done = subprocess.run(command, cwd=root, input=picture, capture_output=True, check=False)
-    return done.returncode, done.stdout.decode(), done.stderr.decode()
+    environment = {**os.environ, 'PYTHONPATH': _ROOT, 'PYTHONIOENCODING': encoding}
+    done = subprocess.run(
+        command, cwd=cwd, env=environment, input=picture, capture_output=True, check=False
+    )
+    return done.returncode, done.stdout.decode(encoding), done.stderr.decode(encoding)
 
 
 @pytest.fixture
@@ -43,6 +47,31 @@ def test_it_prints_the_digit_and_its_scores(seven, digits_url):
     )
 
 
+@pytest.mark.parametrize('encoding', ['latin-1', 'ascii'])
+def test_bars_are_of_what_the_terminal_has(seven, digits_url, encoding):
+    _, output, _ = _run(seven, '--url', digits_url)
+    assert _run(seven, '--url', digits_url, encoding=encoding) == (0, output.replace('█', '#'), '')
+
+
+def test_names_of_files_may_begin_with_a_dash(seven, digits_url):
+    os.rename(seven, seven.with_name('-7.png'))
+    for arguments in (['-7.png', '--url', digits_url], ['--url', digits_url, '--', '-7.png']):
+        code, output, errors = _run(*arguments, cwd=seven.parent)
+        assert (code, output[0], errors) == (0, '7', '')
+    # Through make as well; this one is not there.
+    done = subprocess.run(
+        ['make', 'predict', 'IMAGE=-no.png'], cwd=_ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.stderr.startswith('-no.png cannot be read: No such file or directory.\n')
+
+
+def test_urls_are_taken_as_people_write_them(seven, digits_url):
+    for url in (f'{digits_url}/', f' {digits_url}', f'{digits_url}:predict'):
+        assert _run(seven, '--url', url)[0] == 0
+    answer = client.predict(seven.read_bytes(), digits_url.replace('digits', '%64igits'))
+    assert answer['label'] == 7
+
+
 def test_pictures_of_people_are_read(mnist_test, digits_url):
     pictures = map(person_png.as_person_png, mnist_test.images[:20])
     found = [client.predict(picture, digits_url)['label'] for picture in pictures]
@@ -65,6 +94,30 @@ def test_pictures_of_people_are_read(mnist_test, digits_url):
             ['--url', 'localhost'],
             1,
             "The URL 'localhost' does not begin with http:// or https://.",
+        ),
+        (b'', ['--url', '{url} two'], 2, r'The server refuses: .*Latest\(digits two\).'),
+        (b'', ['--url', '{url}é'], 2, r'The server refuses: .*Latest\(digitsé\).'),
+        *(
+            (
+                b'',
+                ['--url', url],
+                1,
+                f"The URL '{re.escape(url)}' names no {what}: it is to be like .*",
+            )
+            for url, what in (
+                ('http://127.0.0.1:8501', 'model'),
+                ('http://127.0.0.1:8501/', 'model'),
+                ('http://', 'server'),
+                ('http:///v1/models/m', 'server'),
+            )
+        ),
+        *(
+            (b'', ['--url', url], 1, f"'{re.escape(url)}' is no URL: .*")
+            for url in (
+                'http://[::1/v1/models/m',
+                'http://a:b/v1/models/m',
+                'http://a..b/v1/models/m',
+            )
         ),
         (
             b'',

@@ -20,7 +20,7 @@ from rest_server import request, rest_server
 from saved_models import half_plus_two
 
 _TIMEOUT = 30  # seconds
-_HEAD = b'POST /v1/models/half:predict HTTP/1.1\r\nHost: x\r\n'
+_HEAD = b'POST /v1/models/half:predict HTTP/1.1\r\nHost: localhost\r\n'
 
 
 @pytest.fixture(scope='module')

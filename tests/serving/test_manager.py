@@ -10,8 +10,12 @@ import saved_models
 from google.protobuf import text_format
 from tensorflow_serving.config.model_server_config_pb2 import ModelConfig, ModelServerConfig
 
+from serving import lifecycle, reconciler
+from serving import manager as manager_module
 from serving.errors import ServingError
 from serving.manager import ModelManager
+from serving.model import LoadedModel
+from serving.versions import aspired_versions
 
 POLL = 0.02
 
@@ -55,8 +59,8 @@ class World:
             config.model_config_list.config.append(model)
         return config
 
-    def manager(self, *texts, poll=POLL, allow=False):
-        manager = ModelManager(self.config(*texts), poll, allow)
+    def manager(self, *texts, poll=POLL, allow=False, **options):
+        manager = ModelManager(self.config(*texts), poll, allow, **options)
         manager.on_load.append(lambda name, version: self.log.append(('load', name, version)))
         manager.on_unload.append(lambda name, version: self.log.append(('unload', name, version)))
         manager.on_error.append(
@@ -288,6 +292,122 @@ def test_broken_version_is_tried_again_once_its_files_change(world):
     shutil.copytree(world.exports[2], world.path(2), dirs_exist_ok=True)
     eventually(lambda: ask(manager) == 2)
     assert {status.error_code for status in manager.status('m')} == {'OK'}
+
+
+class StuckDisk:
+    """Loads versions, but does not come back from one of them before it is told to."""
+
+    def __init__(self, version):
+        self.go_on = threading.Event()
+        self.tried = []
+        self._version = str(version)
+
+    def load(self, folder):
+        self.tried.append(os.path.basename(folder))
+        if os.path.basename(folder) == self._version:
+            self.go_on.wait()
+        return LoadedModel(folder)
+
+
+def test_version_that_does_not_load_in_time_blocks_no_other(world):
+    world.publish(1, 3)
+    world.publish(2, model='n')
+    disk = StuckDisk(3)
+    world.stack.callback(disk.go_on.set)
+    manager = world.serve('', 'name: "n"', load=disk.load, load_seconds=0.5)
+    assert (ask(manager), ask(manager, 'n')) == (1, 2)
+    assert states(manager) == {3: 'END', 1: 'AVAILABLE'}
+    (late, _) = manager.status('m')
+    assert (late.error_code, late.error_message) == (
+        'DEADLINE_EXCEEDED',
+        'It was not loaded within 0.5 seconds (--max_load_seconds).',
+    )
+    # Nor is it tried again, though others come and fail.
+    saved_models.broken(world.path(), 4)
+    eventually(lambda: states(manager).get(4) == 'END')
+    world.publish(4, model='n')
+    eventually(lambda: ask(manager, 'n') == 4)
+    time.sleep(5 * POLL)
+    assert sorted(disk.tried) == ['1', '2', '3', '4', '4']
+    # Once it is loaded it is served.
+    disk.go_on.set()
+    eventually(lambda: states(manager) == {4: 'END', 3: 'AVAILABLE', 1: 'END'})
+    assert ask(manager) == 3
+    assert manager.status('m', 3)[0].error_code == 'OK'
+
+
+def test_version_that_takes_long_lets_other_models_load(world, monkeypatch):
+    monkeypatch.setattr(lifecycle, '_PATIENCE_SECONDS', 0.3)
+    world.publish(1)
+    world.publish(2, model='n')
+    disk = StuckDisk(1)
+    manager = world.manager('', 'name: "n"', load=disk.load)
+    world.stack.callback(disk.go_on.set)
+    manager.start(wait_for_first=False)
+    eventually(lambda: ('load', 'n', 2) in world.log)
+    assert states(manager) == {1: 'LOADING'}
+    disk.go_on.set()
+    eventually(lambda: states(manager) == {1: 'AVAILABLE'})
+
+
+def test_version_that_is_no_longer_wanted_when_it_is_loaded(world):
+    world.publish(1, 3)
+    disk = StuckDisk(3)
+    world.stack.callback(disk.go_on.set)
+    manager = world.serve(load=disk.load, load_seconds=0.2)
+    world.remove(3)
+    disk.go_on.set()
+    time.sleep(10 * POLL)
+    assert states(manager) == {3: 'END', 1: 'AVAILABLE'}
+    assert ask(manager) == 1
+
+
+def test_start_fails_though_a_version_is_stuck(world):
+    world.publish(2)
+    disk = StuckDisk(2)
+    world.stack.callback(disk.go_on.set)
+    assert refused(world.serve, load=disk.load, load_seconds=0.2) == (
+        'DEADLINE_EXCEEDED',
+        'Version 2 of m cannot be served: It was not loaded within 0.2 seconds '
+        '(--max_load_seconds).',
+    )
+
+
+@pytest.mark.parametrize('name', ['saved_model.pb', 'assets/vocabulary.txt'])
+def test_pipe_in_a_version_is_not_read(world, name):
+    world.publish(1, 2)
+    with contextlib.suppress(FileNotFoundError):
+        os.remove(os.path.join(world.path(2), name))
+    os.makedirs(os.path.dirname(os.path.join(world.path(2), name)), exist_ok=True)
+    os.mkfifo(os.path.join(world.path(2), name))
+    manager = world.serve()
+    assert ask(manager) == 1
+    assert manager.status('m', 2)[0].error_message == (
+        f'{os.path.join(world.path(2), name)} is no regular file.'
+    )
+
+
+def test_base_path_that_does_not_answer_holds_up_its_own_model_alone(world, monkeypatch):
+    monkeypatch.setattr(reconciler, 'LOOK_SECONDS', 0.2)
+    monkeypatch.setattr(manager_module, 'LOOK_SECONDS', 0.2)
+    stuck = threading.Event()
+    world.stack.callback(stuck.set)
+
+    def look(model, broken):
+        if model.name == 'm':
+            stuck.wait()
+        return aspired_versions(model, broken)
+
+    monkeypatch.setattr(reconciler, 'aspired_versions', look)
+    world.publish(1)
+    world.publish(2, model='n')
+    manager = world.serve('name: "n"')
+    manager.set_config(world.config('', 'name: "n"'))
+    world.publish(3, model='n')
+    eventually(lambda: ask(manager, 'n') == 3)
+    assert refused(ask, manager)[0] == 'NOT_FOUND'
+    stuck.set()
+    eventually(lambda: ('load', 'm', 1) in world.log)
 
 
 def test_version_that_is_being_copied(world):

@@ -9,6 +9,7 @@ import pytest
 import saved_models
 import tensorflow as tf
 from busy_model import busy_model
+from tensorflow.core.protobuf import saved_model_pb2
 from tensorflow_serving.apis import inference_pb2, prediction_log_pb2
 
 from serving import model as model_module
@@ -272,6 +273,23 @@ def test_warmup_requests_are_replayed(counter, logs, asked, total):
     saved_models.write_warmup(counter, logs)
     report = LoadedModel(counter).run('report', {})
     assert (report['asked'], report['total']) == (asked, total)
+
+
+def test_warmup_requests_may_be_left_out(counter):
+    saved_models.write_warmup(counter, [predict_log([1])])
+    assert LoadedModel(counter, warm_up=False).run('report', {})['asked'] == 0
+
+
+def test_tags_choose_the_graph(counter):
+    file = os.path.join(counter, 'saved_model.pb')
+    with open(file, 'rb') as opened:
+        saved_model = saved_model_pb2.SavedModel.FromString(opened.read())
+    saved_model.meta_graphs[0].meta_info_def.tags.append('gpu')
+    with open(file, 'wb') as opened:
+        opened.write(saved_model.SerializeToString())
+    with pytest.raises(ServingError, match='serve'):
+        LoadedModel(counter)
+    assert LoadedModel(counter, tags=['gpu', 'serve']).run('report', {})['asked'] == 0
 
 
 @pytest.mark.parametrize(

@@ -133,6 +133,33 @@ def test_single_model(tmp_path, monkeypatch, file):
     assert model_config.read_model_config(file(text_format.MessageToString(config))) == config
 
 
+@pytest.mark.parametrize(
+    ('url', 'folder'),
+    [
+        ('file:///models/m', '/models/m'),
+        ('file://localhost/models/m', '/models/m'),
+        ('FILE:///a b%20c', '/a b%20c'),  # as TensorFlow reads it
+        ('/models/m', '/models/m'),
+    ],
+)
+def test_base_path_may_be_a_url(file, url, folder):
+    (found,) = model_config.single_model_config('m', url).model_config_list.config
+    assert found.base_path == folder
+    text = f'config {{ name: "m" base_path: "{url}" model_platform: "tensorflow" }}'
+    config = model_config.read_model_config(file(f'model_config_list {{ {text} }}'))
+    (found,) = config.model_config_list.config
+    assert found.base_path == folder
+
+
+@pytest.mark.parametrize('url', ['gs://bucket/m', 's3://bucket/m', 'file://other/m', 'hdfs://a/m'])
+def test_base_path_of_other_machines_is_refused(file, url):
+    with pytest.raises(ServingError, match='this server reads local folders alone'):
+        model_config.single_model_config('m', url)
+    text = f'config {{ name: "m" base_path: "{url}" model_platform: "tensorflow" }}'
+    with pytest.raises(ServingError, match='this server reads local folders alone'):
+        model_config.read_model_config(file(f'model_config_list {{ {text} }}'))
+
+
 def test_batching_parameters(file):
     options = model_config.read_batching_parameters(
         file(

@@ -16,6 +16,7 @@ from serving.batching import Batcher
 from serving.manager import ModelManager
 from serving.metrics import Metrics
 from serving.model_config import BatchingOptions, single_model_config
+from serving.origins import Origins
 from serving.rest import Limits, RestService
 
 _LIMITS = Limits()
@@ -57,7 +58,14 @@ class _Asked:
             await asyncio.sleep(0.01)
 
 
-def _run(manager, scenario, limits=_LIMITS, threads=4, batching=None):
+def _run(
+    manager,
+    scenario,
+    limits=_LIMITS,
+    threads=4,
+    batching=None,
+    origins=Origins(is_local=False),  # noqa: B008
+):
     """The result of the coroutine function `scenario`, given an `_Asked`."""
 
     async def run():
@@ -66,8 +74,17 @@ def _run(manager, scenario, limits=_LIMITS, threads=4, batching=None):
             executor = stack.enter_context(concurrent.futures.ThreadPoolExecutor(threads))
             batcher = batching and Batcher(batching, executor, metrics)
             service = RestService(
-                manager, ['busy'], executor, batcher, metrics, '/metrics', None, limits
+                manager,
+                ['busy'],
+                executor,
+                batcher,
+                metrics,
+                '/metrics',
+                None,
+                limits,
+                origins,
             )
+            stack.callback(service.close)
             listener = stack.enter_context(socket.socket())
             listener.bind(('127.0.0.1', 0))
             async with service.listening(listener), aiohttp.ClientSession() as session:
@@ -321,3 +338,39 @@ def test_large_json_is_read_and_written_beside_the_loop(manager):
 
     options = BatchingOptions(max_batch_size=rows, num_batch_threads=2)
     _run(manager, scenario, Limits(instances=rows), batching=options)
+
+
+def test_cors_is_that_of_the_real_server(manager):
+    cors = {
+        'Access-Control-Allow-Origin': '*',
+        'Access-Control-Allow-Methods': 'POST, GET',
+        'Access-Control-Allow-Headers': 'Content-Type',
+    }
+    page = {'Origin': 'https://page.example'}
+    asked_for = [
+        ('OPTIONS', '/v1/models/busy:predict', page, '', 200),
+        ('OPTIONS', '/v1/models/nobody:predict', page, '', 200),
+        ('OPTIONS', '/v1/models/busy:predict', {'Origin': 'null'}, '', 400),
+        ('OPTIONS', '/v1/models/busy:predict', {}, '', 400),
+        ('POST', '/v1/models/busy:predict', page, '{"instances": [0]}', 200),
+        ('POST', '/v1/models/busy:predict', page, 'x', 400),
+        ('POST', '/v1/models/busy:predict', page, ' ' * 2000, 413),
+        ('GET', '/v1/models/nobody', page, '', 404),
+    ]
+
+    async def answers(asked):
+        found = []
+        for verb, path, headers, data, _ in asked_for:
+            url = 'http://{}:{}{}'.format(*asked.address, path)
+            async with asked.session.request(verb, url, headers=headers, data=data) as response:
+                sent = {name: response.headers.get(name) for name in cors}
+                found.append((response.status, {k: v for k, v in sent.items() if v}))
+        return found
+
+    statuses = [status for *_, status in asked_for]
+    limits = Limits(body_bytes=1000)
+    every = Origins(is_local=True, any_page=True)
+    assert _run(manager, answers, limits, origins=every) == [(status, cors) for status in statuses]
+    # Without the flag the preflight is answered, too, but allows nothing.
+    own = _run(manager, answers, limits, origins=Origins(is_local=True))
+    assert own == [(403 if verb == 'POST' else status, {}) for verb, *_, status in asked_for]

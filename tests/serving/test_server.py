@@ -15,6 +15,7 @@ import sys
 import threading
 import time
 import urllib.parse
+from importlib import metadata
 
 import pytest
 import rest_server
@@ -153,7 +154,7 @@ def test_answers_are_json_and_so_are_errors(server):
     assert 'not of expected type: float' in answer['error']
 
 
-@pytest.mark.parametrize('method', ['PUT', 'DELETE', 'PATCH', 'OPTIONS'])
+@pytest.mark.parametrize('method', ['PUT', 'DELETE', 'PATCH'])
 def test_other_verbs_are_malformed_requests(server, method):
     status, _, answer = request(method, f'{server.models_url}/half')
     assert status == 400
@@ -217,12 +218,43 @@ def test_a_body_that_is_too_large_is_refused(server, body, headers):
 
 
 def test_a_client_that_asks_whether_to_continue_is_told_so(server):
-    head = b'POST /v1/models/half:predict HTTP/1.1\r\nHost: x\r\nContent-Length: 20\r\n'
+    head = b'POST /v1/models/half:predict HTTP/1.1\r\nHost: localhost\r\nContent-Length: 20\r\n'
     with socket.create_connection(server.address.split(':'), 20) as client:
         client.sendall(head + b'Expect: 100-continue\r\n\r\n')
         assert client.recv(1000) == b'HTTP/1.1 100 Continue\r\n\r\n'
         client.sendall(b'{"instances": [4.0]}')
         assert client.recv(1000).startswith(b'HTTP/1.1 200 OK\r\n')
+
+
+@pytest.mark.parametrize(
+    ('headers', 'status', 'said'),
+    [
+        ({'Host': 'evil.example'}, 403, 'does not answer to the name'),
+        ({'Origin': 'https://evil.example'}, 403, 'may not use this server'),
+        ({'Content-Encoding': 'br'}, 415, 'gzip'),
+        ({'Content-Encoding': 'zstd'}, 415, 'gzip'),
+    ],
+)
+def test_what_is_not_for_it_is_refused(server, headers, status, said):
+    connection = server.connect()
+    connection.request('POST', '/v1/models/half:predict', '{"instances": [1]}', headers)
+    response = connection.getresponse()
+    assert response.status == status
+    assert said in json.load(response)['error']
+
+
+@pytest.mark.parametrize('encoding', ['gzip', 'x-gzip', 'X-GZIP'])
+def test_gzip_has_to_be_whole(server, encoding):
+    # The JSON is whole before the end of its gzip.
+    body = gzip.compress(b'{"instances": [1.0]}' + b' ' * 100)
+    for cut, expected in ((None, 200), (-1, 400), (-8, 400), (5, 400)):
+        connection = server.connect()
+        connection.request(
+            'POST', '/v1/models/half:predict', body[:cut], {'Content-Encoding': encoding}
+        )
+        response = connection.getresponse()
+        assert response.status == expected
+        assert list(json.load(response)) == ['predictions' if expected == 200 else 'error']
 
 
 def test_metrics_have_the_names_of_the_real_server(server):
@@ -285,6 +317,7 @@ def test_the_page_is_served_with_its_types(server):
         if response.status == 200:
             assert response.headers['Cache-Control'] == 'no-cache'
             assert response.headers['X-Content-Type-Options'] == 'nosniff'
+            assert "frame-ancestors 'none'" in response.headers['Content-Security-Policy']
     assert types == {
         '?model=half': (200, 'text/html; charset=utf-8'),
         'demo.js': (200, 'text/javascript; charset=utf-8'),
@@ -377,7 +410,8 @@ def test_a_stopped_server_finishes_what_runs_though_nobody_listens_to_it(root, t
         running = executor.submit(server.predict, 'busy', instances=[1.5])
         unfinished = socket.create_connection(server.address.split(':'), _PATIENCE)
         unfinished.sendall(
-            b'POST /v1/models/busy:predict HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n{'
+            b'POST /v1/models/busy:predict HTTP/1.1\r\nHost: localhost\r\n'
+            b'Content-Length: 9\r\n\r\n{'
         )
         time.sleep(0.5)
         server.process.terminate()
@@ -391,6 +425,27 @@ def test_a_stopped_server_finishes_what_runs_though_nobody_listens_to_it(root, t
         idle.close()
 
 
+@pytest.mark.slow
+def test_a_stopped_server_does_not_wait_for_ever(root, tmp_path):
+    busy_model(str(tmp_path), 1)
+    with _started(
+        root,
+        f'--model_base_path=file://{tmp_path}',
+        '--shutdown_seconds=1',
+        '--rest_api_timeout_in_ms=0',
+    ) as server:
+        server.wait_until_ready()
+        with socket.create_connection(server.address.split(':'), _PATIENCE) as client:
+            client.sendall(
+                b'POST /v1/models/default:predict HTTP/1.1\r\nHost: localhost\r\n'
+                b'Content-Length: 20\r\n\r\n{"instances": [1e6]}'
+            )
+            time.sleep(0.5)
+            server.process.terminate()
+            assert server.process.wait(5) == 1
+        assert server.complained.get(timeout=_PATIENCE).startswith('Something still runs 1 seconds')
+
+
 def test_a_signal_ends_a_server_that_is_still_loading(root, tmp_path):
     busy_model(str(tmp_path))
     with _started(root, f'--model_base_path={tmp_path}') as server:
@@ -399,6 +454,16 @@ def test_a_signal_ends_a_server_that_is_still_loading(root, tmp_path):
         assert server.process.wait(20) == 0
         assert server.said.empty()
         assert server.complained.empty()
+
+
+def test_it_tells_its_versions(monkeypatch, capfd):
+    monkeypatch.setattr(sys, 'argv', ['serving.server', '--version'])
+    with pytest.raises(SystemExit) as stopped:
+        serving_server.main()
+    own, library = capfd.readouterr().out.splitlines()
+    assert stopped.value.code == 0
+    assert own.startswith('TensorFlow ModelServer: ')
+    assert library == f'TensorFlow Library: {metadata.version("tensorflow")}'
 
 
 def _complaint(monkeypatch, capfd, *flags):
@@ -421,6 +486,11 @@ def _complaint(monkeypatch, capfd, *flags):
             '--model_base_path=x --batching_parameters_file=y',
             r'--batching_parameters_file needs --enable_batching beside it\.',
         ),
+        (
+            '--model_base_path=gs://b/m',
+            r"--model_base_path names 'gs://b/m', but this server reads .*",
+        ),
+        ('--model_base_path=file://{}/none', r'default: /.*/none is not there\.'),
         ('--model_base_path={}/none', r'default: .*/none is not there\.'),
         ('--model_base_path={}', r'default: .* holds no version: .*'),
         ('--model_base_path={}/broken', r'Version 7 of default cannot be served: .*'),

@@ -1,0 +1,87 @@
+"""The end of the server: at a signal it finishes what runs, and at a deadline it ends anyway."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import threading
+from collections.abc import Callable
+from types import TracebackType
+
+from serving.console import complain
+
+_SIGNALS = {signal.SIGTERM, signal.SIGINT}
+# For threads whose work nobody waits for any more.
+_THREADS_SECONDS = 5.0
+
+
+class Stopping:
+    """Waits for SIGTERM and SIGINT inside its context, in a thread of its own.
+
+    The event loop hears of no signal while something in its thread is stuck. Before `finish_by` is
+    called a signal ends the process at once, and so does the second one later.
+    """
+
+    def __init__(self) -> None:
+        self._finish: Callable[[], object] | None = None
+        self._seconds = 0.0
+        self._deadline: threading.Timer | None = None
+        self._is_over = False
+        self._thread = threading.Thread(target=self._wait, name='signals', daemon=True)
+
+    def __enter__(self) -> Stopping:
+        # Threads that are started from now on leave signals to the one that waits for them.
+        self._mask = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._is_over = True
+        if self._thread.ident and self._thread.is_alive():
+            signal.pthread_kill(self._thread.ident, signal.SIGTERM)
+            self._thread.join()
+        if self._deadline:
+            self._deadline.cancel()
+        signal.pthread_sigmask(signal.SIG_SETMASK, self._mask)
+
+    def finish_by(self, finish: Callable[[], object], seconds: float) -> None:
+        """Has a signal call `finish`, and end the process if that takes longer than `seconds`."""
+        self._seconds = seconds
+        self._finish = finish
+
+    def _wait(self) -> None:
+        while True:
+            signal.sigwait(_SIGNALS)
+            if self._is_over:
+                return
+            if self._finish is None:
+                os._exit(0)
+            if self._deadline:
+                os._exit(1)
+            self._deadline = threading.Timer(self._seconds, self._give_up)
+            self._deadline.daemon = True
+            self._deadline.start()
+            self._finish()
+
+    def _give_up(self) -> None:
+        complain(
+            f'Something still runs {self._seconds:g} seconds after the server was told to stop: it '
+            'ends without that (--shutdown_seconds).'
+        )
+        os._exit(1)
+
+
+def close(resources: contextlib.ExitStack) -> None:
+    """Closes what no request needs any more, and ends the process if a thread is stuck in it."""
+    closing = threading.Thread(target=resources.close, name='closing', daemon=True)
+    closing.start()
+    closing.join(_THREADS_SECONDS)
+    if closing.is_alive():
+        complain('The server ends without what still runs, whose answer nobody waits for.')
+        os._exit(0)
