@@ -274,6 +274,15 @@ def test_what_is_no_picture_is_said_to_be_none(signatures):
         signatures['serving_default'](image_bytes=tf.constant([PNGS[0], b'hello']))
 
 
+def test_the_pictures_of_a_request_have_a_budget(signatures):
+    large = tf.io.encode_png(tf.zeros([4096, 4096, 1], tf.uint8)).numpy()
+    for name in ('serving_default', 'examples', 'explain'):
+        inputs = [example(image=large), example(image=PNGS[0])]
+        inputs = inputs if name == 'examples' else [large, PNGS[0]]
+        with pytest.raises(tf.errors.InvalidArgumentError, match='16777216 are allowed'):
+            signatures[name](tf.constant(inputs))
+
+
 def test_empty_batches(signatures):
     for signature in signatures.values():
         inputs = signature.structured_input_signature[1]
