@@ -76,7 +76,7 @@ def test_versions_that_64_bits_cannot_hold(version):
         ('GET', f'/v1/models/m/versions/{version}'),
         ('POST', f'/v1/models/m/versions/{version}:predict'),
     ):
-        with pytest.raises(ServingError, match=f'Failed to convert version: {version}') as error:
+        with pytest.raises(ServingError, match=f'Failed to convert version: {version[:99]}') as error:
             parse_path(method, path)
         assert error.value.code == 'INVALID_ARGUMENT'
 
