@@ -72,11 +72,12 @@ def test_a_model_is_needed(path):
 
 @pytest.mark.parametrize('version', [str(2**63), '9' * 10_000])
 def test_versions_that_64_bits_cannot_hold(version):
+    said = f'Failed to convert version: {version[:99]}'
     for method, path in (
         ('GET', f'/v1/models/m/versions/{version}'),
         ('POST', f'/v1/models/m/versions/{version}:predict'),
     ):
-        with pytest.raises(ServingError, match=f'Failed to convert version: {version[:99]}') as error:
+        with pytest.raises(ServingError, match=said) as error:
             parse_path(method, path)
         assert error.value.code == 'INVALID_ARGUMENT'
 
