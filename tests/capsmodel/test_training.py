@@ -300,6 +300,7 @@ def test_unknown_scaling_names_those_that_there_are():
         dataclasses.replace(TRAINING, learning_rate_scaling='square')
 
 
+@pytest.mark.slow
 def test_two_replicas_train_as_one_does():
     script = TWO_DEVICES + textwrap.dedent("""
         from capsmodel import evaluation, strategies

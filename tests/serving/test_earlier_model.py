@@ -35,6 +35,7 @@ def test_it_loads_and_answers_the_same(pushed):
         np.testing.assert_allclose(answers[name], _SAID[name], atol=_ROUNDING, err_msg=name)
 
 
+@pytest.mark.slow
 def test_it_is_served(pushed):
     body = {'signature_name': 'pixels', 'instances': _IMAGES.tolist()}
     # Its shapes are not checked in its graph: the server does it.
