@@ -25,6 +25,8 @@ CLIENTS = 16
 _SIDE = 4096
 _HUGE = 30_000_000
 _TIMEOUT = 60  # seconds
+_PATIENCE = 0.5  # seconds, of those who do not send a whole request, or do not read the answer
+_INCOMPLETE = ('unfinished', 'silent', 'half a head', 'large head')
 _PNG = b'\x89PNG\r\n\x1a\n'
 
 
@@ -131,16 +133,22 @@ _QUICK = (
 def requests(path: str) -> dict[str, bytes]:
     """Whole requests by kind, most of them compressed."""
     found = {}
+    head = f'POST {path} HTTP/1.1\r\nHost: localhost\r\n'
     for name, body in _bodies().items():
         # Quickly: what repeats becomes small anyway.
         content = gzip.compress(body, 1)
-        head = f'POST {path} HTTP/1.1\r\nHost: x\r\nContent-Encoding: gzip\r\nContent-Length: '
+        head = (
+            f'POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Encoding: gzip\r\nContent-Length: '
+        )
         found[name] = f'{head}{len(content)}\r\n\r\n'.encode() + content
     # Its sender waits for a while and hangs up.
     stream = zlib.compressobj(9, wbits=31)
     data = stream.compress(b' ' * (_HUGE // 2)) + stream.flush(zlib.Z_SYNC_FLUSH)
-    head = f'POST {path} HTTP/1.1\r\nHost: x\r\nContent-Encoding: gzip\r\n'
-    found['unfinished'] = f'{head}Content-Length: 999999\r\n\r\n'.encode() + data
+    lines = 'Content-Encoding: gzip\r\nContent-Length: 999999\r\n\r\n'
+    found['unfinished'] = (head + lines).encode() + data
+    found['silent'] = b''
+    found['half a head'] = head[:-4].encode()
+    found['large head'] = found['half a head'] + b'h' * 60_000
     return found
 
 
@@ -158,14 +166,31 @@ def _send(address: tuple[str, int], request: bytes, seconds: float) -> str:
         return type(error).__name__
 
 
+def _leave_unread(address: tuple[str, int], request: bytes) -> str:
+    """Asks many questions and reads no answer."""
+    with socket.socket() as connection:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048)
+        connection.settimeout(_PATIENCE)
+        try:
+            connection.connect(address)
+            connection.sendall(request * 20_000)
+        except OSError as error:
+            return type(error).__name__
+    return 'sent'
+
+
 def kinds(url: str) -> dict[str, Callable[[], str]]:
     """Ways to attack the model at a URL, by name; each returns how it was answered."""
     parts = urllib.parse.urlsplit(url)
     address = parts.hostname or '', parts.port or 0
-    return {
-        name: functools.partial(_send, address, request, 0.5 if name == 'unfinished' else _TIMEOUT)
+    found = {
+        name: functools.partial(
+            _send, address, request, _PATIENCE if name in _INCOMPLETE else _TIMEOUT
+        )
         for name, request in requests(f'{parts.path}:predict').items()
     }
+    question = f'GET {parts.path}/metadata HTTP/1.1\r\nHost: localhost\r\n\r\n'.encode()
+    return {**found, 'unread': functools.partial(_leave_unread, address, question)}
 
 
 def main() -> None:

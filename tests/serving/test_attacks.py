@@ -51,6 +51,8 @@ def _check(url, count):
     seconds, answers = _attack(url, count)
     print(f'{len(seconds)} light requests, slowest {max(seconds):.2f} s; {answers}')
     assert sum(answers.values()) == count
+    # They reach what they attack.
+    assert not any(answer.endswith(': 403') for answer in answers)
     assert np.percentile(seconds, 99) < 1
 
 
