@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+import signal
 
 import pytest
 
@@ -10,6 +11,10 @@ from components.temporary_files import temporary_files_in
 _ROOT = pathlib.Path(__file__).parent.parent
 # Folders with the files of tests that take longest.
 _FIRST = {'e2e', 'kubeflow'}
+
+# A shell lets what it starts in the background ignore Ctrl-C, and so would what tests start.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_modifyitems(items):
