@@ -29,7 +29,7 @@ class Structure(NamedTuple):
     Attributes:
         verdict: int32 scalar, GOOD or what is wrong.
         size: int64 [2], width and height; zeros if they are not known.
-        exif: int32 [2], position and length of the first Exif block; zeros if there is none.
+        exif: int32 [2], position and length of the first Exif block, or zeros.
         decodable: string scalar, the file or what of it the decoder needs.
         is_keyed: bool scalar, whether one grey or colour of a PNG means transparency.
         data_ends: int32 [any], increasing: where the data of a JPEG's scans end or are interrupted
@@ -74,10 +74,10 @@ def chain(start: tf.Tensor, following: tf.Tensor, most: int) -> tf.Tensor:
     """Finds the parts of a file among the places where one may begin.
 
     Args:
-        start: int32 scalar, number of the first part; n if there is none.
-        following: int32 [n], number of the part behind each, larger than its own; n if there is
-            none.
-        most: How many to find at least, if there are so many.
+        start: int32 scalar, the number of the first part, or n if the file has no part.
+        following: int32 [n], for each place the number of the next part, which is larger than its
+            own number, or n if no part follows.
+        most: The search stops when it has found this many parts or more.
 
     Returns:
         int32 [any], the numbers of the parts in their order.

@@ -16,7 +16,8 @@ _LUMA = (0.2989, 0.5870, 0.1140)
 # Rows and columns of the blocks that a JPEG consists of, and some places in a block.
 _BLOCK = 8
 _PLACES = ((0, 0), (3, 5), (6, 2))
-# So many parts of a picture become float32 one after the other: that is four times as large.
+# A picture is converted to float32 in this many parts, one after the other: as float32 it takes
+# four times the memory.
 _STRIPS = 4
 
 
@@ -219,7 +220,7 @@ def _turn(image: tf.Tensor, orientation: tf.Tensor) -> tf.Tensor:
     is_reversed = tf.stack(
         [tf.reduce_any(orientation == [3, 4, 7, 8]), tf.reduce_any(orientation == [2, 3, 6, 7])]
     )
-    return tf.reverse(image, tf.boolean_mask([0, 1], is_reversed))
+    return tf.reverse(image, image_parts.where(is_reversed, [0, 1]))
 
 
 def _window_weights(size: tf.Tensor, count: tf.Tensor, scale: tf.Tensor) -> tf.Tensor:

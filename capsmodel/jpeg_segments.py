@@ -74,7 +74,7 @@ def examine(file: tf.Tensor) -> image_parts.Structure:
     verdicts = tf.where(is_too_long, image_parts.TOO_LONG, verdicts)
     verdicts = tf.where(is_legal, verdicts, image_parts.DAMAGED)
     verdicts = tf.where(ends > file_size, image_parts.CUT_OFF, verdicts)
-    # Something is behind the last segment that is none, or nothing.
+    # Either the bytes behind the last segment are no segment, or the file ends there.
     is_more = tf.reduce_any(markers[-1:] >= ends[-1:]) & ~tf.reduce_any(is_scan[-1:])
     last = tf.where(is_more, image_parts.DAMAGED, image_parts.CUT_OFF)
     last = tf.where(tf.reduce_any(is_end[-1:]), image_parts.GOOD, last)
@@ -121,7 +121,7 @@ def _segments(
     none = tf.size(candidates)
 
     def beginning_at(position: tf.Tensor) -> tf.Tensor:
-        """int32 [n] to int32 [n], number of the candidate there; `none` if there is none."""
+        """int32 [n] to int32 [n], the number of the candidate at each position, or `none`."""
         number = tf.searchsorted(candidates, position)
         marker = tf.gather(padded_markers, tf.searchsorted(markers, position))
         is_there = tf.gather(content, tf.minimum(position, file_size)) == 0xFF

@@ -44,7 +44,7 @@ class Connections(web.Server):
 
     Args:
         handler: Answers requests.
-        most: Connections at a time; fewer where the system does not allow so many descriptors.
+        most: Connections at a time; there are fewer if the system allows fewer descriptors.
         idle_seconds: In which the head of a connection's next request must have come.
         write_seconds: In which a client must have taken what is written to it.
     """
@@ -52,7 +52,7 @@ class Connections(web.Server):
     def __init__(
         self, handler: _Handler, most: int, idle_seconds: float, write_seconds: float
     ) -> None:
-        # What is wrong with a client is no concern of who runs the server.
+        # aiohttp would log each client's mistakes, which the operator cannot correct.
         silent = logging.getLogger('serving.silent')
         silent.addHandler(logging.NullHandler())
         silent.propagate = False

@@ -38,7 +38,7 @@ class Origins:
         is_local: Whether only this machine can reach the server. Then names of other machines are
             no names of it.
         host: Where it was told to listen.
-        allowed_hosts: Further names by which it may be asked, and whose pages may ask it.
+        allowed_hosts: More names that `Host` may have. Web pages of these hosts may ask, too.
         any_page: Whether all pages may ask it (CORS).
     """
 
@@ -54,7 +54,7 @@ class Origins:
             ServingError: The request is for another name, or comes from a foreign page.
         """
         asked = request.headers.getall('Host', [])
-        # A whole URL in place of a path: its name counts rather than that of the header.
+        # A request line may have a whole URL. Its host is checked, too, and counts as the target.
         whole = request._message.url.raw_authority
         if self.is_local or self.allowed_hosts:
             for authority in [*asked, whole] if whole else asked:
@@ -108,7 +108,7 @@ def host_names(text: str) -> frozenset[str]:
 def _split(authority: str) -> tuple[str, int | None]:
     """Name and port of a `Host`; the name in small letters, or as an address is written best.
 
-    The name is empty if it is none.
+    The name is empty if the text is not a valid authority.
     """
     found = _AUTHORITY.fullmatch(authority)
     if not found:

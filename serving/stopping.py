@@ -7,7 +7,6 @@ import os
 import signal
 import threading
 from collections.abc import Callable
-from types import TracebackType
 
 from serving.console import complain
 
@@ -36,12 +35,7 @@ class Stopping:
         self._thread.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self._is_over = True
         if self._thread.ident and self._thread.is_alive():
             signal.pthread_kill(self._thread.ident, signal.SIGTERM)
