@@ -9,7 +9,7 @@ unexport PYTHONPATH PYTHONHOME CDPATH
 venv = PATH="$$PWD/.venv/bin:$$PATH"
 # What third-party packages warn about is of no use to who runs them.
 quiet = $(venv) PYTHONWARNINGS=ignore
-quietly = $(quiet) python -m capsmodel.quiet_tensorflow
+quietly = $(quiet) python -m start_tensorflow
 setting = $$($(venv) python -m pipeline.configs $(1))
 commands = $(venv) python -m pipeline.make_commands
 
@@ -33,16 +33,16 @@ help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-19s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: ## Make .venv; other targets do it where needed (TFX_LINE=1.16 or 1.21, PYTHON=path)
-	@requirements/setup.sh
+	@tools/setup.sh
 
 setup-bench: ## Make .venv-bench, what `make bench` needs besides
-	@requirements/setup.sh bench
+	@tools/setup.sh bench
 
 setup-torch: ## Make .venv-torch, in which the peer CapsNet-pytorch can be measured (3 GB)
-	@requirements/setup.sh torch
+	@tools/setup.sh torch
 
 setup-kubeflow-lint: ## Make .venv-kubeflow-lint, in which the files in kubeflow/ are checked
-	@requirements/setup.sh kubeflow-lint
+	@tools/setup.sh kubeflow-lint
 
 run: data ## Train, evaluate and push a model (PRESET=quick|paper|tiny and other settings)
 	@set -e; name=$(call setting,pipeline_name); home=$(call setting,var)/tfx; \
@@ -55,7 +55,7 @@ run: data ## Train, evaluate and push a model (PRESET=quick|paper|tiny and other
 data: setup ## Prepare the dataset (IDX_DIR=folder for MNIST's four files that are there already)
 	@set -e; dataset=$(call setting,dataset); version=$(call setting,dataset_version); \
 	folder=$(call setting,data_dir); \
-	$(quiet) python -m components.prepare_dataset --dataset "$$dataset" --data_dir "$$folder" \
+	$(quiet) python -m components.datasets.prepare --dataset "$$dataset" --data_dir "$$folder" \
 		$${version:+--version "$$version"} $${IDX_DIR:+--idx_dir "$$IDX_DIR"}
 
 tensorboard: setup ## Show all trainings in the browser, running ones too (PORT=6006 LISTEN=localhost)
@@ -70,8 +70,8 @@ serve: setup ## Serve the pushed model, with a page to draw digits (PORT=8501 LI
 	$(quiet) python -m serving.server --host="$${LISTEN:-127.0.0.1}" --rest_api_port="$$port" \
 		--model_config_file="$$folder/models.config" --model_config_file_poll_wait_seconds=1 \
 		--allow_version_labels_for_unavailable_models=true \
-		--enable_batching=true --batching_parameters_file=serving/batching.config \
-		--monitoring_config_file=serving/monitoring.config --demo
+		--enable_batching=true --batching_parameters_file=serving/config/batching.config \
+		--monitoring_config_file=serving/config/monitoring.config --demo
 
 predict: setup ## Ask the server what digit a picture shows (IMAGE=file.png; URL=of the model)
 	@set -e; [ -n "$$IMAGE" ] || { \
@@ -96,7 +96,7 @@ serve-docker: setup ## Serve the pushed model by TensorFlow Serving itself, in d
 		exit 1; \
 	}; \
 	$(serving); MODEL_NAME="$$name" MODEL_BASE_PATH="$$base" MODELS_CONFIG_DIR="$$folder" PORT="$$port" \
-	SERVING_USER="$$(id -u):$$(id -g)" docker compose -f serving/docker-compose.yml up
+	SERVING_USER="$$(id -u):$$(id -g)" docker compose -f serving/config/docker-compose.yml up
 
 kubeflow: setup ## Compile for Kubeflow Pipelines to build/kubeflow/capsnet.yaml (CLUSTER=file)
 	@$(quiet) python -m kubeflow.runner $${CLUSTER:+--cluster "$$CLUSTER"}
@@ -120,16 +120,16 @@ test-slow: setup setup-kubeflow-lint ## Run the slow tests
 
 test-trixie: setup ## Run the tests with TFX 1.21, in a Debian 13 in a folder (root only)
 	@set -e; shared=$$PWD/.trixie/shared; $(venv); \
-	python tests/line_results.py "$$shared/outside"; \
-	requirements/trixie.sh sh -ec "OTHER_LINE='$$shared/outside' make test; \
-		PATH=$$PWD/.venv/bin:/usr/bin:/bin python tests/line_results.py '$$shared/inside'"; \
+	python tests/support/line_results.py "$$shared/outside"; \
+	tools/trixie.sh sh -ec "OTHER_LINE='$$shared/outside' make test; \
+		PATH=$$PWD/.venv/bin:/usr/bin:/bin python tests/support/line_results.py '$$shared/inside'"; \
 	OTHER_LINE="$$shared/inside" pytest tests/e2e/test_other_line.py
 
 lint: setup ## Check style and types
 	@set -e; $(venv); ruff check; ruff format --check; mypy
 
 lock: ## Resolve requirements/*.in anew, versions kept unless UPGRADE=1
-	@requirements/setup.sh lock
+	@tools/setup.sh lock
 
 clean: ## Remove all that runs have written (var/)
 	@folder=$$(cd "$$VAR" 2>/dev/null && pwd -P) || exit 0; \

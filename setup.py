@@ -7,15 +7,16 @@ setuptools.setup(
     version='0.1.0',
     description='Capsule Networks with dynamic routing, trained and served by a TFX pipeline',
     python_requires='>=3.10,<3.14',
+    py_modules=['start_tensorflow'],
     packages=setuptools.find_packages(
         include=[
             *('capsmodel', 'capsmodel.*', 'components', 'components.*'),
-            *('pipeline', 'pipeline.*', 'serving'),
+            *('pipeline', 'pipeline.*', 'serving', 'serving.*'),
         ]
     ),
     package_data={
         'pipeline': ['schema/*.pbtxt'],
-        'serving': ['*.config', '*.proto', '*.yml', 'demo/*'],
+        'serving': ['config/*.config', 'config/*.proto', 'config/*.yml', 'demo/*'],
     },
     install_requires=[
         'tfx>=1.16,<1.22,!=1.17.*,!=1.18.*,!=1.19.*,!=1.20.*',

@@ -24,14 +24,14 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 from unittest import mock
 
+import start_tensorflow
 from benchmarks.interleaved import report
 from benchmarks.train_step import mnist_config, training_config
-from capsmodel import quiet_tensorflow
 
 if TYPE_CHECKING:
     import tensorflow as tf
 
-    from capsmodel.network import NetworkConfig
+    from capsmodel.networks.capsnet import NetworkConfig
 
 GRADIENT_MODES = ('all', 'last')
 COMPILERS = ('CPU', 'H100')
@@ -173,7 +173,7 @@ def _routing(name: str, config: NetworkConfig, batch: int) -> tuple[Program, byt
     import tensorflow as tf
 
     from benchmarks.textbook import predictions, routing_of_predictions
-    from capsmodel.network import CapsNet
+    from capsmodel.networks.capsnet import CapsNet
 
     digit_caps = CapsNet(config).digit_caps
     children, parents, child_dim, dim = digit_caps.kernel.shape
@@ -211,18 +211,19 @@ def _routing(name: str, config: NetworkConfig, batch: int) -> tuple[Program, byt
 
 
 def _step(name: str, config: NetworkConfig, batch: int) -> tuple[Program, bytes]:
-    """The step of capsmodel/training.py; the input pipeline is no part of it."""
+    """The step of capsmodel/training/loop.py; the input pipeline is no part of it."""
     import tensorflow as tf
 
     from benchmarks.textbook import TextbookCapsNet
-    from capsmodel import network, training
-    from capsmodel.optimizer import FusedAdam
+    from capsmodel.networks import capsnet
+    from capsmodel.training import loop
+    from capsmodel.training.optimizer import FusedAdam
 
-    model = (TextbookCapsNet if name == 'textbook' else network.CapsNet)(config)
+    model = (TextbookCapsNet if name == 'textbook' else capsnet.CapsNet)(config)
     optimizer = FusedAdam(0.001)
     optimizer.build(model.trainable_variables)
     strategy = tf.distribute.get_strategy()
-    step = training.make_step(model, optimizer, training_config(batch), strategy)
+    step = loop.make_step(model, optimizer, training_config(batch), strategy)
 
     def step_of_batch(images: tf.Tensor, labels: tf.Tensor) -> dict[str, tf.Tensor]:
         return step.python_function(iter([(images, labels)]))
@@ -324,7 +325,7 @@ def _main() -> None:
         sys.exit(f'There is no {arguments.jax_python}: `make setup-bench` makes it.')
     if arguments.hlo and os.path.exists(arguments.hlo):
         sys.exit(f'{arguments.hlo} is there already: name a new folder.')
-    quiet_tensorflow.load()
+    start_tensorflow.load()
     with tempfile.TemporaryDirectory() as temporary:
         folder = f'{arguments.hlo}.unfinished' if arguments.hlo else temporary
         os.makedirs(folder, exist_ok=True)

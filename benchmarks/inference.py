@@ -41,17 +41,17 @@ def export(name: str, directory: str) -> None:
     import tensorflow as tf
 
     from benchmarks.textbook import TextbookCapsNet
-    from capsmodel import network
+    from capsmodel.networks import capsnet
 
     is_textbook, algorithm = NETWORKS[name]
     config = dataclasses.replace(mnist_config(), primary_algorithm=algorithm)
-    model = (TextbookCapsNet if is_textbook else network.CapsNet)(config)
+    model = (TextbookCapsNet if is_textbook else capsnet.CapsNet)(config)
     module = tf.Module()
     # Not the model itself: see capsmodel/signatures.py.
     module.weights = [variable.value for variable in model.variables]
     pixels = tf.TensorSpec([None, config.image_height, config.image_width], tf.uint8, 'pixels')
     answer = tf.function(
-        lambda pixels: {'scores': network.lengths(model(pixels))}, input_signature=[pixels]
+        lambda pixels: {'scores': capsnet.lengths(model(pixels))}, input_signature=[pixels]
     )
     tf.saved_model.save(module, directory, signatures={'pixels': answer})
 

@@ -13,8 +13,8 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
+import start_tensorflow
 from benchmarks.turns import serve
-from capsmodel import quiet_tensorflow
 
 
 class Timing(NamedTuple):
@@ -110,7 +110,7 @@ def _function(program: Function) -> Iterator[Any]:
 
 
 def _serve(pipe: Any, prepare: Callable[..., Callable[[], object]], arguments: Any) -> None:
-    quiet_tensorflow.load()
+    start_tensorflow.load()
     serve(prepare(*arguments), {}, pipe.recv, pipe.send)
 
 

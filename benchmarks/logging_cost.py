@@ -18,9 +18,9 @@ from benchmarks.interleaved import measure, report
 from benchmarks.train_step import mnist_config, step_of, training_config
 
 if TYPE_CHECKING:
-    from capsmodel.data import LabeledImages
-    from capsmodel.network import CapsNet
-    from capsmodel.summaries import TrainingLog
+    from capsmodel.data.dataset import LabeledImages
+    from capsmodel.networks.capsnet import CapsNet
+    from capsmodel.summaries.training_log import TrainingLog
 
 _TRAINING_IMAGES = 55_000
 _EVALUATION_IMAGES = 5_000
@@ -36,8 +36,8 @@ _COLUMNS = {
 
 def prepare_step(batch_size: int) -> Callable[[], object]:
     """A call of what this returns makes one training step."""
-    from capsmodel.network import CapsNet
-    from capsmodel.optimizer import FusedAdam
+    from capsmodel.networks.capsnet import CapsNet
+    from capsmodel.training.optimizer import FusedAdam
 
     settings = training_config(batch_size)
     model = CapsNet(mnist_config())
@@ -50,15 +50,15 @@ def prepare_scalars(log_dir: str) -> Callable[[], object]:
     """A call of what this returns logs as many steps as lie between two written ones."""
     import tensorflow as tf
 
-    from capsmodel import summaries
-    from capsmodel.network import CapsNet
+    from capsmodel.networks.capsnet import CapsNet
+    from capsmodel.summaries import training_log
 
     log = _log(log_dir, CapsNet(mnist_config()), _labeled())
     names = ('loss', 'accuracy', 'margin_loss', 'reconstruction_loss', 'gradient_norm')
     results = {name: tf.constant(0.5) for name in names}
 
     def record() -> None:
-        for step in range(summaries.STEPS_BETWEEN_SCALARS):
+        for step in range(training_log.STEPS_BETWEEN_SCALARS):
             with log.profiled(step):
                 pass
             log.record(step, results)
@@ -70,7 +70,7 @@ def prepare_gradient_norm() -> Callable[[], object]:
     """A call of what this returns takes the norm of a gradient of all weights."""
     import tensorflow as tf
 
-    from capsmodel.network import CapsNet
+    from capsmodel.networks.capsnet import CapsNet
 
     shapes = [variable.shape for variable in CapsNet(mnist_config()).trainable_variables]
     gradient = [tf.random.stateless_normal(shape, [0, 1]) for shape in shapes]
@@ -80,7 +80,7 @@ def prepare_gradient_norm() -> Callable[[], object]:
 
 def prepare_evaluation(log_dir: str) -> Callable[[], object]:
     """A call of what this returns logs an evaluation: pictures and histograms."""
-    from capsmodel.network import CapsNet
+    from capsmodel.networks.capsnet import CapsNet
 
     model, labeled = CapsNet(mnist_config()), _labeled()
     log = _log(log_dir, model, labeled)
@@ -91,14 +91,14 @@ def prepare_evaluation(log_dir: str) -> Callable[[], object]:
 
 def prepare_start(log_dir: str) -> Callable[[], object]:
     """A call of what this returns starts a log: settings and graph."""
-    from capsmodel.network import CapsNet
+    from capsmodel.networks.capsnet import CapsNet
 
     model, labeled = CapsNet(mnist_config()), _labeled()
     return lambda: _log(log_dir, model, labeled)
 
 
 def _log(log_dir: str, model: CapsNet, labeled: LabeledImages) -> TrainingLog:
-    from capsmodel.summaries import TrainingLog
+    from capsmodel.summaries.training_log import TrainingLog
 
     settings = {'setting': 0.5}
     return TrainingLog(
@@ -108,7 +108,7 @@ def _log(log_dir: str, model: CapsNet, labeled: LabeledImages) -> TrainingLog:
 
 def _labeled() -> LabeledImages:
     """Noise: whatever it shows, an image takes as long."""
-    from capsmodel.data import LabeledImages
+    from capsmodel.data.dataset import LabeledImages
 
     random = np.random.default_rng(0)
     images = random.integers(0, 256, (_EVALUATION_IMAGES, 28, 28), dtype=np.uint8)
@@ -126,7 +126,7 @@ def _rows(batch_size: int, turns: int) -> list[dict[str, Any]]:
             'settings, graph': (prepare_start, (f'{folder}/start',)),
         }
         timings = measure(programs, turns, seconds=1)
-        from capsmodel.summaries import STEPS_BETWEEN_SCALARS
+        from capsmodel.summaries.training_log import STEPS_BETWEEN_SCALARS
     steps = (1, STEPS_BETWEEN_SCALARS, STEPS_BETWEEN_SCALARS, epoch, epoch)
     every = dict(zip(programs, steps, strict=True))
     step = timings['step'].wall

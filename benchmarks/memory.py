@@ -1,4 +1,4 @@
-"""What an evaluation takes of main memory, beside what capsmodel.memory expects of it.
+"""What an evaluation takes of main memory, beside what capsmodel.networks.memory expects of it.
 
 `python -m benchmarks.memory` evaluates the paper's network, untrained, on noise of several sizes
 and numbers of classes, each in a process of its own, and compares the growth of the peak of its
@@ -17,8 +17,8 @@ import sys
 import time
 from typing import Any
 
+import start_tensorflow
 from benchmarks.interleaved import report
-from capsmodel import quiet_tensorflow
 
 # Pixels, classes, images a step.
 CASES = (
@@ -50,13 +50,15 @@ def measure(pixels: int, classes: int, images: int) -> dict[str, Any]:
     """One evaluation in this process, which must not have done another one before."""
     import numpy as np
 
-    from capsmodel import data, evaluation, memory, network
+    from capsmodel.data import dataset
+    from capsmodel.networks import capsnet, memory
+    from capsmodel.training import evaluation
 
-    config = network.NetworkConfig(pixels, pixels, classes)
-    model = network.CapsNet(config)
+    config = capsnet.NetworkConfig(pixels, pixels, classes)
+    model = capsnet.CapsNet(config)
     shape = (2 * images, pixels, pixels)
     noise = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
-    labeled = data.LabeledImages(noise, np.arange(2 * images) % classes)
+    labeled = dataset.LabeledImages(noise, np.arange(2 * images) % classes)
     before = _peak()
     started = time.monotonic()
     evaluation.evaluate(model, labeled, batch_size=images)
@@ -95,7 +97,7 @@ def _main() -> None:
     parser.add_argument('--case', type=int, nargs=3, help='pixels, classes, images: this one only')
     parser.add_argument('--json', help='a file for the rows')
     arguments = parser.parse_args()
-    quiet_tensorflow.load()
+    start_tensorflow.load()
     if arguments.case:
         print(json.dumps(measure(*arguments.case)))
         return

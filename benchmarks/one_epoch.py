@@ -16,9 +16,9 @@ from typing import Any
 
 import tqdm
 
+import start_tensorflow
 from benchmarks.interleaved import report
 from benchmarks.train_step import mnist_config, read_mnist, step_of, training_config
-from capsmodel import quiet_tensorflow
 from pipeline import configs
 
 NETWORKS = ('textbook', 'ours')
@@ -37,13 +37,15 @@ def train_and_test(name: str, seed: int, data_dir: str) -> list[dict[str, Any]]:
     import keras
 
     from benchmarks.textbook import TextbookCapsNet
-    from capsmodel import data, evaluation, network
-    from capsmodel.optimizer import FusedAdam
+    from capsmodel.data import dataset
+    from capsmodel.networks import capsnet
+    from capsmodel.training import evaluation
+    from capsmodel.training.optimizer import FusedAdam
 
     quick = configs.from_preset('quick')
     settings = dataclasses.replace(training_config(quick.batch_size), seed=seed)
-    labeled = data.LabeledImages(*read_mnist('train[:55000]', data_dir))
-    tests = data.LabeledImages(*read_mnist(quick.test_split, data_dir))
+    labeled = dataset.LabeledImages(*read_mnist('train[:55000]', data_dir))
+    tests = dataset.LabeledImages(*read_mnist(quick.test_split, data_dir))
     steps = len(labeled.labels) // quick.batch_size
     schedule = keras.optimizers.schedules.ExponentialDecay(
         quick.learning_rate, steps, quick.learning_rate_decay
@@ -53,7 +55,7 @@ def train_and_test(name: str, seed: int, data_dir: str) -> list[dict[str, Any]]:
         model = TextbookCapsNet(mnist_config())
         optimizer = keras.optimizers.Adam(schedule)
     else:
-        model = network.CapsNet(mnist_config())
+        model = capsnet.CapsNet(mnist_config())
         optimizer = FusedAdam(schedule, use_ema=True, ema_momentum=_EMA_DECAY)
     optimizer.build(model.trainable_variables)
     step = step_of(model, optimizer, labeled, settings)
@@ -85,7 +87,7 @@ def _main() -> None:
     parser.add_argument('--data_dir', default='var/data', help="TFDS's folder")
     parser.add_argument('--json', help='a file for the rows')
     arguments = parser.parse_args()
-    quiet_tensorflow.load()
+    start_tensorflow.load()
     rows: list[dict[str, Any]] = []
     for seed in range(1, arguments.seeds + 1):
         for name in NETWORKS:

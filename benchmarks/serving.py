@@ -35,9 +35,9 @@ from typing import Any, NamedTuple
 import numpy as np
 import PIL.Image
 
+import start_tensorflow
 from benchmarks.inference import export
 from benchmarks.interleaved import report
-from capsmodel import quiet_tensorflow
 
 _CONNECTIONS = (1, 8, 32)
 # By signature: the name of its input.
@@ -71,7 +71,7 @@ class Sample(NamedTuple):
 
 def serve_calls(pipe: Any, directory: str, signature: str) -> None:
     """Answers a number of seconds with the Sample of bare calls for so long."""
-    from serving.model import LoadedModel
+    from serving.models.model import LoadedModel
 
     model = LoadedModel(directory)
     image = _image()[np.newaxis] if signature == 'pixels' else np.array([_png()], object)
@@ -262,7 +262,7 @@ def _main() -> None:
     arguments = parser.parse_args()
     if arguments.signature != 'pixels' and not arguments.model:
         parser.error('only a pushed model has other signatures than pixels: name one with --model')
-    quiet_tensorflow.load()
+    start_tensorflow.load()
     with tempfile.TemporaryDirectory() as base_path:
         if arguments.model:
             os.symlink(os.path.abspath(arguments.model), f'{base_path}/1')

@@ -2,8 +2,8 @@
 
 import tensorflow as tf
 
-from capsmodel.network import CapsNet
-from capsmodel.routing import check_routing_options, squash
+from capsmodel.networks.capsnet import CapsNet
+from capsmodel.networks.routing import check_routing_options, squash
 
 
 class TextbookCapsNet(CapsNet):

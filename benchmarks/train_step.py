@@ -1,7 +1,7 @@
 """Training steps on real MNIST batches: ours, piece by piece, against the textbook's and others'.
 
 `python -m benchmarks.train_step` takes about three minutes. Steps are those of
-capsmodel/training.py, with its input pipeline. The floor is the time that the matrix products of
+capsmodel/training/loop.py, with its input pipeline. The floor is the time that the products of
 the fastest row take at the rate at which this machine multiplies large float32 matrices. With
 `--batches` the textbook, ours and the peers are measured at each of several batch sizes.
 
@@ -27,15 +27,15 @@ from benchmarks.interleaved import Command, Timing, measure, report
 from benchmarks.peers import PEERS
 
 if TYPE_CHECKING:
-    from capsmodel.data import LabeledImages
-    from capsmodel.network import CapsNet, NetworkConfig
-    from capsmodel.training import TrainingConfig
+    from capsmodel.data.dataset import LabeledImages
+    from capsmodel.networks.capsnet import CapsNet, NetworkConfig
+    from capsmodel.training.loop import TrainingConfig
 
 _IMAGES = 6400
 _MATRIX = 2048  # rows and columns of the machine's product
 
 # By row: whether it is the textbook's network, its algorithm of PrimaryCaps, its gradient mode, its
-# optimizer: Adam as Keras has it or as capsmodel.optimizer has it.
+# optimizer: Adam as Keras has it or as capsmodel.training.optimizer has it.
 STEPS = {
     'textbook': (True, 'conv2d', 'all', 'Adam'),
     'routing': (False, 'conv2d', 'all', 'Adam'),
@@ -64,14 +64,14 @@ _COLUMNS = {
 
 def mnist_config() -> NetworkConfig:
     """The paper's network."""
-    from capsmodel.network import NetworkConfig
+    from capsmodel.networks.capsnet import NetworkConfig
 
     return NetworkConfig(image_height=28, image_width=28, num_classes=10)
 
 
 def training_config(batch_size: int) -> TrainingConfig:
     """The pipeline's settings of a step."""
-    from capsmodel.training import TrainingConfig
+    from capsmodel.training.loop import TrainingConfig
 
     return TrainingConfig(
         epochs=1,
@@ -89,17 +89,18 @@ def prepare_step(name: str, data_path: str, batch_size: int) -> Callable[[], obj
     import keras
 
     from benchmarks.textbook import TextbookCapsNet
-    from capsmodel import data, network
-    from capsmodel.optimizer import FusedAdam
+    from capsmodel.data import dataset
+    from capsmodel.networks import capsnet
+    from capsmodel.training.optimizer import FusedAdam
 
     is_textbook, algorithm, gradient, adam = STEPS[name]
     with np.load(data_path) as arrays:
-        labeled = data.LabeledImages(arrays['images'], arrays['labels'])
+        labeled = dataset.LabeledImages(arrays['images'], arrays['labels'])
     config = dataclasses.replace(
         mnist_config(), primary_algorithm=algorithm, routing_gradient=gradient
     )
     settings = training_config(batch_size)
-    model = (TextbookCapsNet if is_textbook else network.CapsNet)(config)
+    model = (TextbookCapsNet if is_textbook else capsnet.CapsNet)(config)
     make_optimizer = FusedAdam if adam == 'FusedAdam' else keras.optimizers.Adam
     optimizer = make_optimizer(settings.learning_rate)
     optimizer.build(model.trainable_variables)
@@ -119,10 +120,11 @@ def step_of(
     """
     import tensorflow as tf
 
-    from capsmodel import data, training
+    from capsmodel.data import dataset
+    from capsmodel.training import loop
 
-    step = training.make_step(model, optimizer, settings, tf.distribute.get_strategy())
-    dataset = data.training_dataset(
+    step = loop.make_step(model, optimizer, settings, tf.distribute.get_strategy())
+    batches = dataset.training_dataset(
         labeled,
         tf.distribute.InputContext(num_replicas_in_sync=1),
         first_step=0,
@@ -131,8 +133,8 @@ def step_of(
         batch_size=settings.batch_size,
         max_shift=settings.max_shift,
     )
-    batches = iter(dataset)
-    return lambda: float(step(batches)['loss'])
+    iterator = iter(batches)
+    return lambda: float(step(iterator)['loss'])
 
 
 def prepare_product() -> Callable[[], object]:
@@ -150,7 +152,7 @@ def floor_flops(config: NetworkConfig) -> float:
     Args:
         config: The network, with gradients through all iterations.
     """
-    from capsmodel import winograd
+    from capsmodel.networks import winograd
 
     rows, columns = (
         size - config.conv1_kernel + 1 for size in (config.image_height, config.image_width)
@@ -232,7 +234,7 @@ def step_rows(timings: Mapping[str, Timing], batch_size: int) -> list[dict[str, 
             of peers, named as in `peer_programs`; and of `sgemm`.
         batch_size: Images a step.
     """
-    from capsmodel.network import CapsNet
+    from capsmodel.networks.capsnet import CapsNet
 
     config = mnist_config()
     parameters_of_ours = CapsNet(config).count_params()

@@ -11,10 +11,11 @@ import tensorflow as tf
 import tensorflow_transform as tft
 from tensorflow_serving.apis import predict_pb2, prediction_log_pb2
 
-from capsmodel import features, images, memory
-from capsmodel.losses import reconstruction_loss
-from capsmodel.network import CapsNet, lengths
-from capsmodel.preprocessing import raw_pixels
+from capsmodel.data import features, images
+from capsmodel.data.preprocessing import raw_pixels
+from capsmodel.networks import memory
+from capsmodel.networks.capsnet import CapsNet, lengths
+from capsmodel.networks.losses import reconstruction_loss
 
 # What `decode` takes, either way. The network's own capsules are shorter than 1, and from about
 # 1e30 on the decoder's sums are no finite numbers any more.

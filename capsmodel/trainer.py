@@ -7,9 +7,12 @@ import dataclasses
 import tensorflow_transform as tft
 from tfx.components.trainer.fn_args_utils import FnArgs
 
-from capsmodel import data, memory, network, signatures, training, training_process
-from capsmodel.console import say
-from capsmodel.worker import Request
+from capsmodel import signatures
+from capsmodel.data import dataset
+from capsmodel.networks import capsnet, memory
+from capsmodel.summaries.console import say
+from capsmodel.training import launcher, loop
+from capsmodel.training.worker import Request
 
 _WARMUP_IMAGES = 8
 
@@ -18,7 +21,7 @@ def run_fn(fn_args: FnArgs) -> None:
     """Trains on the transformed examples and exports the best epoch's network.
 
     `fn_args.custom_config` holds `network` and `training`, the JSON forms of NetworkConfig and
-    TrainingConfig; `strategy`, one of capsmodel.strategies.STRATEGIES; `warm_start`, whether to
+    TrainingConfig; `strategy`, one of `strategies.STRATEGIES`; `warm_start`, whether to
     start from the weights of `fn_args.base_model`, where there is one; and the fields of Request
     that TFX does not know of. What a Tuner has found comes by `fn_args.hyperparameters`.
     """
@@ -36,17 +39,17 @@ def run_fn(fn_args: FnArgs) -> None:
     )
     if fn_args.hyperparameters:
         request = request.with_values(fn_args.hyperparameters['values'])
-    checkpoints = training_process.train(request, strategy)
-    network_config = network.NetworkConfig.from_json_dict(request.network)
+    checkpoints = launcher.train(request, strategy)
+    network_config = capsnet.NetworkConfig.from_json_dict(request.network)
     # Who asks the model has no XLA, or no GPU.
-    model = network.CapsNet(dataclasses.replace(network_config, routing_algorithm='matmul'))
-    training.load_best(model, checkpoints)
+    model = capsnet.CapsNet(dataclasses.replace(network_config, routing_algorithm='matmul'))
+    loop.load_best(model, checkpoints)
     size = (network_config.image_height, network_config.image_width)
     signatures.export(
         model,
         tft.TFTransformOutput(fn_args.transform_output),
         fn_args.serving_model_dir,
-        warmup_images=data.read(fn_args.eval_files, *size).images[
+        warmup_images=dataset.read(fn_args.eval_files, *size).images[
             : memory.images_at_once(network_config, most=_WARMUP_IMAGES)
         ],
     )

@@ -16,13 +16,13 @@ import keras_tuner
 from tfx.components.trainer.fn_args_utils import FnArgs
 from tfx.components.tuner.component import TunerFnResult
 
-from capsmodel import strategies, training_process
-from capsmodel.checkpoints import FINISHED, fingerprint
-from capsmodel.console import say
-from capsmodel.network import CapsNet, NetworkConfig
-from capsmodel.training import load_best
-from capsmodel.training_error import Diverged, TrainingError
-from capsmodel.worker import Request
+from capsmodel.networks.capsnet import CapsNet, NetworkConfig
+from capsmodel.summaries.console import say
+from capsmodel.training import launcher, strategies
+from capsmodel.training.checkpoints import FINISHED, fingerprint
+from capsmodel.training.errors import Diverged, TrainingError
+from capsmodel.training.loop import load_best
+from capsmodel.training.worker import Request
 
 _OBJECTIVE = keras_tuner.Objective('accuracy', 'max')
 
@@ -67,7 +67,7 @@ class TrainingTuner(keras_tuner.Tuner):
 
     Args:
         request: What to train, the settings that are searched aside.
-        strategy: Where, one of capsmodel.strategies.STRATEGIES.
+        strategy: Where, one of capsmodel.training.strategies.STRATEGIES.
         trials: How many settings to try.
         folder: Where the state of the search is kept.
     """
@@ -98,7 +98,7 @@ class TrainingTuner(keras_tuner.Tuner):
         say(f'trial {int(trial.trial_id) + 1}/{self._trials}: {shown}')
         request = self._request.with_values(values)
         try:
-            checkpoints = training_process.train(request, self._strategy)
+            checkpoints = launcher.train(request, self._strategy)
         except Diverged as error:
             say(str(error))
             return {_OBJECTIVE.name: 0.0}

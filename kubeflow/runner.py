@@ -20,7 +20,7 @@ from typing import Any
 
 from kfp import compiler, dsl, kubernetes
 
-from components.dataset_error import DatasetError
+from components.datasets.errors import DatasetError
 from kubeflow.cluster import Cluster, Resources, load
 from pipeline import configs
 from pipeline.run_node import PREPARE_DATASET, compiled

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 # Python puts a script's folder first on the path; the project's packages are beside that folder.
 sys.path[0] = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
-from capsmodel import devices  # noqa: E402 (needs the path above)
+import start_tensorflow  # noqa: E402 (needs the path above)
 from kubeflow import cluster  # noqa: E402
 from pipeline import configs, console  # noqa: E402
 
@@ -41,7 +41,7 @@ def latest_blessed_model(node_id: str, **candidate: Any) -> tfx.dsl.Resolver:
 
 def main() -> None:
     """Compiles the pipeline that the environment asks for."""
-    devices.hide_gpus()
+    start_tensorflow.hide_gpus()
     try:
         config = configs.from_environment()
         _check(config)

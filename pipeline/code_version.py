@@ -11,9 +11,13 @@ import importlib.util
 import pathlib
 
 # What decides which pictures can be decoded: TfdsExampleGen runs it, and Transform.
-IMAGE_CHECK = ('capsmodel.image_files', 'capsmodel.image_reading', 'capsmodel.images')
+IMAGE_CHECK = (
+    'capsmodel.data.image_files',
+    'capsmodel.data.image_reading',
+    'capsmodel.data.images',
+)
 # What Transform runs: an edit elsewhere in the package leaves it cached.
-TRANSFORM = ('capsmodel.features', *IMAGE_CHECK, 'capsmodel.preprocessing')
+TRANSFORM = ('capsmodel.data.features', *IMAGE_CHECK, 'capsmodel.data.preprocessing')
 
 
 def code_version(*modules: str) -> str:

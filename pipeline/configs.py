@@ -15,8 +15,8 @@ import urllib.parse
 from collections.abc import Mapping
 from typing import Any
 
-from components.dataset_error import DatasetError
-from components.tfds_dataset import name_and_version
+from components.datasets.errors import DatasetError
+from components.datasets.tfds_dataset import name_and_version
 
 
 class SettingError(ValueError):

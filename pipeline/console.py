@@ -17,9 +17,9 @@ import warnings
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from capsmodel import quiet_tensorflow
-from capsmodel.training_error import TrainingError
-from components.dataset_error import DatasetError, NotPrepared, first_line
+import start_tensorflow
+from capsmodel.training.errors import TrainingError
+from components.datasets.errors import DatasetError, NotPrepared, first_line
 from components.gate import BaselineMissing, GateRefused
 from components.push_error import PushError
 from pipeline import make_commands
@@ -205,7 +205,7 @@ def sentences_for_errors(config: Config, log_name: str = '') -> Iterator[None]:
         sys.exit(f'No log can be written in {config.log_dir}: {error.strerror}')
     signal.signal(signal.SIGTERM, _interrupt)
     try:
-        quiet_tensorflow.load()
+        start_tensorflow.load()
         yield
     except NotPrepared as error:
         logging.getLogger(__name__).exception('The run ends here.')

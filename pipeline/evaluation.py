@@ -5,7 +5,7 @@ from __future__ import annotations
 # The package itself has these names in 0.47, and no more in 0.52.
 from tensorflow_model_analysis.proto import config_pb2
 
-from capsmodel import features
+from capsmodel.data import features
 from pipeline.configs import Config
 
 ACCURACY = 'accuracy'
@@ -92,7 +92,7 @@ def eval_config(config: Config, num_classes: int) -> config_pb2.EvalConfig:
                     example_count,
                     config_pb2.MetricConfig(class_name='MultiClassConfusionMatrixPlot'),
                     config_pb2.MetricConfig(
-                        class_name='ReconstructionError', module='components.reconstruction_error'
+                        class_name='ReconstructionError', module='components.reconstruction_metric'
                     ),
                 ]
             )

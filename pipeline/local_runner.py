@@ -6,14 +6,14 @@ import sys
 # Python puts a script's folder, here the inside of the package `pipeline`, first on the path.
 sys.path[0] = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
-from capsmodel import devices  # noqa: E402 (needs the path above)
+import start_tensorflow  # noqa: E402 (needs the path above)
 from pipeline import configs, console, var_folder  # noqa: E402
 from pipeline.temporary_folder import temporary_folder  # noqa: E402
 
 
 def main() -> None:
     """Builds the pipeline that the environment asks for and runs it."""
-    devices.hide_gpus()
+    start_tensorflow.hide_gpus()
     try:
         config = configs.from_environment()
     except configs.SettingError as error:

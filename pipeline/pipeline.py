@@ -7,16 +7,16 @@ from collections.abc import Callable
 
 from tfx import v1 as tfx
 
-from capsmodel import checkpoints
-from capsmodel.network import NetworkConfig
-from capsmodel.training import TrainingConfig
+from capsmodel.networks.capsnet import NetworkConfig
+from capsmodel.training import checkpoints
+from capsmodel.training.loop import TrainingConfig
 from components.anomaly_gate import AnomalyGate
 from components.baseline_strategy import LatestOtherBlessedModelStrategy
 from components.checkpoint_removal import CheckpointRemoval
+from components.datasets.tfds_dataset import image_dataset_info
 from components.evaluation_gate import EvaluationGate
 from components.infra_check import InfraCheck
 from components.pusher import Pusher
-from components.tfds_dataset import image_dataset_info
 from components.tfds_example_gen import TfdsExampleGen
 from pipeline import evaluation, metadata, schema, slices
 from pipeline.beam_options import beam_options
@@ -107,13 +107,13 @@ def create_pipeline(
         version=config.dataset_version or None,
         data_dir=config.data_dir,
         splits={'train': config.train_split, 'eval': config.eval_split, 'test': config.test_split},
-        image_check='capsmodel.images.why_undecodable',
+        image_check='capsmodel.data.images.why_undecodable',
         custom_config={'image_height': network.image_height, 'image_width': network.image_width},
         max_bad_images=config.max_bad_images,
         code_version=code_version(
             'components.tfds_example_gen',
-            'components.tfds_dataset',
-            'components.dataset_slices',
+            'components.datasets.tfds_dataset',
+            'components.datasets.slices',
             *IMAGE_CHECK,
         ),
     )
@@ -138,7 +138,7 @@ def create_pipeline(
     transform = tfx.components.Transform(
         examples=examples,
         schema=schema_gen.outputs['schema'],
-        preprocessing_fn='capsmodel.preprocessing.preprocessing_fn',
+        preprocessing_fn='capsmodel.data.preprocessing.preprocessing_fn',
         # The Evaluator reads the raw test images: the exported model transforms them itself.
         splits_config=tfx.proto.SplitsConfig(analyze=['train'], transform=['train', 'eval']),
         disable_statistics=True,

@@ -35,7 +35,7 @@ def register(config: configs.Config, home: str) -> int:
         action = 'update' if os.path.isdir(folder) else 'create'
         command = ['tfx', 'pipeline', action, '--engine=local', f'--pipeline_path={_RUNNER}']
         print(*command, flush=True)
-        return subprocess.call([sys.executable, '-m', 'capsmodel.quiet_tensorflow', *command])
+        return subprocess.call([sys.executable, '-m', 'start_tensorflow', *command])
 
 
 def _registered_runner(folder: str) -> str | None:

@@ -20,8 +20,8 @@ import time
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from capsmodel import devices
-from capsmodel.training_error import Diverged
+import start_tensorflow
+from capsmodel.training.errors import Diverged
 from components.gate import GateRefused
 from pipeline import configs, console, var_folder
 
@@ -175,7 +175,7 @@ def main() -> None:
     parser.add_argument('--run_id', required=True, help='names the run, the same for all its nodes')
     parser.add_argument('settings', nargs='*', metavar='NAME=VALUE', help='in place of environment')
     arguments = parser.parse_args()
-    devices.hide_gpus()
+    start_tensorflow.hide_gpus()
     try:
         config = configs.from_environment({**os.environ, **assignments(arguments.settings)})
         if not re.fullmatch(r'[\w.:-]+', arguments.run_id):
@@ -190,7 +190,7 @@ def main() -> None:
         _timed(arguments.node),
     ):
         if arguments.node == PREPARE_DATASET:
-            from components.prepare_dataset import prepare
+            from components.datasets.prepare import prepare
             from pipeline import slices
 
             prepare(

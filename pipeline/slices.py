@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 
-from components.dataset_slices import check_slices, default_slices, number_of_images
-from components.tfds_dataset import is_prepared, load_builder
+from components.datasets.slices import check_slices, default_slices, number_of_images
+from components.datasets.tfds_dataset import is_prepared, load_builder
 from pipeline.configs import MOST_IMAGES, Config
 
 # Where the dataset is not prepared yet, as when a pipeline is compiled for a cluster.

@@ -14,21 +14,21 @@ import urllib.parse
 import tensorflow as tf
 from tensorflow_serving.config.model_server_config_pb2 import ModelServerConfig
 
-from serving.batching import Batcher
-from serving.console import complain, say
-from serving.errors import ServingError
-from serving.manager import ModelManager
-from serving.metrics import Metrics
-from serving.model import LoadedModel
-from serving.model_config import (
+from serving.config_files import (
     BatchingOptions,
     read_batching_parameters,
     read_model_config,
     read_monitoring_config,
     single_model_config,
 )
-from serving.origins import Origins, host_names, is_loopback
-from serving.rest import Limits, RestService
+from serving.console import complain, say
+from serving.errors import ServingError
+from serving.http.origins import Origins, host_names, is_loopback
+from serving.http.rest import Limits, RestService
+from serving.metrics import Metrics
+from serving.models.manager import ModelManager
+from serving.models.model import LoadedModel
+from serving.requests.batching import Batcher
 from serving.stopping import Stopping, close
 
 _DEMO = os.path.join(os.path.dirname(os.path.abspath(__file__)), 'demo')

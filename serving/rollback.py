@@ -29,11 +29,11 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from google.protobuf import text_format
 from tensorflow_serving.config.model_server_config_pb2 import ModelConfig, ModelServerConfig
 
+from serving.config_files import read_model_config, single_model_config
 from serving.errors import ServingError
-from serving.loadable import load_error
-from serving.model_config import read_model_config, single_model_config
+from serving.models.loadable import load_error
+from serving.models.versions import find_versions
 from serving.running_server import Server
-from serving.versions import find_versions
 
 STABLE = 'stable'
 

@@ -15,7 +15,7 @@ import warnings
 from importlib import metadata
 from typing import Any
 
-from capsmodel import quiet_tensorflow
+import start_tensorflow
 from serving.errors import ServingError
 from serving.processors import processors
 from serving.stopping import Stopping
@@ -42,7 +42,7 @@ async def _serve(arguments: argparse.Namespace, stopping: Stopping) -> None:
         raise _invalid('--batching_parameters_file needs --enable_batching beside it.')
     with _bind(arguments.host, arguments.rest_api_port) as listener:
         # It takes seconds: now flags are seen to.
-        quiet_tensorflow.load()
+        start_tensorflow.load()
         from serving import app
 
         await app.serve(arguments, listener, stopping)

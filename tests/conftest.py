@@ -6,7 +6,7 @@ import signal
 
 import pytest
 
-from components.temporary_files import temporary_files_in
+from components.datasets.temporary_files import temporary_files_in
 
 _ROOT = pathlib.Path(__file__).parent.parent
 # Folders with the files of tests that take longest.
@@ -32,7 +32,7 @@ def _temporary_files(tmp_path_factory):
 @pytest.fixture(scope='session')
 def mnist_dir():
     """TFDS's folder with the whole of genuine MNIST prepared, shared by all runs of the tests."""
-    from components.prepare_dataset import prepare
+    from components.datasets.prepare import prepare
     from pipeline.configs import from_preset
 
     folder = from_preset('quick', var=str(_ROOT / 'var')).data_dir

@@ -17,6 +17,8 @@ import pytest
 from packaging.requirements import Requirement
 
 _ROOT = pathlib.Path(__file__).parents[1]
+# What is no package.
+_MODULE = 'start_tensorflow.py'
 _PACKAGES = ('capsmodel', 'components', 'pipeline', 'serving')
 _INTERPRETER = os.path.realpath(sys.executable)
 _COMMANDS = (
@@ -46,7 +48,7 @@ class _Project:
             'UV_HTTP_RETRIES': '0',
         }
         self.lock.parent.mkdir(parents=True)
-        for name in ('requirements/setup.sh', 'requirements/uv.txt', 'Makefile'):
+        for name in ('tools/setup.sh', 'requirements/uv.txt', 'Makefile'):
             shutil.copy(_ROOT / name, self.folder / name)
         self.lock.write_text('# nothing\n')
         self.bin.mkdir()
@@ -65,7 +67,7 @@ class _Project:
 
     def start(self, *arguments: str, **environment: str) -> subprocess.Popen:
         return subprocess.Popen(
-            ['requirements/setup.sh', *arguments],
+            ['tools/setup.sh', *arguments],
             cwd=self.folder,
             env={**self.environment, **environment},
             stdout=subprocess.PIPE,
@@ -375,7 +377,7 @@ def test_the_lock_holds_what_is_asked_for_and_a_hash_of_everything(lock):
 def tree(tmp_path_factory):
     """What packages are built from, copied: a build leaves files beside its sources."""
     tree = tmp_path_factory.mktemp('tree')
-    for name in ('setup.py', 'MANIFEST.in', 'pyproject.toml'):
+    for name in ('setup.py', 'MANIFEST.in', 'pyproject.toml', _MODULE):
         shutil.copy(_ROOT / name, tree)
     for name in (*_PACKAGES, 'tests'):
         shutil.copytree(_ROOT / name, tree / name, ignore=shutil.ignore_patterns('__pycache__'))
@@ -415,14 +417,14 @@ def test_pip_installs_the_package_with_its_data(source, request, tmp_path, locke
     def files(root: pathlib.Path) -> set[str]:
         return {
             str(path.relative_to(root))
-            for package in _PACKAGES
-            for path in (root / package).rglob('*')
+            for path in (root / _MODULE, *(f for p in _PACKAGES for f in (root / p).rglob('*')))
             if path.is_file() and '__pycache__' not in path.parts
         }
 
     assert files(installed) == files(_ROOT)
     metadata = installed / 'capsnet_tfx-0.1.0.dist-info'
-    assert {path.name for path in installed.iterdir()} == {*_PACKAGES, metadata.name, 'locked.pth'}
+    found = {path.name for path in installed.iterdir()} - {'__pycache__'}
+    assert found == {*_PACKAGES, _MODULE, metadata.name, 'locked.pth'}
     for text in importlib.metadata.Distribution.at(metadata).requires:
         requirement = Requirement(text)
         assert locked[requirement.name] in requirement.specifier

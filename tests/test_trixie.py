@@ -51,10 +51,10 @@ echo installed >>"$root/../count"
 @pytest.fixture
 def project(tmp_path):
     folder = tmp_path / 'project'
-    for name in ('.venv/old', 'requirements/trixie.sh', '.gitignore', 'pipeline/x.py', 'var/data'):
+    for name in ('.venv/old', 'tools/trixie.sh', '.gitignore', 'pipeline/x.py', 'var/data'):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_text(name)
-    for name in ('requirements/trixie.sh', '.gitignore'):
+    for name in ('tools/trixie.sh', '.gitignore'):
         shutil.copy(_ROOT / name, folder / name)
     (tmp_path / 'bin').mkdir()
     stand_in = tmp_path / 'bin' / 'debootstrap'
@@ -65,7 +65,7 @@ def project(tmp_path):
 
 def _start(project, *command):
     return subprocess.Popen(
-        ['requirements/trixie.sh', *command],
+        ['tools/trixie.sh', *command],
         cwd=project,
         env={'PATH': f'{project.parent}/bin:{os.environ["PATH"]}'},
         stdout=subprocess.PIPE,

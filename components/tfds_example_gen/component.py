@@ -9,7 +9,7 @@ from tfx.dsl.components.base import base_beam_component, executor_spec
 from tfx.proto import example_gen_pb2
 from tfx.types import component_spec, standard_artifacts, standard_component_specs
 
-from components import tfds_dataset
+from components.datasets import tfds_dataset
 from components.tfds_example_gen import executor
 
 

@@ -12,9 +12,9 @@ from tfx.proto import example_gen_pb2
 from tfx.types import artifact_utils, standard_component_specs
 from tfx.utils import proto_utils
 
-from components import tfds_dataset
-from components.dataset_error import DatasetError
-from components.dataset_slices import check_slices
+from components.datasets import tfds_dataset
+from components.datasets.errors import DatasetError
+from components.datasets.slices import check_slices
 from components.tfds_example_gen import undecodable
 
 

@@ -14,7 +14,7 @@ import apache_beam as beam
 import tensorflow as tf
 from tfx.utils import import_utils
 
-from components.dataset_error import DatasetError
+from components.datasets.errors import DatasetError
 
 # Images that the function is given at a time: fewer where they are read slowly.
 _MIN_BATCH_SIZE = 32

@@ -7,8 +7,8 @@ import pathlib
 from google.protobuf import text_format
 from tensorflow_metadata.proto.v0 import schema_pb2
 
-from capsmodel import features
-from components.dataset_error import DatasetError
+from capsmodel.data import features
+from components.datasets.errors import DatasetError
 
 _CURATED = pathlib.Path(__file__).with_name('schema.pbtxt')
 

@@ -10,7 +10,7 @@ import pytest
 
 from benchmarks.cost import IMPLEMENTATIONS, updated_inputs, with_ratios, write_programs
 from benchmarks.gpu_hlo import draw, known_peak, largest_difference
-from capsmodel.network import NetworkConfig
+from capsmodel.networks.capsnet import NetworkConfig
 
 SMALL = NetworkConfig(
     image_height=12,

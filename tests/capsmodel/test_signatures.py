@@ -21,13 +21,15 @@ from run_transform import run_transform
 from tensorflow.core.protobuf import config_pb2
 from tensorflow_serving.apis import prediction_log_pb2
 
-from capsmodel import features, memory, warm_start
-from capsmodel.images import decode_images
-from capsmodel.network import CapsNet, NetworkConfig, lengths
+from capsmodel.data import features
+from capsmodel.data.images import decode_images
+from capsmodel.networks import memory
+from capsmodel.networks.capsnet import CapsNet, NetworkConfig, lengths
 from capsmodel.signatures import export
-from capsmodel.training_error import TrainingError
+from capsmodel.training import warm_start
+from capsmodel.training.errors import TrainingError
 from serving.errors import ServingError
-from serving.model import LoadedModel
+from serving.models.model import LoadedModel
 
 MNIST = np.load(pathlib.Path(__file__).parents[1] / 'data' / 'mnist_300.npz')['images'][::30]
 # Not those of MNIST, nor of each other: a number that stands in the code would be found.

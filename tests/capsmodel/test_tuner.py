@@ -8,7 +8,7 @@ import training_request
 from tfx.components.trainer.fn_args_utils import FnArgs
 
 from capsmodel import tuner
-from capsmodel.training_error import TrainingError
+from capsmodel.training.errors import TrainingError
 
 # Of KerasTuner about Python's names.
 pytestmark = pytest.mark.filterwarnings('ignore:(currentThread|getName):DeprecationWarning')

@@ -4,7 +4,7 @@ import os
 
 from tfx.types import standard_artifacts
 
-from capsmodel import checkpoints
+from capsmodel.training import checkpoints
 from components.checkpoint_removal import CheckpointRemoval
 
 

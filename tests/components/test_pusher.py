@@ -25,7 +25,7 @@ from components import pusher, version_folders
 from components.checkpoint_removal import CheckpointRemoval
 from components.push_error import PushError
 from pipeline import configs, metadata, results
-from serving import versions as served
+from serving.models import versions as served
 
 
 def _model(folder, **options):

@@ -13,13 +13,13 @@ from tfds_data import synthetic_images, write_dataset
 from tfx import v1 as tfx
 from tfx.orchestration import metadata
 
-from components.dataset_error import DatasetError, NotPrepared
-from components.tfds_dataset import fingerprint, load_builder
+from components.datasets.errors import DatasetError, NotPrepared
+from components.datasets.tfds_dataset import fingerprint, load_builder
 from components.tfds_example_gen import TfdsExampleGen
 
 SPLITS = {'train': 'train[:30]', 'eval': 'train[30:]', 'test': 'test'}
 CHECK = {
-    'image_check': 'capsmodel.images.why_undecodable',
+    'image_check': 'capsmodel.data.images.why_undecodable',
     'custom_config': {'image_height': 28, 'image_width': 28},
 }
 

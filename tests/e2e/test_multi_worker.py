@@ -13,8 +13,9 @@ import numpy as np
 import pytest
 from tfx_project import COMPLETE, Project
 
-from capsmodel import network, training, training_process, warm_start
-from capsmodel.worker import Request
+from capsmodel.networks import capsnet
+from capsmodel.training import launcher, loop, warm_start
+from capsmodel.training.worker import Request
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow]
 
@@ -65,7 +66,7 @@ def test_two_workers_train_what_is_pushed_as_one_does(root, mnist_dir, tmp_path)
     request = os.path.join(project.config.checkpoint_dir, 'request.json')
     # It is there long before the chief, which has the stages before the Trainer to run.
     with subprocess.Popen(
-        [sys.executable, '-m', 'capsmodel.worker', '--strategy', 'multi_worker', request],
+        [sys.executable, '-m', 'capsmodel.training.worker', '--strategy', 'multi_worker', request],
         cwd=root,
         env=project.environment(TF_CONFIG=_tf_config(cluster, 1)),
         stdout=subprocess.DEVNULL,
@@ -86,8 +87,8 @@ def test_two_workers_train_what_is_pushed_as_one_does(root, mnist_dir, tmp_path)
     (version,) = project.versions()
     pushed = warm_start.exported_weights(f'{project.config.serving_model_dir}/{version}')
     alone = dataclasses.replace(Request.read(request), checkpoint_root=str(tmp_path / 'alone'))
-    model = network.CapsNet(network.NetworkConfig.from_json_dict(alone.network))
-    training.load_best(model, training_process.train(alone, 'default'))
+    model = capsnet.CapsNet(capsnet.NetworkConfig.from_json_dict(alone.network))
+    loop.load_best(model, launcher.train(alone, 'default'))
     assert len(pushed) == len(model.variables)
     for weights, variable in zip(pushed, model.variables, strict=True):
         # A single step moves a weight by 1e-3.

@@ -1,6 +1,6 @@
 """What the other line of TFX wrote, read by this one; `make test-trixie` does it both ways.
 
-OTHER_LINE is a folder that tests/line_results.py has written with the other line.
+OTHER_LINE is a folder that tests/support/line_results.py has written with the other line.
 """
 
 import dataclasses
@@ -17,9 +17,10 @@ import tensorflow as tf
 from rest_server import request, rest_server
 from tfx_project import COMPLETE, Project
 
-from capsmodel import network, training, training_process
-from capsmodel.checkpoints import Checkpoints
-from capsmodel.worker import Request
+from capsmodel.networks import capsnet
+from capsmodel.training import launcher, loop
+from capsmodel.training.checkpoints import Checkpoints
+from capsmodel.training.worker import Request
 
 pytestmark = [
     pytest.mark.e2e,
@@ -78,9 +79,9 @@ def test_training_goes_on_from_the_checkpoint(other, tmp_path, capfd):
     )
     (folder,) = (path.parent for path in (tmp_path / 'checkpoints').glob('*/step-00000060'))
     shutil.rmtree(folder / 'step-00000060')
-    model = network.CapsNet(network.NetworkConfig.from_json_dict(asked.network))
-    assert training.load_best(model, Checkpoints(folder)).step == 55
-    checkpoints = training_process.train(asked)
+    model = capsnet.CapsNet(capsnet.NetworkConfig.from_json_dict(asked.network))
+    assert loop.load_best(model, Checkpoints(folder)).step == 55
+    checkpoints = launcher.train(asked)
     assert 'going on from the checkpoint of step 55 of 60' in capfd.readouterr().err
     said = np.load(other / 'weights.npz')
     weights = line_results.weights(checkpoints)

@@ -20,7 +20,7 @@ import transformed_examples
 from rest_server import opener
 from small_training import NETWORK, TRAINING
 
-from capsmodel import evaluation, training
+from capsmodel.training import evaluation, loop
 from pipeline import configs
 
 _TRAINING = dataclasses.replace(TRAINING, batch_size=5)
@@ -88,9 +88,7 @@ def accuracies(model_run):
     learning, judging = transformed_examples.digits()
     changed = dataclasses.replace(_TRAINING, learning_rate=1e-3)
     models = [
-        training.train(
-            NETWORK, config, learning, judging, f'{model_run}/{run}', profile_steps=(10, 12)
-        )
+        loop.train(NETWORK, config, learning, judging, f'{model_run}/{run}', profile_steps=(10, 12))
         for run, config in (('7', _TRAINING), ('19', changed))
     ]
     return [evaluation.evaluate(model, judging).accuracy for model in models]
@@ -253,8 +251,8 @@ def test_a_training_is_shown_while_it_runs_and_in_one_piece_after_a_kill(
         sys.path.insert(0, 'tests')
         import transformed_examples
         from small_training import NETWORK, TRAINING
-        from capsmodel import training
-        from capsmodel.checkpoints import Checkpoints
+        from capsmodel.training import loop
+        from capsmodel.training.checkpoints import Checkpoints
 
         log_dir, folder, epochs = sys.argv[1:]
         settings = dataclasses.replace(
@@ -263,7 +261,7 @@ def test_a_training_is_shown_while_it_runs_and_in_one_piece_after_a_kill(
         checkpoints = Checkpoints(folder, every_steps=10)
         checkpoints.folder.mkdir(exist_ok=True)
         digits = transformed_examples.digits()
-        training.train(NETWORK, settings, *digits, log_dir, checkpoints=checkpoints)
+        loop.train(NETWORK, settings, *digits, log_dir, checkpoints=checkpoints)
     """)
 
     def start(run, epochs):

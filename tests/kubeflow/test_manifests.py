@@ -12,13 +12,13 @@ from saved_models import half_plus_two
 
 from kubeflow import cluster
 from pipeline import configs
-from serving.model_config import read_model_config
+from serving.config_files import read_model_config
 
 pytestmark = pytest.mark.slow
 
 FOLDERS = ('base', 'serving', 'kserve', 'workers')
 _VAR = '/var/capsnet'
-_SERVING = kubeflow_lint.ROOT / 'serving'
+_SERVING = kubeflow_lint.ROOT / 'serving/config'
 
 
 @pytest.fixture(scope='module')

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from capsmodel import network
+from capsmodel.networks import capsnet
 from pipeline import configs
 
 pytestmark = pytest.mark.slow
@@ -27,7 +27,7 @@ def tfx(root, mnist_dir, tmp_path):
         home = tmp_path / 'tfx'
         done = subprocess.run(
             [
-                *(sys.executable, '-m', 'capsmodel.quiet_tensorflow', 'tfx', 'pipeline', 'create'),
+                *(sys.executable, '-m', 'start_tensorflow', 'tfx', 'pipeline', 'create'),
                 *('--engine=vertex', f'--pipeline_path={root}/kubeflow/vertex_runner.py'),
             ],
             cwd=tmp_path,
@@ -81,7 +81,7 @@ def test_the_whole_pipeline_is_compiled(tfx, tmp_path):
     settings = json.loads(parameters['custom_config']['runtimeValue']['constant'])
     assert settings['training']['epochs'] == 7
     assert settings['checkpoint_root'] == str(tmp_path / 'var/checkpoints/capsnet')
-    assert network.NetworkConfig.from_json_dict(settings['network']).num_classes == 10
+    assert capsnet.NetworkConfig.from_json_dict(settings['network']).num_classes == 10
 
 
 def test_what_vertex_would_refuse_is_refused_before(tfx):

@@ -7,7 +7,8 @@ import sys
 
 import pytest
 
-from capsmodel import layers, network, routing, strategies, training
+from capsmodel.networks import capsnet, layers, routing
+from capsmodel.training import loop, strategies
 from pipeline import configs
 
 
@@ -94,9 +95,9 @@ def test_choices_are_those_of_the_model():
     assert choices['routing_gradient'] == routing.GRADIENT_MODES
     assert choices['routing_algorithm'] == layers.ROUTING_ALGORITHMS
     assert choices['primary_algorithm'] == layers.PRIMARY_ALGORITHMS
-    assert choices['learning_rate_scaling'] == training.LEARNING_RATE_SCALINGS
+    assert choices['learning_rate_scaling'] == loop.LEARNING_RATE_SCALINGS
     assert choices['strategy'] == strategies.STRATEGIES
-    assert choices['precision'] == network.PRECISIONS
+    assert choices['precision'] == capsnet.PRECISIONS
 
 
 def test_presets_change_only_fields_and_quick_and_paper_share_a_name():

@@ -5,7 +5,7 @@ import tensorflow as tf
 from tensorflow_transform.tf_metadata import schema_utils
 from tfx.utils import io_utils
 
-from components.dataset_error import DatasetError
+from components.datasets.errors import DatasetError
 from pipeline.schema import write_schema
 
 

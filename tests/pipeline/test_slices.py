@@ -3,7 +3,7 @@
 import pytest
 import tfds_data
 
-from components.dataset_error import DatasetError
+from components.datasets.errors import DatasetError
 from pipeline import configs, pipeline, slices
 
 

@@ -13,15 +13,18 @@ import tensorflow_datasets as tfds
 from rest_server import rest_server
 from run_transform import run_transform
 
-from capsmodel import data, features, network, signatures, training
+from capsmodel import signatures
+from capsmodel.data import dataset, features
+from capsmodel.networks import capsnet
+from capsmodel.training import loop
 
 VERSION = 3
 
 # Small, and trained in some seconds; a decoder with a larger weight than usual learns sooner.
-_NETWORK = network.NetworkConfig(
+_NETWORK = capsnet.NetworkConfig(
     28, 28, 10, conv1_filters=32, primary_channels=8, digit_dim=16, decoder_units=(64, 128)
 )
-_TRAINING = training.TrainingConfig(
+_TRAINING = loop.TrainingConfig(
     epochs=3,
     batch_size=50,
     learning_rate=4e-3,
@@ -61,7 +64,7 @@ def digits_url(mnist_dir, tmp_path_factory):
         )
     (temporary / 'models.config').write_text(f'model_config_list {{ {config} }}')
     flags = [f'--model_config_file={temporary / "models.config"}', '--demo', '--enable_batching']
-    with rest_server(*flags, '--batching_parameters_file=serving/batching.config') as url:
+    with rest_server(*flags, '--batching_parameters_file=serving/config/batching.config') as url:
         yield url
 
 
@@ -69,8 +72,8 @@ def _write_models(mnist_dir, folder):
     learned, judged = _load(mnist_dir, 'train[:3000]'), _load(mnist_dir, 'train[3000:3300]')
     with tempfile.TemporaryDirectory() as log_dir, tempfile.TemporaryDirectory() as transformed:
         models = {
-            'digits': training.train(_NETWORK, _TRAINING, learned, judged, log_dir),
-            'undecoded': network.CapsNet(dataclasses.replace(_NETWORK, decoder=False)),
+            'digits': loop.train(_NETWORK, _TRAINING, learned, judged, log_dir),
+            'undecoded': capsnet.CapsNet(dataclasses.replace(_NETWORK, decoder=False)),
         }
         png = tf.io.encode_png(judged.images[0][..., np.newaxis]).numpy()
         raw = [{features.IMAGE: png, features.LABEL: 0, features.ID: b'a'}]
@@ -89,4 +92,4 @@ def _unchecked(x):
 
 def _load(mnist_dir, split):
     examples = tfds.as_numpy(tfds.load('mnist', split=split, data_dir=mnist_dir, batch_size=-1))
-    return data.LabeledImages(examples['image'][..., 0], examples['label'].astype(np.int64))
+    return dataset.LabeledImages(examples['image'][..., 0], examples['label'].astype(np.int64))

@@ -26,7 +26,7 @@ def url(tmp_path_factory):
     folder = tmp_path_factory.mktemp('capsnet')
     with tarfile.open(_TESTS / 'data' / 'earlier_model.tar.xz') as archive:
         archive.extractall(folder, filter='data')
-    flags = ['--enable_batching', '--batching_parameters_file=serving/batching.config']
+    flags = ['--enable_batching', '--batching_parameters_file=serving/config/batching.config']
     with rest_server(f'--model_base_path={folder}', *flags) as url:
         yield url
 

@@ -8,9 +8,9 @@ from tensorflow.core.framework import types_pb2
 from tensorflow.core.protobuf import meta_graph_pb2
 
 from serving.errors import HTTP_STATUS, ServingError
-from serving.examples import format_regress_response, parse_examples_request
-from serving.json_tensor import format_predict_response, parse_predict_request
-from serving.responses import error_json, parse_path
+from serving.http.responses import error_json, parse_path
+from serving.requests.classify_regress import format_regress_response, parse_examples_request
+from serving.requests.predict import format_predict_response, parse_predict_request
 
 
 def check(case, ask):

@@ -11,7 +11,7 @@ import pytest
 import tensorflow as tf
 from rest_server import request, rest_server
 
-from capsmodel import warm_start
+from capsmodel.training import warm_start
 
 _DATA = pathlib.Path(__file__).parents[1] / 'data'
 _IMAGES = np.load(_DATA / 'mnist_300.npz')['images'][::10]

@@ -4,7 +4,7 @@ import saved_models
 import tensorflow as tf
 
 from serving.errors import ServingError
-from serving.model import LoadedModel
+from serving.models.model import LoadedModel
 
 
 @pytest.mark.parametrize('export', [saved_models.half_plus_two, saved_models.half_plus_two_tf1])

@@ -8,13 +8,13 @@ import yaml
 from rest_server import request, rest_server
 from saved_models import half_plus_two
 
-from serving.model_config import (
+from serving.config_files import (
     read_batching_parameters,
     read_model_config,
     read_monitoring_config,
 )
 
-SERVING = pathlib.Path(__file__).parents[2] / 'serving'
+SERVING = pathlib.Path(__file__).parents[2] / 'serving' / 'config'
 
 
 @pytest.fixture(scope='module')

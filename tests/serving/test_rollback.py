@@ -15,8 +15,8 @@ import saved_models
 from rest_server import request, rest_server
 
 from serving import rollback
+from serving.config_files import read_model_config
 from serving.errors import ServingError
-from serving.model_config import read_model_config
 
 VERSIONS = (3, 5, 8)
 HEAD = '# Which version of m is served.\n\n# Second paragraph.\n'

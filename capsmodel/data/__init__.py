@@ -1,0 +1,1 @@
+"""The data: how pictures are read, transformed, and handed to the training."""

@@ -1,0 +1,192 @@
+"""The transformed images as training sees them: an order, and shifts, that a seed decides.
+
+Beam promises no order of the examples it writes, so images are put in the order of their ids when
+they are read. From there on, what a step trains on is a function of the seed and the step's number
+alone: nothing random is stored, and any step can be made again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import tensorflow as tf
+
+from capsmodel.data import features, preprocessing
+
+
+class LabeledImages(NamedTuple):
+    """Images in the order of their ids.
+
+    Attributes:
+        images: uint8 [n, height, width].
+        labels: int64 [n].
+    """
+
+    images: np.ndarray
+    labels: np.ndarray
+
+
+def read(patterns: Sequence[str], height: int, width: int) -> LabeledImages:
+    """Reads transformed examples into memory, in the order of their ids.
+
+    Args:
+        patterns: File patterns of TFRecords compressed by gzip, as Transform writes them.
+        height: Height of the images in pixels.
+        width: Width of the images in pixels.
+
+    Raises:
+        ValueError: There is no example.
+    """
+    specification = {
+        features.IMAGE: tf.io.FixedLenFeature([], tf.string),
+        features.LABEL: tf.io.FixedLenFeature([], tf.int64),
+        features.ID: tf.io.FixedLenFeature([], tf.string),
+    }
+
+    def parse(serialized: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        example = tf.io.parse_example(serialized, specification)
+        pixels = preprocessing.raw_pixels(example[features.IMAGE], height, width)
+        return pixels, example[features.LABEL], example[features.ID]
+
+    records = tf.data.TFRecordDataset(tf.io.gfile.glob(list(patterns)), compression_type='GZIP')
+    batches = list(records.batch(1024).map(parse).as_numpy_iterator())
+    if not batches:
+        raise ValueError(f'No transformed examples in {", ".join(patterns)}')
+    pixels, labels, ids = (np.concatenate(column) for column in zip(*batches, strict=True))
+    order = np.argsort(ids, kind='stable')
+    return LabeledImages(pixels[order], labels[order])
+
+
+def shift(images: tf.Tensor, offsets: tf.Tensor) -> tf.Tensor:
+    """Moves each image by whole pixels and fills what comes free with zeros.
+
+    Args:
+        images: [n, height, width], any dtype.
+        offsets: int32 [n, 2], pixels down and to the right; at most the image's size.
+
+    Returns:
+        Same shape and dtype as `images`.
+    """
+    for axis in (1, 2):
+        size = tf.shape(images)[axis]
+        source = tf.range(size)[tf.newaxis] - offsets[:, axis - 1, tf.newaxis]
+        inside = (source >= 0) & (source < size)
+        moved = tf.gather(images, tf.clip_by_value(source, 0, size - 1), axis=axis, batch_dims=1)
+        mask = tf.expand_dims(inside, 3 - axis)
+        images = tf.where(mask, moved, tf.zeros([], images.dtype))
+    return images
+
+
+def training_batch(
+    data: LabeledImages,
+    step: tf.Tensor,
+    *,
+    seed: int,
+    batch_size: int,
+    max_shift: int,
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """What the training step `step` learns from, as a function of its arguments alone.
+
+    Every epoch of `n // batch_size` steps goes through the images in a new order, and each image is
+    moved by up to `max_shift` pixels each way, as in section 5 of Sabour, Frosst, Hinton 2017.
+
+    Args:
+        data: Images and labels, as tensors or arrays.
+        step: int64 scalar, counted from 0 over all epochs.
+        seed: What order and shifts derive from.
+        batch_size: Images in the batch.
+        max_shift: Pixels.
+
+    Returns:
+        images uint8 [batch_size, height, width], labels int64 [batch_size].
+    """
+    images, labels = tf.convert_to_tensor(data.images), tf.convert_to_tensor(data.labels)
+    count = images.shape[0]
+    steps_per_epoch = count // batch_size
+    positions = step % steps_per_epoch * batch_size + tf.range(batch_size, dtype=tf.int64)
+    order = tf.random.experimental.index_shuffle(
+        positions, tf.stack([seed, step // steps_per_epoch]), tf.constant(count - 1, tf.int64)
+    )
+    offsets = tf.random.stateless_uniform(
+        [batch_size, 2],
+        seed=tf.stack([seed, step]),
+        minval=-max_shift,
+        maxval=max_shift + 1,
+        dtype=tf.int32,
+    )
+    return shift(tf.gather(images, order), offsets), tf.gather(labels, order)
+
+
+def training_dataset(
+    data: LabeledImages,
+    context: tf.distribute.InputContext,
+    *,
+    first_step: int,
+    last_step: int,
+    seed: int,
+    batch_size: int,
+    max_shift: int,
+) -> tf.data.Dataset:
+    """The training steps' batches, cut into one piece for each replica.
+
+    Args:
+        data: Images and labels.
+        context: Which of how many input pipelines this is, and how many replicas there are.
+        first_step: The first step that is still to be made.
+        last_step: The step at which training ends; it is not part of the dataset.
+        seed: See `training_batch`.
+        batch_size: Images a step, all replicas together; a multiple of the number of replicas.
+        max_shift: See `training_batch`.
+
+    Returns:
+        For each step, one pair of images and labels for each of this pipeline's replicas in turn.
+    """
+    # Tensors once, not once a step: as a constant in the function they would be copied each time.
+    tensors = LabeledImages(tf.constant(data.images), tf.constant(data.labels))
+
+    def batch(step: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        return training_batch(tensors, step, seed=seed, batch_size=batch_size, max_shift=max_shift)
+
+    return _pieces(tf.data.Dataset.range(first_step, last_step), batch, context)
+
+
+def evaluation_dataset(
+    data: LabeledImages, context: tf.distribute.InputContext, *, batch_size: int
+) -> tf.data.Dataset:
+    """All images in their order, in batches that are cut into one piece for each replica.
+
+    Args:
+        data: Images and labels.
+        context: Which of how many input pipelines this is, and how many replicas there are.
+        batch_size: Images in a batch, all replicas together; a multiple of their number. The last
+            batch is filled up with the last image.
+
+    Returns:
+        For each batch, one pair of images and labels for each of this pipeline's replicas in turn.
+    """
+    tensors = LabeledImages(tf.constant(data.images), tf.constant(data.labels))
+    count = len(data.labels)
+
+    def batch(start: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        positions = tf.minimum(start + tf.range(batch_size, dtype=tf.int64), count - 1)
+        return tf.gather(tensors.images, positions), tf.gather(tensors.labels, positions)
+
+    return _pieces(tf.data.Dataset.range(0, count, batch_size), batch, context)
+
+
+def _pieces(
+    numbers: tf.data.Dataset,
+    batch: Callable[[tf.Tensor], tuple[tf.Tensor, tf.Tensor]],
+    context: tf.distribute.InputContext,
+) -> tf.data.Dataset:
+    replicas = context.num_replicas_in_sync
+    mine = replicas // context.num_input_pipelines
+    first = context.input_pipeline_id * mine
+
+    def pieces(number: tf.Tensor) -> tuple[tf.Tensor, ...]:
+        split = (tf.reshape(x, [replicas, -1, *x.shape[1:]]) for x in batch(number))
+        return tuple(x[first : first + mine] for x in split)
+
+    return numbers.map(pieces, num_parallel_calls=tf.data.AUTOTUNE).unbatch().prefetch(2 * mine)

@@ -1,0 +1,161 @@
+"""Reads the structure of PNG and JPEG files without decoding their pixels.
+
+All of it is TensorFlow operations, so that it runs wherever an exported model does. The work is
+linear in the file's size, and no number in a file is trusted.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import tensorflow as tf
+
+from capsmodel.data import image_parts, jpeg_segments, png_chunks
+
+# Bounds the memory that decoding takes, whatever the few bytes of a header promise.
+MAX_SIDE = 4096
+
+# A PNG of one pixel, for the decoder where it is not to see a file.
+_DOT = bytes.fromhex(
+    '89504e470d0a1a0a0000000d49484452000000010000000108000000003a7e9b55'
+    '0000000a49444154789c636000000002000148afa4710000000049454e44ae426082'
+)
+_PROBLEMS = {
+    image_parts.GOOD: '',
+    image_parts.CUT_OFF: 'is cut off, or a length in it is wrong',
+    image_parts.DAMAGED: 'is damaged',
+    image_parts.TOO_LONG: (
+        f'has more than {png_chunks.MAX_CHUNKS:,} chunks, {jpeg_segments.MAX_SEGMENTS:,} segments '
+        f'or {jpeg_segments.MAX_SCANS} scans'
+    ),
+    image_parts.TOO_MUCH: 'has more data than its pixels can need',
+    image_parts.RARE: 'is a JPEG of a rare kind (arithmetic coding, lossless or 12 bits)',
+}
+
+
+class ImageFile(NamedTuple):
+    """What the structure of a file tells.
+
+    Attributes:
+        problem: string scalar that completes 'Image 3 ...'; empty if the structure is good.
+        decodable: string scalar for a decoder: a JPEG as it is, a PNG without what its pixels do
+            not need, or another picture if there is a problem.
+        is_png: bool scalar. A file without a problem that is no PNG is a JPEG.
+        is_keyed: bool scalar, whether one grey or colour of a PNG means transparency.
+        orientation: int32 scalar, 1 to 8 as in Exif; 1 if the file does not tell.
+        data_ends: int32 [any], for `jpeg_segments.with_more_data`.
+    """
+
+    problem: tf.Tensor
+    decodable: tf.Tensor
+    is_png: tf.Tensor
+    is_keyed: tf.Tensor
+    orientation: tf.Tensor
+    data_ends: tf.Tensor
+
+
+def examine(file: tf.Tensor) -> ImageFile:
+    """Looks at the chunks of a PNG or the segments of a JPEG.
+
+    What follows the end of the picture is not looked at: cameras and editors leave much there.
+
+    Args:
+        file: string scalar, any bytes.
+    """
+    is_png, is_jpeg = _begins_with(file, png_chunks.START), _begins_with(file, jpeg_segments.START)
+    found = tf.cond(is_png, lambda: png_chunks.examine(file), lambda: jpeg_segments.examine(file))
+    # A size out of bounds is told first: most of the file may not have been sent because of it.
+    is_bad_size = tf.reduce_any((found.size < 1) | (found.size > MAX_SIDE))
+    is_bad_size &= (found.verdict == image_parts.GOOD) | tf.reduce_any(found.size != 0)
+    size_text = tf.strings.reduce_join(tf.strings.as_string(found.size), separator=' x ')
+    problem = tf.gather([_PROBLEMS[verdict] for verdict in sorted(_PROBLEMS)], found.verdict)
+    problem = tf.where(is_bad_size, tf.strings.join(['has ', size_text, ' pixels']), problem)
+    problem = tf.where(is_png | is_jpeg, problem, 'is neither a PNG nor a JPEG')
+    problem = tf.where(file == b'', 'is empty', problem)
+    is_good = problem == ''
+    # Where there is a problem, there may be no such place.
+    place, length = tf.unstack(tf.where(is_good, found.exif, 0))
+    return ImageFile(
+        problem=problem,
+        decodable=tf.where(is_good, found.decodable, _DOT),
+        is_png=is_png,
+        is_keyed=found.is_keyed & is_good,
+        orientation=tf.cond(
+            length > 0,
+            lambda: _orientation(tf.strings.substr(file, place, length)),
+            lambda: tf.constant(1),
+        ),
+        data_ends=found.data_ends,
+    )
+
+
+def count_pixels(files: tf.Tensor) -> tf.Tensor:
+    """string [n] to int64 [n]: how many pixels the header of each picture says it has.
+
+    Nothing else is looked at. A file that `examine` finds a problem with may have any number up to
+    MAX_SIDE**2, and so may a JPEG that contains a larger one.
+    """
+    padded = tf.strings.join([files, b'\x00' * 24])
+    sides = tf.io.decode_raw(tf.strings.substr(padded, 16, 8), tf.int32, little_endian=False)
+    of_pngs = tf.where(_begins_with(files, png_chunks.START), _area(tf.reshape(sides, [-1, 2])), 0)
+    # Of a JPEG's frame headers the largest counts, and those of previews are looked at, too: to
+    # tell them apart takes a walk over each file's segments.
+    jpegs = tf.where(_begins_with(files, jpeg_segments.START), files, '')
+    content = image_parts.content_of(tf.strings.reduce_join(jpegs))
+    places = tf.where((content[:-1] == 0xFF) & (content[1:] >= 0xC0) & (content[1:] <= 0xC2))
+    heads = tf.cast(tf.gather(content, places + tf.range(9, dtype=tf.int64)), tf.int32)
+    is_frame = (heads[:, 2] == 0) & (heads[:, 4] == 8)
+    sides = image_parts.big_endian(tf.reshape(heads[:, 5:], [-1, 2, 2]))
+    owners = tf.searchsorted(
+        tf.cumsum(tf.strings.length(jpegs)), tf.cast(places[:, 0], tf.int32), side='right'
+    )
+    areas = tf.where(is_frame, _area(sides), 0)
+    of_jpegs = tf.math.unsorted_segment_max(areas, owners, tf.size(files))
+    return tf.maximum(of_pngs, of_jpegs)
+
+
+def _begins_with(files: tf.Tensor, start: bytes) -> tf.Tensor:
+    return tf.strings.substr(files, 0, len(start)) == start
+
+
+def _area(sides: tf.Tensor) -> tf.Tensor:
+    """int32 [n, 2] to int64 [n]; 0 of sides that no picture may have."""
+    is_possible = tf.reduce_all((sides > 0) & (sides <= MAX_SIDE), 1)
+    return tf.where(is_possible, tf.cast(tf.reduce_prod(sides, 1), tf.int64), 0)
+
+
+def _orientation(exif: tf.Tensor) -> tf.Tensor:
+    """The orientation in a block of Exif, an int32 scalar; 1 if no tag can be read.
+
+    The block is a TIFF file, with or without `Exif` before it, of which the first directory is
+    looked at: 2 bytes with the number of its entries, and 12 bytes each: tag, type, count, value.
+    """
+    skipped = tf.where(
+        tf.strings.substr(exif, 0, len(jpeg_segments.EXIF_START)) == jpeg_segments.EXIF_START, 6, 0
+    )
+    tiff = tf.strings.substr(exif, skipped, tf.strings.length(exif) - skipped)
+    size = tf.strings.length(tiff)
+    order = tf.strings.substr(tiff, 0, 4)
+    is_little = order == b'II*\x00'
+    content = tf.cast(tf.io.decode_raw(tf.strings.join([tiff, b'\x00' * 8]), tf.uint8), tf.int64)
+
+    def number(digits: tf.Tensor) -> tf.Tensor:
+        """uint8 [..., n], of values up to 4 bytes, to int64 [...]."""
+        digits = tf.where(is_little, digits, digits[..., ::-1])
+        return tf.reduce_sum(digits * [256**place for place in range(digits.shape[-1])], -1)
+
+    offset = tf.minimum(number(tf.ensure_shape(content[4:8], [4])), tf.cast(size, tf.int64))
+    offset = tf.cast(offset, tf.int32)
+    count = tf.cast(number(tf.ensure_shape(content[offset : offset + 2], [2])), tf.int32)
+    count = tf.maximum(tf.minimum(count, (size - offset - 2) // 12), 0)
+    entries = tf.reshape(content[offset + 2 : offset + 2 + 12 * count], [-1, 12])
+    # The tag's, of type SHORT: there is one.
+    is_it = (
+        (number(entries[:, :2]) == 0x0112)
+        & (number(entries[:, 2:4]) == 3)
+        & (number(entries[:, 4:8]) == 1)
+    )
+    values = number(image_parts.where(is_it, entries[:, 8:10]))
+    value = tf.cast(tf.concat([values, [1]], 0)[0], tf.int32)
+    is_readable = (is_little | (order == b'MM\x00*')) & (value >= 1) & (value <= 8)
+    return tf.where(is_readable, value, 1)

@@ -1,0 +1,199 @@
+"""Turns pictures, a dataset's or a person's, into grey images of one size."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Mapping, Sequence
+
+import tensorflow as tf
+
+from capsmodel.data import image_files, image_reading, png_chunks
+
+# A plain PNG: signature, IHDR, the head of IDAT; and what else is around the content of that.
+_PLAIN_HEAD_SIZE = 41
+_PLAIN_FRAME_SIZE = 57
+# The pixels of all pictures of one request. It is one picture of the largest size, 64 of 512 x 512
+# or 1,000 of 128 x 128, and takes about a second of one processor.
+MAX_PIXELS = image_files.MAX_SIDE**2
+
+_PNG_END = b'\x00\x00\x00\x00IEND\xaeB`\x82'
+
+
+# Nothing here needs AutoGraph, which takes seconds to find that out.
+@tf.autograph.experimental.do_not_convert
+def decode_images(
+    encoded: tf.Tensor, height: int, width: int, invert_light_background: bool = True
+) -> tf.Tensor:
+    """Decodes PNG and JPEG pictures of any size into grey images of one size.
+
+    A picture is made grey by the luma of ITU-R BT.601. One with transparency is laid on black if
+    what is visible of it is light and on white if that is dark, so that strokes on nothing stay
+    visible. It is turned as the orientation tag of its Exif data says, if it has any. The mean of
+    its border, one pixel wide, is its background level; a level above 127 is a light background,
+    and `invert_light_background` says whether to invert such a picture. It is scaled to fit, by
+    area averaging if it becomes smaller and bilinearly if it becomes larger, keeps its aspect
+    ratio, and stands in the middle of an image filled with its background level. A grey picture
+    that has the size already keeps each value.
+
+    Args:
+        encoded: string [n], the content of one file each; n may be 0.
+        height: Height of the result in pixels.
+        width: Width of the result in pixels.
+        invert_light_background: Whether dark on light becomes light on dark.
+
+    Returns:
+        uint8 [n, height, width].
+
+    Raises:
+        tf.errors.InvalidArgumentError: Where it runs, on a picture that is neither PNG nor JPEG, is
+            damaged, or has more than 4096 rows or columns, which is seen before it is decoded. The
+            message names the first such picture by its index.
+    """
+    images, problems = _decode(encoded, height, width, invert_light_background)
+    # With one more, since there may be no image.
+    problems = tf.concat([problems, ['']], 0)
+    index = tf.argmax(problems != '')
+    problem = problems[index]
+    message = tf.strings.join(
+        [
+            'Image ',
+            tf.strings.as_string(index),
+            ' of the batch (counted from 0) ',
+            problem,
+            f'. A PNG or a JPEG of 1 to {image_files.MAX_SIDE} pixels each way can be read.',
+        ]
+    )
+    # Not tf.debugging.Assert, which is a tf.cond: TensorFlow's optimizers take a session's time for
+    # each function in a graph.
+    refusal = tf.raw_ops.Assert(condition=problem == '', data=[message])
+    with tf.control_dependencies([refusal]):
+        return tf.identity(images)
+
+
+def limit_pixels(encoded: tf.Tensor) -> tf.Tensor:
+    """Refuses pictures that together have more than MAX_PIXELS, before one of them is decoded.
+
+    For requests: a batch of a dataset's pictures may have more, and `decode_images` takes it.
+
+    Args:
+        encoded: string [n], the content of one file each.
+
+    Returns:
+        `encoded`.
+
+    Raises:
+        tf.errors.InvalidArgumentError: Where it runs, if there are more. The message names the
+            first picture that is too much by its index.
+    """
+    pixels = tf.cumsum(image_files.count_pixels(encoded))
+    index = tf.searchsorted(pixels, tf.constant([MAX_PIXELS], tf.int64), side='right')[0]
+    total = tf.reduce_sum(pixels[-1:])
+    message = tf.strings.join(
+        [
+            'The pictures of the batch have ',
+            tf.strings.as_string(total),
+            f' pixels together, and {MAX_PIXELS} are allowed (as many as {image_files.MAX_SIDE} x '
+            f'{image_files.MAX_SIDE} have): image ',
+            tf.strings.as_string(index),
+            ' (counted from 0) is the first that is too much. Ask for fewer or smaller ones at a '
+            'time.',
+        ]
+    )
+    refusal = tf.raw_ops.Assert(condition=total <= MAX_PIXELS, data=[message])
+    with tf.control_dependencies([refusal]):
+        return tf.identity(encoded)
+
+
+def why_undecodable(encoded: Sequence[bytes], custom_config: Mapping[str, int]) -> list[str]:
+    """Tells which pictures `decode_images` refuses.
+
+    Args:
+        encoded: The content of one file each.
+        custom_config: `image_height` and `image_width` of the images that they are to become.
+
+    Returns:
+        For each picture what is wrong with it, such as 'is empty'; '' if it can be decoded.
+    """
+    function = _problems_function(custom_config['image_height'], custom_config['image_width'])
+    return [problem.decode() for problem in function(tf.constant(list(encoded), tf.string)).numpy()]
+
+
+@functools.cache
+def _problems_function(height: int, width: int) -> Callable[[tf.Tensor], tf.Tensor]:
+    """string [n] to string [n], in a graph."""
+    return tf.function(
+        lambda encoded: _decode(encoded, height, width, False)[1],
+        input_signature=[tf.TensorSpec([None], tf.string)],
+        autograph=False,
+    )
+
+
+def _decode(
+    encoded: tf.Tensor, height: int, width: int, invert_light_background: bool
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """uint8 [n, height, width], and string [n]: what is wrong with a picture, whose image is 0."""
+    plain = _are_plain(encoded, height, width)
+    places = [tf.cast(tf.where(kind)[:, 0], tf.int32) for kind in (plain, ~plain)]
+    others = tf.gather(encoded, places[1])
+    of_plain = _decode_plain(tf.gather(encoded, places[0]), height, width)
+    of_others = tf.map_fn(
+        lambda file: image_reading.read(file, height, width, invert_light_background),
+        others,
+        # A batch of large ones takes the memory of one.
+        parallel_iterations=1,
+        fn_output_signature=(
+            tf.TensorSpec([height, width], tf.uint8),
+            tf.TensorSpec([], tf.string),
+        ),
+    )
+    images, problems = (
+        tf.dynamic_stitch(places, list(parts)) for parts in zip(of_plain, of_others, strict=True)
+    )
+    if invert_light_background:
+        light = plain & (image_reading.border_mean(images) > image_reading.MIDDLE_GREY)
+        images = tf.where(light[:, tf.newaxis, tf.newaxis], 255 - images, images)
+    return images, problems
+
+
+def _decode_plain(encoded: tf.Tensor, height: int, width: int) -> tuple[tf.Tensor, tf.Tensor]:
+    """As `_decode`, for pictures with which nothing is to do but that; none is inverted."""
+
+    def decode(index: tf.Tensor, picture: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        image = tf.io.decode_png(picture, channels=1)[..., 0]
+        return index, tf.ensure_shape(image, [height, width])
+
+    count = tf.size(encoded)
+    # tf.map_fn would end with the first error of the decoder, and takes ten times as long.
+    decoded = tf.data.Dataset.from_tensor_slices((tf.range(count), encoded))
+    decoded = decoded.map(decode).ignore_errors()
+    # One more, which no decoder refuses: there is always something to take out.
+    last = tf.data.Dataset.from_tensors((count, tf.zeros([height, width], tf.uint8)))
+    decoded = decoded.concatenate(last).batch(tf.cast(count, tf.int64) + 1)
+    indices, images = decoded.with_options(image_reading.dataset_options()).get_single_element()
+    rows = indices[:-1, tf.newaxis]
+    problems = tf.fill([count], image_reading.CANNOT_BE_DECODED)
+    return (
+        tf.scatter_nd(rows, images[:-1], [count, height, width]),
+        tf.tensor_scatter_nd_update(problems, rows, tf.fill([tf.size(rows)], '')),
+    )
+
+
+def _are_plain(encoded: tf.Tensor, height: int, width: int) -> tf.Tensor:
+    """bool [n]: whether nothing is to do but to decode, as with nearly every picture of a dataset.
+
+    That is: an 8-bit grey PNG of this size with a single chunk between IHDR and IEND, its pixels.
+    """
+    size = width.to_bytes(4, 'big') + height.to_bytes(4, 'big')
+    head = png_chunks.START + b'\x00\x00\x00\x0dIHDR' + size + b'\x08\x00'
+    padding = b'\x00' * _PLAIN_HEAD_SIZE
+    start = tf.strings.substr(tf.strings.join([encoded, padding]), 0, _PLAIN_HEAD_SIZE)
+    end = tf.strings.substr(tf.strings.join([padding, encoded]), -len(_PNG_END), len(_PNG_END))
+    length = tf.io.decode_raw(
+        tf.strings.substr(start, _PLAIN_HEAD_SIZE - 8, 4), tf.int32, little_endian=False
+    )
+    return (
+        (tf.strings.substr(start, 0, len(head)) == head)
+        & (tf.strings.substr(start, _PLAIN_HEAD_SIZE - 4, 4) == b'IDAT')
+        & (end == _PNG_END)
+        & (tf.reshape(length, [-1]) == tf.strings.length(encoded) - _PLAIN_FRAME_SIZE)
+    )

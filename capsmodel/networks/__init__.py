@@ -1,0 +1,1 @@
+"""The networks: layers, routing, losses, and the memory that they need."""

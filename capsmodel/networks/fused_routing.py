@@ -1,0 +1,128 @@
+"""Routing by agreement as sums that XLA fuses: for GPUs, where memory is what routing waits for."""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+import tensorflow as tf
+
+from capsmodel.networks.routing import check_routing_options, squash
+
+# Axes of everything inside: parents j, images n, dim k, child_dim d, children i. What does not
+# depend on one of them has size 1 there.
+_PARENTS, _IMAGES, _DIM, _CHILD_DIM, _CHILDREN = range(5)
+
+
+def fused_routing(
+    u: tf.Tensor, kernel: tf.Tensor, iterations: int, gradient: str = 'all'
+) -> tf.Tensor:
+    """`capsmodel.networks.routing.routing_by_agreement`, compiled by XLA, forward and backward.
+
+    Arguments, results and errors are the same, results but for rounding. With c_t, s_t, v_t of
+    iteration t, and x_t the sum of the v before it, which its logits are made with, each step is a
+    sum of products of three factors:
+
+    - logits b_ij = sum over k, d of (W_ijdk x_jk) u_id, and the same with ds_jk in place of x_jk
+      for the gradient dc_ij; db_ij = c_ij (dc_ij - sum over j of c_ij dc_ij);
+    - s_jk = sum over d, i of (u_id W_ijdk) c_ij, and the same with db_ij in place of c_ij for the
+      gradient of x_jk;
+    - du_id = sum over j, k of sum over t of (c_t W) ds_t + (db_t W) x_t, and dW_ijdk = sum over the
+      images of sum over t of (c_t ds_t) u + (db_t x_t) u, each in one go for all iterations.
+
+    XLA computes such a product where it is summed up and stores none of them, as long as no two
+    sums have a product in common, which it would store instead. Hence which two factors are
+    multiplied first differs: W x in the first sum, u W in the second, c W and c x in the others. As
+    matrix products (`routing_by_agreement`) they would need one factor to be stored: c_ij u_id or
+    W_ij^T x_j, parents * child_dim numbers for each child.
+
+    By XLA's count for a GPU this reads and writes a quarter of what stored predictions do
+    (docs/performance.md). XLA for CPUs stores the products all the same, parents * dim * child_dim
+    numbers for each child of each image.
+    """
+    check_routing_options(iterations, gradient)
+    u, kernel = tf.convert_to_tensor(u), tf.convert_to_tensor(kernel)
+    dtype = tf.float64 if u.dtype == tf.float64 else tf.float32
+    u = tf.transpose(tf.cast(u, dtype), [0, 2, 1])[tf.newaxis, :, tf.newaxis]
+    w = tf.transpose(tf.cast(kernel, dtype), [1, 3, 2, 0])[:, tf.newaxis]
+
+    @tf.custom_gradient
+    def route(u: tf.Tensor, w: tf.Tensor) -> Any:
+        v, s, c = _forward(u, w, iterations)
+        return v, lambda dv: _backward(u, w, s, c, dv, gradient)
+
+    return tf.transpose(tf.squeeze(route(u, w), [_CHILD_DIM, _CHILDREN]), [1, 0, 2])
+
+
+@tf.function(jit_compile=True, autograph=False)
+def _forward(
+    u: tf.Tensor, w: tf.Tensor, iterations: int
+) -> tuple[tf.Tensor, list[tf.Tensor], list[tf.Tensor]]:
+    """v, the s of every iteration, and the c of every one but the first, where all are equal."""
+    # Without coefficients a matrix product stores nothing.
+    s = [tf.einsum('anbdi,jckdi->jnk', u, w)[..., tf.newaxis, tf.newaxis] / w.shape[_PARENTS]]
+    c: list[tf.Tensor] = []
+    x = tf.zeros_like(s[0])
+    for _ in range(iterations - 1):
+        x += squash(s[-1], _DIM)
+        c.append(_softmax(_agreement(u, w, x)))
+        s.append(_routed_sum(u, w, c[-1]))
+    return squash(s[-1], _DIM), s, c
+
+
+@tf.function(jit_compile=True, autograph=False)
+def _backward(
+    u: tf.Tensor,
+    w: tf.Tensor,
+    s: list[tf.Tensor],
+    c: list[tf.Tensor],
+    dv: tf.Tensor,
+    gradient: str,
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """The gradients of u and w."""
+    x = list(itertools.accumulate(squash(s_t, _DIM) for s_t in s))
+    ds = _squash_gradient(s[-1], dv)
+    dx = tf.zeros_like(ds)
+    # Coefficients and vectors: v is a function of sums over coefficient_ij (W_ij u_i) vector_j.
+    terms: list[tuple[Any, tf.Tensor]] = []
+    for t in reversed(range(len(c))):
+        terms.append((c[t], ds))
+        if gradient == 'last':
+            break
+        dc = _agreement(u, w, ds)
+        db = c[t] * (dc - tf.reduce_sum(c[t] * dc, _PARENTS, keepdims=True))
+        terms.append((db, x[t]))
+        # x_t holds every v before iteration t: the gradients of later ones add up.
+        dx += _routed_sum(u, w, db)
+        ds = _squash_gradient(s[t], dx)
+    if gradient == 'all' or not c:
+        terms.append((1 / w.shape[_PARENTS], ds))
+    du = _sum([(a * w) * vector for a, vector in terms], _PARENTS, _DIM)
+    dw = _sum([(a * vector) * u for a, vector in terms], _IMAGES)
+    return du, dw
+
+
+def _agreement(u: tf.Tensor, w: tf.Tensor, x: tf.Tensor) -> tf.Tensor:
+    """u_i . (W_ij^T x_j)."""
+    return _sum([(w * x) * u], _DIM, _CHILD_DIM)
+
+
+def _routed_sum(u: tf.Tensor, w: tf.Tensor, coefficients: tf.Tensor) -> tf.Tensor:
+    """Sum over i of coefficient_ij W_ij u_i."""
+    return _sum([(u * w) * coefficients], _CHILD_DIM, _CHILDREN)
+
+
+def _sum(products: list[tf.Tensor], *axes: int) -> tf.Tensor:
+    return tf.reduce_sum(tf.add_n(products), axes, keepdims=True)
+
+
+def _softmax(logits: tf.Tensor) -> tf.Tensor:
+    exponentials = tf.exp(logits - tf.reduce_max(logits, _PARENTS, keepdims=True))
+    return exponentials / tf.reduce_sum(exponentials, _PARENTS, keepdims=True)
+
+
+def _squash_gradient(s: tf.Tensor, dv: tf.Tensor) -> tf.Tensor:
+    with tf.GradientTape() as tape:
+        tape.watch(s)
+        v = squash(s, _DIM)
+    return tape.gradient(v, s, dv)

@@ -1,0 +1,262 @@
+"""The layers of a capsule network (Sabour, Frosst, Hinton 2017) as Keras layers."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from capsmodel.networks import winograd
+from capsmodel.networks.choices import check_choice
+from capsmodel.networks.fused_routing import fused_routing
+from capsmodel.networks.routing import check_routing_options, routing_by_agreement, squash
+
+PRIMARY_ALGORITHMS = ('auto', 'conv2d', 'winograd')
+ROUTING_ALGORITHMS = ('matmul', 'fused')
+
+# Where 'auto' takes 'winograd': the transform of the weights costs as much as a direct convolution
+# of 8 images, and what is won must make up for the transforms of input and output.
+_SMALLEST_WINOGRAD_BATCH = 16
+_SMALLEST_WINOGRAD_GAIN = 2.5
+
+# Glorot's rule does not fit: for a kernel of this shape it counts all children into the fan. With
+# 0.05, and Glorot's convolutions below, capsules start far from saturation, at lengths of about
+# 1e-5, and Adam, which does not mind the gradient's scale, has them near their targets in a few
+# dozen steps. In the first 80 steps of the paper's network on MNIST (64 images a step, one seed) it
+# was ahead of 0.1, 0.2 and of He's convolutions, which start at lengths of about 0.2.
+_DIGIT_CAPS_STDDEV = 0.05
+
+
+class PrimaryCaps(keras.layers.Layer):
+    """A convolution without padding whose filters are grouped to squashed capsules.
+
+    float [n, height, width, filters] -> float32 [n, grid_height * grid_width * channels, dim],
+    where grid_height = (height - kernel_size) // strides + 1, and grid_width alike.
+
+    Capsule (y * grid_width + x) * channels + k is the k-th one at row y and column x of the grid:
+    positions are the outer order and channels the inner one. Its dim components are the adjacent
+    filters k * dim to (k + 1) * dim - 1.
+
+    Args:
+        channels: capsules at each position of the grid.
+        dim: components of a capsule.
+        kernel_size: height and width of the convolution's kernel.
+        strides: step of the convolution in both directions.
+        algorithm: how the convolution is computed; variables and, but for rounding, results are
+            the same. 'conv2d' is TensorFlow's own, 'winograd' is `networks.winograd`, always in
+            float32. 'auto' takes 'winograd' where it is the faster one: for 16 images
+            and more, where there is no GPU, in float32, with a kernel that it suits.
+
+    Raises:
+        ValueError: `algorithm` is not one of these, or, when the layer is built, 'winograd' cannot
+            do such a kernel.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        dim: int,
+        kernel_size: int,
+        strides: int,
+        algorithm: str = 'auto',
+        **kwargs: Any,
+    ) -> None:
+        check_choice('the primary algorithm', algorithm, PRIMARY_ALGORITHMS)
+        super().__init__(**kwargs)
+        self.algorithm = algorithm
+        self.channels = channels
+        self.dim = dim
+        self.kernel_size = kernel_size
+        self.strides = strides
+
+    def build(self, input_shape: Sequence[int | None]) -> None:
+        if self.algorithm == 'winograd':
+            winograd.check_kernel_size(self.kernel_size, self.strides)
+        filters = self.channels * self.dim
+        self.kernel = self.add_weight(
+            name='kernel',
+            shape=(self.kernel_size, self.kernel_size, input_shape[-1], filters),
+            initializer='glorot_uniform',
+        )
+        self.bias = self.add_weight(name='bias', shape=(filters,), initializer='zeros')
+
+    def call(self, inputs: tf.Tensor) -> tf.Tensor:
+        kernel, bias = tf.convert_to_tensor(self.kernel), tf.convert_to_tensor(self.bias)
+        features = tf.cast(self._convolve(inputs, kernel), bias.dtype)
+        features = tf.nn.bias_add(features, bias)
+        _, children, dim = self.compute_output_shape(inputs.shape)
+        # Not -1 for n: a grid of another size would be taken for more or fewer images.
+        return squash(tf.reshape(features, [tf.shape(inputs)[0], children, dim]))
+
+    def _convolve(self, inputs: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
+        def direct() -> tf.Tensor:
+            return tf.nn.conv2d(inputs, kernel, self.strides, 'VALID')
+
+        def transformed() -> tf.Tensor:
+            x, w = (tf.cast(tensor, tf.float32) for tensor in (inputs, kernel))
+            return winograd.conv2d(x, w, self.strides)
+
+        if self.algorithm == 'conv2d':
+            return direct()
+        if self.algorithm == 'winograd':
+            return transformed()
+        if not self._winograd_suits(inputs.shape, inputs.dtype):
+            return direct()
+        n = inputs.shape[0]
+        if n is None:
+            is_large = tf.shape(inputs)[0] >= _SMALLEST_WINOGRAD_BATCH
+            return tf.cond(is_large, transformed, direct)
+        return transformed() if n >= _SMALLEST_WINOGRAD_BATCH else direct()
+
+    def transformed_floats(self, input_shape: Sequence[Any]) -> int:
+        """Numbers that 'winograd' makes of one image's input; 0 where it is never taken."""
+        _, height, width, filters = input_shape
+        suits = self._winograd_suits(input_shape, tf.as_dtype(self.compute_dtype))
+        if self.algorithm == 'conv2d' or (self.algorithm == 'auto' and not suits):
+            return 0
+        return filters * winograd.products((height, width), self.kernel_size, self.strides)
+
+    def _winograd_suits(self, input_shape: Sequence[Any], dtype: tf.DType) -> bool:
+        _, height, width, _ = input_shape
+        return (
+            dtype == tf.float32
+            and not tf.config.list_logical_devices('GPU')
+            and winograd.gain((height, width), self.kernel_size, self.strides)
+            >= _SMALLEST_WINOGRAD_GAIN
+        )
+
+    def compute_output_shape(self, input_shape: Sequence[Any]) -> tuple[int | None, ...]:
+        n, height, width, _ = input_shape
+        grid_height, grid_width = (
+            (size - self.kernel_size) // self.strides + 1 for size in (height, width)
+        )
+        return n, grid_height * grid_width * self.channels, self.dim
+
+    def get_config(self) -> dict[str, Any]:
+        return {
+            **super().get_config(),
+            'channels': self.channels,
+            'dim': self.dim,
+            'kernel_size': self.kernel_size,
+            'strides': self.strides,
+            'algorithm': self.algorithm,
+        }
+
+
+class DigitCaps(keras.layers.Layer):
+    """One capsule a class, made of all the capsules below by routing by agreement.
+
+    float [n, children, child_dim] -> float32 [n, parents, dim]. The predictions are
+    u_hat_j|i = W_ij u_i (Eq. 2); W has the shape [children, parents, child_dim, dim] and starts at
+    N(0, 0.05). There is no bias, as in the paper's equations.
+
+    Args:
+        parents: number of capsules.
+        dim: components of a capsule.
+        iterations: routing iterations, at least 1.
+        gradient: see `routing_by_agreement`.
+        algorithm: how the routing is computed; results are the same but for rounding. 'matmul' is
+            `routing_by_agreement`, 'fused' is `fused_routing`, which is for GPUs and XLA.
+
+    Raises:
+        ValueError: `iterations` or `gradient` is not as `routing_by_agreement` wants it, or
+            `algorithm` is neither of the two.
+    """
+
+    def __init__(
+        self,
+        parents: int,
+        dim: int,
+        iterations: int = 3,
+        gradient: str = 'all',
+        algorithm: str = 'matmul',
+        **kwargs: Any,
+    ) -> None:
+        check_routing_options(iterations, gradient)
+        check_choice('the routing algorithm', algorithm, ROUTING_ALGORITHMS)
+        super().__init__(**kwargs)
+        self.parents = parents
+        self.dim = dim
+        self.iterations = iterations
+        self.gradient = gradient
+        self.algorithm = algorithm
+
+    def build(self, input_shape: Sequence[int | None]) -> None:
+        _, children, child_dim = input_shape
+        self.kernel = self.add_weight(
+            name='kernel',
+            shape=(children, self.parents, child_dim, self.dim),
+            initializer=keras.initializers.RandomNormal(stddev=_DIGIT_CAPS_STDDEV),
+        )
+
+    def call(self, inputs: tf.Tensor) -> tf.Tensor:
+        return self.route(inputs, tf.convert_to_tensor(self.kernel))
+
+    def route(self, inputs: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
+        """The layer's outputs with a kernel that is given."""
+        function = fused_routing if self.algorithm == 'fused' else routing_by_agreement
+        return function(inputs, kernel, self.iterations, self.gradient)
+
+    def compute_output_shape(self, input_shape: Sequence[int | None]) -> tuple[int | None, ...]:
+        return input_shape[0], self.parents, self.dim
+
+    def get_config(self) -> dict[str, Any]:
+        return {
+            **super().get_config(),
+            'parents': self.parents,
+            'dim': self.dim,
+            'iterations': self.iterations,
+            'gradient': self.gradient,
+            'algorithm': self.algorithm,
+        }
+
+
+class Decoder(keras.layers.Layer):
+    """Draws an image from a masked set of capsules with fully connected layers (Section 4.1).
+
+    float [n, features] -> float32 [n, height, width] in [0, 1]. The hidden layers have ReLU units,
+    the last one has a sigmoid unit a pixel.
+
+    Args:
+        units: sizes of the hidden layers.
+        height: rows of the image.
+        width: columns of the image.
+    """
+
+    def __init__(self, units: Sequence[int], height: int, width: int, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.units = tuple(units)
+        self.height = height
+        self.width = width
+        # An attribute each: tf.train.Checkpoint passes over the layers in a list of Keras's.
+        for number, size in enumerate(self.units):
+            dense = keras.layers.Dense(size, activation='relu', dtype=self.dtype_policy)
+            setattr(self, f'hidden_{number}', dense)
+        self.pixel_layer = keras.layers.Dense(height * width, dtype=self.dtype_policy)
+
+    def build(self, input_shape: Sequence[int | None]) -> None:
+        for layer in [*self._hidden_layers(), self.pixel_layer]:
+            layer.build(input_shape)
+            input_shape = layer.compute_output_shape(input_shape)
+
+    def call(self, inputs: tf.Tensor) -> tf.Tensor:
+        x = inputs
+        for layer in self._hidden_layers():
+            x = layer(x)
+        # The sigmoid is taken in float32 also where the products are not.
+        pixels = tf.sigmoid(tf.cast(self.pixel_layer(x), tf.float32))
+        return tf.reshape(pixels, [tf.shape(inputs)[0], self.height, self.width])
+
+    def _hidden_layers(self) -> list[keras.layers.Dense]:
+        return [getattr(self, f'hidden_{number}') for number in range(len(self.units))]
+
+    def compute_output_shape(self, input_shape: Sequence[int | None]) -> tuple[int | None, ...]:
+        return input_shape[0], self.height, self.width
+
+    def get_config(self) -> dict[str, Any]:
+        return {
+            **super().get_config(),
+            'units': list(self.units),
+            'height': self.height,
+            'width': self.width,
+        }

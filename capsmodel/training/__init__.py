@@ -1,0 +1,1 @@
+"""The training: its loop, its process, its checkpoints and its devices."""

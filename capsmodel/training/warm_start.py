@@ -1,0 +1,36 @@
+"""Weights to start from in place of random ones: those of an exported network."""
+
+from __future__ import annotations
+
+import itertools
+import os
+from collections.abc import Sequence
+
+import numpy as np
+import tensorflow as tf
+
+from capsmodel.networks.capsnet import CapsNet
+from capsmodel.training.errors import TrainingError
+
+
+def exported_weights(directory: str) -> list[np.ndarray]:
+    """The weights of a SavedModel that `signatures.export` wrote, in the order of the network's."""
+    reader = tf.train.load_checkpoint(os.path.join(directory, 'variables', 'variables'))
+    names = (f'_variables/{n}/.ATTRIBUTES/VARIABLE_VALUE' for n in itertools.count())
+    return [reader.get_tensor(name) for name in itertools.takewhile(reader.has_tensor, names)]
+
+
+def assign(model: CapsNet, weights: Sequence[np.ndarray]) -> None:
+    """Gives a network weights.
+
+    Raises:
+        TrainingError: They are those of a network of another shape.
+    """
+    wanted = [tuple(variable.shape) for variable in model.variables]
+    if wanted != [weight.shape for weight in weights]:
+        raise TrainingError(
+            'WARM_START: the last blessed model is a network with other layers than this one, and '
+            'its weights do not fit; train without WARM_START, or with the settings of that model'
+        )
+    for variable, weight in zip(model.variables, weights, strict=True):
+        variable.assign(weight)

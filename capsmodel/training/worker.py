@@ -1,0 +1,290 @@
+"""The process that trains: `python -m capsmodel.training.worker REQUEST`.
+
+The Trainer starts it, so that training has a TensorFlow of its own: one that sees the GPUs, may be
+told to be deterministic, and can join other workers. REQUEST is a JSON file, the form of Request.
+
+On several machines (`--strategy multi_worker`, TF_CONFIG) the Trainer starts the chief's, and each
+other machine runs this command until it ends with 0. All of them read the same files. The chief
+writes checkpoints and log; when one worker is gone all end with 1, and go on from the last
+checkpoint when they are started again.
+
+SIGTERM, and the first SIGINT, end it after the step at hand, with a checkpoint; another one of
+either ends it at once. The exit code is 0 when training is at its end, else 1.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import dataclasses
+import json
+import logging
+import os
+import signal
+import sys
+import threading
+import uuid
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import start_tensorflow
+from capsmodel.training.errors import Diverged, TrainingError, out_of_memory
+
+
+@dataclasses.dataclass(frozen=True)
+class Request:
+    """What to train.
+
+    Attributes:
+        network: The JSON form of NetworkConfig.
+        training: The JSON form of TrainingConfig.
+        train_files: Patterns of the transformed examples to learn from.
+        eval_files: Patterns of those that pick the best epoch.
+        log_dir: Folder for TensorBoard; empty: no log.
+        checkpoint_root: Folder in which each training has one for its checkpoints.
+        checkpoint_steps: Steps between two checkpoints; 0: only each epoch's end has one.
+        eval_batch_size: Images a step of an evaluation; 0: as many as there is memory for.
+        deterministic: Whether to use deterministic operations only.
+        profile_steps: First and last step that TensorFlow's profiler looks at; none: no profile.
+        warm_start_from: Folder of an exported network whose weights to start from; empty: none.
+        code_version: Of the code that trains: a checkpoint of another one is not used.
+    """
+
+    network: dict[str, Any]
+    training: dict[str, Any]
+    train_files: list[str]
+    eval_files: list[str]
+    log_dir: str
+    checkpoint_root: str
+    checkpoint_steps: int
+    eval_batch_size: int
+    deterministic: bool
+    profile_steps: list[int]
+    warm_start_from: str
+    code_version: str
+
+    def with_values(self, values: Mapping[str, Any]) -> Request:
+        """The same with other values of the settings of network and training so named."""
+        changed: dict[str, Any] = {
+            part: {name: values.get(name, value) for name, value in getattr(self, part).items()}
+            for part in ('network', 'training')
+        }
+        return dataclasses.replace(self, **changed)
+
+    def with_absolute_paths(self) -> Request:
+        """The same for processes that have another working directory."""
+        return dataclasses.replace(
+            self,
+            train_files=[_absolute(path) for path in self.train_files],
+            eval_files=[_absolute(path) for path in self.eval_files],
+            log_dir=_absolute(self.log_dir),
+            checkpoint_root=_absolute(self.checkpoint_root),
+            warm_start_from=_absolute(self.warm_start_from),
+        )
+
+    def write(self, path: str | os.PathLike) -> None:
+        """Writes the request as JSON."""
+        unfinished = f'{os.fspath(path)}.{uuid.uuid4().hex}'
+        with open(unfinished, 'w', encoding='utf-8') as file:
+            json.dump(dataclasses.asdict(self), file)
+        os.replace(unfinished, path)
+
+    @classmethod
+    def read(cls, path: str | os.PathLike) -> Request:
+        """Reads what `write` wrote.
+
+        Raises:
+            TrainingError: It is not there, or not a request.
+        """
+        try:
+            with open(path, encoding='utf-8') as file:
+                return cls(**json.load(file))
+        except (OSError, ValueError, TypeError) as error:
+            raise TrainingError(f'The request {path} cannot be read: {error}') from error
+
+
+def main() -> None:
+    """Trains what the command line asks for."""
+    parser = argparse.ArgumentParser(description='Trains a network.')
+    parser.add_argument('request', help='JSON file: what to train')
+    parser.add_argument(
+        '--supervised',
+        action='store_true',
+        help='say as lines of JSON what it is at and, in the end, the outcome; stop when standard '
+        'input ends',
+    )
+    parser.add_argument(
+        '--strategy', default='auto', help='auto, default, mirrored or multi_worker (TF_CONFIG)'
+    )
+    arguments = parser.parse_args()
+    stop = _Stop()
+    phase = _Phase(arguments.supervised)
+    _send_noise_to_standard_output()
+    if arguments.supervised:
+        stop.when_standard_input_ends()
+    try:
+        outcome = _train(arguments.request, arguments.strategy, stop, phase)
+    except Diverged as error:
+        outcome = {'diverged': str(error)}
+    except TrainingError as error:
+        outcome = {'error': str(error)}
+    except Exception as error:
+        logging.getLogger(__name__).exception('Training failed.')
+        outcome = {'failure': f'{type(error).__name__}: {error}'}
+    if arguments.supervised:
+        print(json.dumps(outcome), flush=True)
+    elif 'folder' not in outcome:
+        print(*outcome.values(), file=sys.stderr)
+    sys.exit('folder' not in outcome)
+
+
+def _train(path: str, strategy_name: str, stop: _Stop, phase: _Phase) -> dict[str, str]:
+    """Trains to the end, from the last checkpoint on.
+
+    Returns:
+        `folder`, that of the checkpoints, and `weights`, a fingerprint of the network's.
+
+    Raises:
+        TrainingError: It cannot, memory runs out, or it was told to stop.
+    """
+    # Not at the top, where signals have no handlers yet.
+    import tensorflow as tf
+
+    from capsmodel.data import dataset
+    from capsmodel.networks import capsnet
+    from capsmodel.training import loop, strategies, warm_start
+    from capsmodel.training.checkpoints import Checkpoints, fingerprint
+
+    for gpu in tf.config.list_physical_devices('GPU'):
+        tf.config.experimental.set_memory_growth(gpu, True)
+    with stop.at_once():
+        strategy = strategies.make(strategy_name)
+    # With all workers there, it is this training's request, and not that of one before.
+    request = Request.read(path)
+    if request.deterministic:
+        tf.config.experimental.enable_op_determinism()
+    network_config = capsnet.NetworkConfig.from_json_dict(request.network)
+    training_config = loop.TrainingConfig.from_json_dict(request.training)
+    size = (network_config.image_height, network_config.image_width)
+    training_data = dataset.read(request.train_files, *size)
+    evaluation_data = dataset.read(request.eval_files, *size)
+    exported = request.warm_start_from
+    weights = warm_start.exported_weights(exported) if exported else []
+    scaled = training_config.scaled_to(strategy.num_replicas_in_sync)
+    name = fingerprint(
+        {
+            'network': network_config.to_json_dict(),
+            'training': scaled.to_json_dict(),
+            'code': request.code_version,
+        },
+        [*training_data, *evaluation_data, *weights],
+    )
+    checkpoints = Checkpoints(os.path.join(request.checkpoint_root, name), request.checkpoint_steps)
+    is_chief = strategies.is_chief(strategy)
+    with checkpoints.locked() if is_chief else contextlib.nullcontext():
+        try:
+            with strategies.lost_workers_are_said(strategy):
+                model = loop.train(
+                    network_config,
+                    training_config,
+                    training_data,
+                    evaluation_data,
+                    request.log_dir or None,
+                    strategy=strategy,
+                    checkpoints=checkpoints,
+                    should_stop=stop.requested,
+                    profile_steps=request.profile_steps,
+                    initial_weights=weights,
+                    eval_batch_size=request.eval_batch_size,
+                    phase=phase.begins,
+                )
+        except Exception as error:
+            if is_chief and request.log_dir:
+                checkpoints.keep_log(request.log_dir)
+            if isinstance(error, tf.errors.ResourceExhaustedError | MemoryError):
+                logging.getLogger(__name__).exception('Memory ran out.')
+                raise TrainingError(out_of_memory('Memory ran out', phase.name)) from error
+            raise
+    trained = fingerprint(None, [variable.numpy() for variable in model.variables])
+    return {'folder': os.fspath(checkpoints.folder), 'weights': trained}
+
+
+def _absolute(path: str) -> str:
+    return path if not path or '://' in path else os.path.abspath(path)
+
+
+class _Phase:
+    """What the training is at; said as a line of JSON if somebody reads it."""
+
+    def __init__(self, said: bool) -> None:
+        self.name = ''
+        self._said = said
+
+    def begins(self, name: str) -> None:
+        self.name = name
+        if self._said:
+            print(json.dumps({'phase': name}), flush=True)
+
+
+class _Stop:
+    """Whether the process has been told to stop. The second signal is left to end it."""
+
+    def __init__(self) -> None:
+        self._requested = threading.Event()
+        self._set(self._handle)
+
+    def _set(self, handler: Any) -> None:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, handler)
+
+    def _handle(self, number: int, frame: Any) -> None:
+        self._requested.set()
+        self._set(signal.SIG_DFL)
+
+    @contextlib.contextmanager
+    def at_once(self) -> Iterator[None]:
+        """Inside, SIGINT ends the process at once.
+
+        While TensorFlow waits for other workers it lets no Python run, signal handlers included. It
+        also puts one of its own in the place of that for SIGTERM, which is put back in the end.
+        """
+        self._set(signal.SIG_DFL)
+        try:
+            yield
+        finally:
+            self._set(self._handle)
+
+    def when_standard_input_ends(self) -> None:
+        """Stops then, too: whoever started the process is gone, and nobody reads what it writes."""
+
+        def wait() -> None:
+            while os.read(0, 1):
+                pass
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            for descriptor in (1, 2, sys.stderr.fileno()):
+                os.dup2(nowhere, descriptor)
+            self._requested.set()
+
+        threading.Thread(target=wait, daemon=True).start()
+
+    def requested(self) -> bool:
+        return self._requested.is_set()
+
+
+def _send_noise_to_standard_output() -> None:
+    """Leaves standard error to what is meant for a person.
+
+    What libraries log, and what TensorFlow writes to file descriptor 2 by itself, goes to standard
+    output, which the Trainer sends to the log of the run.
+    """
+    person = os.fdopen(os.dup(2), 'w', buffering=1)
+    os.dup2(1, 2)
+    logging.basicConfig(stream=sys.stdout, format='%(levelname)s %(name)s: %(message)s')
+    logging.captureWarnings(True)
+    # Its logger keeps the standard error of the time of its import.
+    start_tensorflow.load()
+    sys.stderr = person
+
+
+if __name__ == '__main__':
+    main()

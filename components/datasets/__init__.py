@@ -1,0 +1,1 @@
+"""The datasets of TensorFlow Datasets: preparing, describing and slicing them."""

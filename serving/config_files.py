@@ -1,0 +1,205 @@
+"""The files that say what is served and how: models.config, batching.config, monitoring.config.
+
+All three are protocol buffers as text, the files of TensorFlow Serving itself. models.config is its
+own message; for the others, which tensorflow-serving-api does not have, see config.proto.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import re
+from typing import TypeVar
+
+from google.protobuf import text_format
+from google.protobuf.message import Message
+from tensorflow_serving.config.model_server_config_pb2 import (
+    MODEL_TYPE_UNSPECIFIED,
+    TENSORFLOW,
+    ModelServerConfig,
+)
+
+from serving.config.config_pb2 import BatchingParameters, MonitoringConfig
+from serving.errors import ServingError
+from serving.processors import processors
+
+METRICS_PATH = '/monitoring/prometheus/metrics'
+_PLATFORM = 'tensorflow'
+# What TensorFlow's file systems take for a URL; nothing in it is encoded.
+_URL = re.compile(r'([a-zA-Z][0-9a-zA-Z.+-]*)://([^/]*)(.*)', re.DOTALL)
+
+_Message = TypeVar('_Message', bound=Message)
+
+
+@dataclasses.dataclass(frozen=True)
+class BatchingOptions:
+    """How requests are merged; the defaults are the real server's.
+
+    Attributes:
+        max_batch_size: Examples that a request may have, and a batch without splitting, at most.
+        batch_timeout_micros: Microseconds that a request waits for others, at most.
+        max_enqueued_batches: Batches that may wait for a thread.
+        num_batch_threads: Batches that run at the same time.
+        allowed_batch_sizes: What batches are padded to, increasing; empty for no padding.
+        thread_pool_name: The name of the threads.
+        enable_large_batch_splitting: Whether a request may be spread over several batches.
+        max_execution_batch_size: Examples in a batch at most, with splitting.
+    """
+
+    max_batch_size: int = 1000
+    batch_timeout_micros: int = 0
+    max_enqueued_batches: int = 10
+    num_batch_threads: int = processors()
+    allowed_batch_sizes: tuple[int, ...] = ()
+    thread_pool_name: str = ''
+    enable_large_batch_splitting: bool = False
+    max_execution_batch_size: int = 1000
+
+
+def single_model_config(name: str, base_path: str) -> ModelServerConfig:
+    """The newest version below `base_path`, which may be relative or a file:// URL.
+
+    Args:
+        name: What it is served as.
+        base_path: The folder of its versions.
+
+    Raises:
+        ServingError: It is a URL of another kind.
+    """
+    config = ModelServerConfig()
+    folder = _local_path(base_path, '--model_base_path')
+    config.model_config_list.config.add(
+        name=name, base_path=os.path.abspath(folder), model_platform=_PLATFORM
+    )
+    return config
+
+
+def read_model_config(path: str) -> ModelServerConfig:
+    """Reads models.config.
+
+    Raises:
+        ServingError: It cannot be read, or the real server would not take it.
+    """
+    config = _parse(path, ModelServerConfig())
+    if not config.HasField('model_config_list'):
+        raise _invalid(path, 'has no model_config_list: it says no model to serve')
+    names = set()
+    for model in config.model_config_list.config:
+        if not model.name:
+            raise _invalid(path, 'has a model without a name')
+        if model.name in names:
+            raise _invalid(path, f'lists the model {model.name} more than once')
+        names.add(model.name)
+        model.base_path = _local_path(model.base_path, path)
+        if not os.path.isabs(model.base_path):
+            raise _invalid(
+                path,
+                f"needs an absolute path as base_path of the model {model.name}, not '"
+                f"{model.base_path}'",
+            )
+        # model_type is what model_platform was called before: the real server takes one of them.
+        platform = (model.model_platform, model.model_type)
+        if platform not in ((_PLATFORM, MODEL_TYPE_UNSPECIFIED), ('', TENSORFLOW)):
+            raise _invalid(path, f'needs model_platform: "{_PLATFORM}" for the model {model.name}')
+    return config
+
+
+def read_batching_parameters(path: str) -> BatchingOptions:
+    """Reads batching.config.
+
+    Raises:
+        ServingError: It cannot be read, or its values contradict each other.
+    """
+    parameters = _parse(path, BatchingParameters())
+    if parameters.pad_variable_length_inputs:
+        raise _invalid(
+            path,
+            'asks for pad_variable_length_inputs, which this server does not do: requests of '
+            'different shapes run apart. Remove the line',
+        )
+    given = {
+        field.name: getattr(parameters, field.name).value
+        for field, _ in parameters.ListFields()
+        if field.name != 'allowed_batch_sizes'
+    }
+    given.setdefault(
+        'max_execution_batch_size', given.get('max_batch_size', BatchingOptions.max_batch_size)
+    )
+    options = BatchingOptions(**given, allowed_batch_sizes=tuple(parameters.allowed_batch_sizes))
+    for name in ('max_batch_size', 'max_enqueued_batches', 'num_batch_threads'):
+        if getattr(options, name) < 1:
+            raise _invalid(path, f'needs a {name} of at least 1, not {getattr(options, name)}')
+    if options.batch_timeout_micros < 0:
+        raise _invalid(path, 'has a negative batch_timeout_micros')
+    largest = options.max_batch_size
+    limit = 'max_batch_size'
+    if options.enable_large_batch_splitting:
+        limit = 'max_execution_batch_size'
+        if not 1 <= options.max_execution_batch_size <= largest:
+            raise _invalid(
+                path,
+                f'needs a max_execution_batch_size from 1 to max_batch_size, {largest}, not '
+                f'{options.max_execution_batch_size}',
+            )
+        largest = options.max_execution_batch_size
+    sizes = options.allowed_batch_sizes
+    if sizes and (sizes[0] < 1 or list(sizes) != sorted(set(sizes)) or sizes[-1] != largest):
+        raise _invalid(
+            path,
+            f'needs allowed_batch_sizes that increase and end with {limit}, {largest}, not '
+            f'{", ".join(map(str, sizes))}',
+        )
+    return options
+
+
+def read_monitoring_config(path: str) -> str | None:
+    """Reads monitoring.config.
+
+    Returns:
+        The path of the metrics' page; None if there is to be none.
+
+    Raises:
+        ServingError: It cannot be read, or the path does not begin with a slash.
+    """
+    prometheus = _parse(path, MonitoringConfig()).prometheus_config
+    if not prometheus.enable:
+        return None
+    metrics_path = prometheus.path or METRICS_PATH
+    if not metrics_path.startswith('/'):
+        raise _invalid(path, f"needs a path that begins with '/', not '{metrics_path}'")
+    return metrics_path
+
+
+def _local_path(base_path: str, where: str) -> str:
+    """The folder that a base path names, which may be a URL as in the real server."""
+    found = _URL.fullmatch(base_path)
+    if not found:
+        return base_path
+    scheme, host, folder = found.groups()
+    if scheme.lower() != 'file' or host not in ('', 'localhost'):
+        raise _invalid(
+            where,
+            f"names '{base_path}', but this server reads local folders alone",
+        )
+    return folder
+
+
+def _parse(path: str, message: _Message) -> _Message:
+    try:
+        with open(path, encoding='utf-8') as opened:
+            return text_format.Parse(opened.read(), message)
+    except OSError as error:
+        raise ServingError('NOT_FOUND', f'Cannot read {path}: {error.strerror}.') from error
+    except UnicodeDecodeError as error:
+        raise _invalid(path, 'is no text in UTF-8') from error
+    except text_format.ParseError as error:
+        line = error.GetLine()
+        if line is None:
+            raise ServingError('INVALID_ARGUMENT', f'{path}: {error}') from error
+        # It says "line:column : what is wrong".
+        what = str(error).partition(' : ')[2]
+        raise ServingError('INVALID_ARGUMENT', f'{path}, line {line}: {what}') from error
+
+
+def _invalid(path: str, what: str) -> ServingError:
+    return ServingError('INVALID_ARGUMENT', f'{path} {what}.')

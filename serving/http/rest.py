@@ -1,0 +1,276 @@
+"""TensorFlow Serving's REST interface on aiohttp: from a request to its answer."""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+import contextlib
+import dataclasses
+import functools
+import re
+import socket
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
+from typing import TypeVar
+
+from aiohttp import web
+
+# Not asyncio.wait_for, which makes a task of what it waits for; asyncio has it from Python 3.11 on.
+from async_timeout import timeout
+
+from serving.console import complain
+from serving.errors import ServingError
+from serving.http import responses
+from serving.http.bodies import SMALL_BYTES, Bodies, Body, BodyError
+from serving.http.connections import Connections
+from serving.http.demo_page import DemoPage
+from serving.http.origins import CORS_HEADERS, Origins
+from serving.http.responses import Route
+from serving.metrics import CONTENT_TYPE, Metrics
+from serving.models.manager import ModelManager
+from serving.models.model import COSTLY_AT_ONCE, LoadedModel
+from serving.requests import question
+from serving.requests.batching import Batcher, Tensors
+from serving.requests.json_size import MAX_INSTANCES
+from serving.requests.lane import Lane
+
+_T = TypeVar('_T')
+
+# JSON of less than so many bytes or values is read and written on the event loop: to hand it to a
+# thread would take longer. The bytes are SMALL_BYTES of serving/http/bodies.py.
+_SMALL_VALUES = 1 << 13
+# The cost of the requests that may wait beside the light ones, together: some of the costliest; and
+# about the seconds that one of cost 1 takes.
+_MAX_COSTLY, _COSTLY_SECONDS = 512.0, 0.1
+# The same for JSON that waits to be read or written, in multiples of what is small.
+_MAX_JSON, _JSON_SECONDS = 8192.0, 0.002
+
+
+@dataclasses.dataclass(frozen=True)
+class Limits:
+    """What a client may ask of the server.
+
+    Attributes:
+        timeout: Seconds from a whole request to its answer; None for as long as it takes.
+        body_bytes: The largest body, decompressed.
+        instances: The most instances of a request.
+        pending: Requests that wait or run; those beyond are refused.
+        connections: Connections at a time; for each one beyond, the one that has been idle longest
+            is closed. Twice as many as requests, so that one too many gets an answer.
+        transfer_seconds: In which a body must have come, and an answer must have been taken.
+        idle_seconds: In which the head of a connection's next request must have come.
+        shutdown_seconds: For what runs when the server is told to stop.
+    """
+
+    timeout: float | None = 30.0
+    body_bytes: int = 32 << 20
+    instances: int = MAX_INSTANCES
+    pending: int = 1024
+    connections: int = 2048
+    transfer_seconds: float = 60.0
+    idle_seconds: float = 75.0
+    shutdown_seconds: float = 60.0
+
+
+class RestService:
+    """Answers requests; belongs to one event loop.
+
+    Args:
+        manager: The models.
+        model_names: Of all models that there are to be, that of the page first.
+        executor: Runs the models for light requests that are not merged.
+        batcher: Merges requests, if that is wanted.
+        metrics: Where requests are counted.
+        metrics_path: Where Prometheus finds them; None for nowhere.
+        demo_dir: The files of the page at /demo/; None for no page.
+        limits: What a client may ask.
+        origins: Which web pages may ask.
+
+    Attributes:
+        model_names: As above; to be changed when the models are.
+    """
+
+    def __init__(
+        self,
+        manager: ModelManager,
+        model_names: Sequence[str],
+        executor: concurrent.futures.Executor,
+        batcher: Batcher | None,
+        metrics: Metrics,
+        metrics_path: str | None,
+        demo_dir: str | None,
+        limits: Limits,
+        origins: Origins,
+    ) -> None:
+        self.model_names = model_names
+        self._manager = manager
+        self._executor = executor
+        self._batcher = batcher
+        self._metrics = metrics
+        self._metrics_path = metrics_path
+        self._page = demo_dir and DemoPage(demo_dir)
+        self._limits = limits
+        self._origins = origins
+        self._connections = Connections(
+            self._handle, limits.connections, limits.idle_seconds, limits.transfer_seconds
+        )
+        self._loop = asyncio.get_running_loop()
+        self._pending = 0
+        self._bodies = Bodies(limits.body_bytes, limits.transfer_seconds)
+        # Large JSON has one thread, because Python runs only one at a time.
+        self._json = Lane('json', 1, _MAX_JSON, _JSON_SECONDS)
+        self._costly = Lane('costly', COSTLY_AT_ONCE, _MAX_COSTLY, _COSTLY_SECONDS)
+
+    @contextlib.asynccontextmanager
+    async def listening(self, listener: socket.socket) -> AsyncIterator[None]:
+        """Answers requests inside the context; then finishes those that run.
+
+        Raises:
+            ServingError: Another server has begun to listen there.
+        """
+        async with self._connections.listening(listener, self._limits.shutdown_seconds):
+            try:
+                yield
+            finally:
+                # Their bodies may be long in coming.
+                self._bodies.stop()
+
+    def close(self) -> None:
+        """Ends the threads, once they have done what they do."""
+        self._json.shut_down()
+        self._costly.shut_down()
+
+    async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
+        path = request.rel_url.raw_path_qs
+        try:
+            self._origins.check(request)
+        except ServingError as error:
+            return _error(error.http_status, error.message)
+        if path == self._metrics_path:
+            return web.Response(body=self._metrics.page(), headers={'Content-Type': CONTENT_TYPE})
+        if path[:4].lower() == '/v1/':
+            response = await self._rest(request, path)
+            if self._origins.any_page:
+                response.headers.update(CORS_HEADERS)
+            return response
+        page = None
+        if self._page and request.method in ('GET', 'HEAD'):
+            page = self._page.answer(path, self.model_names[0])
+        return page or _error(404, f'Malformed request: {request.method} {path}')
+
+    async def _rest(self, request: web.BaseRequest, path: str) -> web.Response:
+        model = api = ''
+        code = 'OK'
+        body = Body()
+        start = time.perf_counter()
+        try:
+            if request.method == 'OPTIONS':
+                _check_preflight(request)
+                return web.Response()
+            route = responses.parse_path(request.method, path)
+            # Metrics keep every name for ever, so that clients must not invent any.
+            model = route.model if route.model in self.model_names else ''
+            if route.kind in ('status', 'metadata'):
+                answer = self._described(route)
+            else:
+                api = route.kind
+                await self._bodies.receive(request, body)
+                self._connections.answering(request)
+                start = time.perf_counter()
+                answer = await self._answered(route, body)
+            return web.Response(body=answer, headers={'Content-Type': 'application/json'})
+        except ServingError as error:
+            code = error.code
+            response = _error(error.http_status, error.message)
+            if isinstance(error, BodyError):
+                response.force_close()
+            return response
+        except (asyncio.CancelledError, ConnectionError):
+            code = 'CANCELLED'
+            raise
+        except Exception as error:
+            code = 'INTERNAL'
+            complain(f'{request.method} {path} failed: {error!r}')
+            return _error(500, f'The server failed over this request: {type(error).__name__}')
+        finally:
+            self._bodies.release(body)
+            self._metrics.request(model, api, code, time.perf_counter() - start)
+
+    def _described(self, route: Route) -> bytes:
+        if route.kind == 'status':
+            return responses.status_json(
+                self._manager.status(route.model, route.version, route.label)
+            )
+        with self._manager.servable(route.model, route.version, route.label) as servable:
+            return servable.metadata
+
+    async def _answered(self, route: Route, body: Body) -> bytes:
+        if self._pending >= self._limits.pending:
+            raise ServingError(
+                'UNAVAILABLE',
+                f'The server is busy with {self._pending} requests (--max_pending_requests)',
+            )
+        self._pending += 1
+        try:
+            async with timeout(self._limits.timeout):
+                return await self._answer(route, body)
+        except asyncio.TimeoutError:
+            raise ServingError(
+                'DEADLINE_EXCEEDED',
+                f'There was no answer within {self._limits.timeout:g} seconds '
+                '(--rest_api_timeout_in_ms)',
+            ) from None
+        finally:
+            self._pending -= 1
+
+    async def _answer(self, route: Route, body: Body) -> bytes:
+        with self._manager.servable(route.model, route.version, route.label) as servable:
+            model = servable.model
+            asked = await self._read(route.kind, body, model)
+            name, inputs = asked.signature_name, asked.inputs
+            # One that does not fit the signature may spoil the answers to those it is merged with.
+            model.check(name, inputs)
+            batcher = self._batcher if model.can_merge(name) else None
+            if batcher:
+                batcher.check(inputs)
+            start = time.perf_counter()
+            if asked.cost > 1:
+                run = functools.partial(model.run, name, inputs, is_costly=True)
+                outputs: Tensors = await self._costly.run(run, asked.cost)
+            elif batcher:
+                outputs = await batcher.run(model.run, name, inputs, asked.cost)
+            else:
+                outputs = await self._loop.run_in_executor(self._executor, model.run, name, inputs)
+            seconds = time.perf_counter() - start
+        self._metrics.runtime(route.model, route.kind, seconds)
+        values = sum(value.size for value in outputs.values())
+        write = functools.partial(asked.write, outputs)
+        return await self._computed(write, values / _SMALL_VALUES)
+
+    async def _read(self, kind: str, body: Body, model: LoadedModel) -> question.Question:
+        """What is asked; the body is not held any longer."""
+        parse = functools.partial(
+            question.parse, kind, body.content, model.signature_defs, self._limits.instances
+        )
+        try:
+            return await self._computed(parse, len(body.content) / SMALL_BYTES)
+        finally:
+            self._bodies.release(body)
+
+    async def _computed(self, compute: Callable[[], _T], size: float) -> _T:
+        """Reads or writes JSON of a size, in multiples of what is small."""
+        return compute() if size <= 1 else await self._json.run(compute, size)
+
+
+def _check_preflight(request: web.BaseRequest) -> None:
+    """Whether it is a browser that asks what it may ask; as the real server checks it."""
+    if not re.search('https?://', request.headers.get('Origin', '')):
+        raise ServingError('FAILED_PRECONDITION', 'Origin header is missing in CORS preflight')
+
+
+def _error(status: int, message: str) -> web.Response:
+    return web.Response(
+        status=status,
+        body=responses.error_json(message),
+        headers={'Content-Type': 'application/json'},
+    )

@@ -1,0 +1,1 @@
+"""Models: versions on disk, loading, running and unloading them."""

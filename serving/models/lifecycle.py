@@ -1,0 +1,136 @@
+"""The life of a version: START, LOADING, AVAILABLE, UNLOADING, END; and what its next step is."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import math
+import os
+from collections.abc import Collection
+from typing import NamedTuple
+
+from tensorflow_serving.config.model_server_config_pb2 import ModelConfig
+
+from serving.errors import ServingError
+from serving.http.responses import metadata_json
+from serving.models.model import LoadedModel
+from serving.models.tasks import Task
+
+START, LOADING, AVAILABLE, UNLOADING, END = 'START', 'LOADING', 'AVAILABLE', 'UNLOADING', 'END'
+
+# A version that takes longer to load than this lets others be loaded beside it. Those that take
+# less are loaded one after the other, since each takes memory and all processors.
+_PATIENCE_SECONDS = 10.0
+
+
+@dataclasses.dataclass(frozen=True)
+class VersionStatus:
+    """Where a version is in its life: START, LOADING, AVAILABLE, UNLOADING, END."""
+
+    version: int
+    state: str
+    error_code: str = 'OK'
+    error_message: str = ''
+
+
+@dataclasses.dataclass(frozen=True)
+class Servable:
+    """A version that answers requests."""
+
+    name: str
+    version: int
+    model: LoadedModel
+
+    @functools.cached_property
+    def metadata(self) -> bytes:
+        """The answer to a metadata request; to make it takes a millisecond."""
+        return metadata_json(self.name, self.version, self.model.signature_defs)
+
+
+@dataclasses.dataclass(eq=False)
+class Version:
+    """A version that was seen. The manager's thread changes it, and requests count their leases."""
+
+    name: str
+    number: int
+    path: str
+    aspired: bool = True
+    state: str = START
+    servable: Servable | None = None
+    leases: int = 0
+    # What loads it, until it is loaded or has failed.
+    loading: Task[LoadedModel] | None = None
+    # Why it failed to load, and what its files were before.
+    error_code: str = 'OK'
+    error_message: str = ''
+    files: frozenset[tuple[str, int, int, bool]] = frozenset()
+
+    def status(self) -> VersionStatus:
+        """What is told of it."""
+        return VersionStatus(self.number, self.state, self.error_code, self.error_message)
+
+
+class Step(NamedTuple):
+    """What to do next with a version: free it, end it, or load it."""
+
+    state: str
+    version: Version
+
+
+def next_step(versions: Collection[Version], may_load: bool) -> Step | None:
+    """What brings a model nearer to its aspired versions, but leaves it one that answers.
+
+    Args:
+        versions: Those of the model.
+        may_load: Whether a version may be loaded now.
+
+    Returns:
+        The version and the state that it is to have next; None if there is nothing to do.
+    """
+    surplus = [v for v in versions if v.state == AVAILABLE and not v.aspired]
+    aspired = [v for v in versions if v.aspired]
+    for version in versions:
+        if version.state == UNLOADING and not version.leases:
+            return Step(END, version)
+    replaced = not aspired or any(v.state == AVAILABLE for v in aspired)
+    if surplus and (replaced or len(surplus) > 1):
+        return Step(UNLOADING, min(surplus, key=lambda v: v.number))
+    waiting = [v for v in aspired if v.state == START]
+    if waiting and may_load:
+        return Step(LOADING, max(waiting, key=lambda v: v.number))
+    return None
+
+
+def next_load(loading: Collection[Version]) -> float:
+    """When another version may be loaded, by `time.monotonic`, beside those that are."""
+    young = [v.loading.started for v in loading if v.loading and v.state == LOADING]
+    return max(young, default=-math.inf) + _PATIENCE_SECONDS
+
+
+def late_at(version: Version, seconds: float) -> float:
+    """When a version that is being loaded will have taken longer than `seconds`."""
+    if version.loading and version.state == LOADING:
+        return version.loading.started + seconds
+    return math.inf
+
+
+def why_none(model: ModelConfig, versions: Collection[Version]) -> ServingError:
+    """Why a model has no version to serve."""
+    failed = [version for version in versions if version.error_message]
+    if failed:
+        newest = max(failed, key=lambda v: v.number)
+        older = sorted((v.number for v in failed if v is not newest), reverse=True)
+        beside = f', nor can {", ".join(map(str, older))}' if older else ''
+        return ServingError(
+            newest.error_code,
+            f'Version {newest.number} of {model.name} cannot be served{beside}: '
+            f'{newest.error_message}',
+        )
+    pinned = model.model_version_policy.specific.versions
+    if os.path.isdir(model.base_path) and pinned:
+        what = f'does not hold the version that is asked for: {", ".join(map(str, pinned))}'
+    elif os.path.isdir(model.base_path):
+        what = 'holds no version: no folder named by a number, with a saved_model.pb in it'
+    else:
+        what = 'is not there'
+    return ServingError('NOT_FOUND', f'{model.name}: {model.base_path} {what}.')

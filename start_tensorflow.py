@@ -1,0 +1,98 @@
+"""How each process of this project starts TensorFlow: quietly, and with GPUs only for training.
+
+TF_CPP_MIN_LOG_LEVEL=3 keeps TensorFlow 2.16 quiet. In 2.21 two libraries have logged a few lines
+each by the time that they read the variable: these are left out here.
+
+`python -m start_tensorflow tensorboard --logdir DIR` starts a command of this environment
+with TensorFlow so loaded.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.metadata
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+
+# GPUs are for training alone: TensorFlow would take them in every process that imports it.
+_VISIBLE = 'CUDA_VISIBLE_DEVICES'
+# What it was before `hide_gpus`.
+_FOR_TRAINING = 'TRAINING_CUDA_VISIBLE_DEVICES'
+_NOT_SET = 'all'
+
+# Information, and the announcement of it. Warnings, errors and the last words of a crash are none.
+_NOISE = r'^(I0000 |WARNING: All log messages before absl::InitializeLog\(\))'
+
+
+def load() -> None:
+    """Imports TensorFlow; file descriptor 2 gets all that is not noise.
+
+    TF_CPP_MIN_LOG_LEVEL is 3 from then on, where nobody has set it.
+    """
+    os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')
+    with _without_noise():
+        import tensorflow  # noqa: F401
+
+
+@contextlib.contextmanager
+def _without_noise() -> Iterator[None]:
+    """Filters what this process writes to file descriptor 2 while the context lasts."""
+    # A process, so that what is written before a crash gets through; in a session of its own, so
+    # that Ctrl-C is none of its business.
+    try:
+        noise_filter = subprocess.Popen(
+            ['grep', '--line-buffered', '-Ev', _NOISE],
+            stdin=subprocess.PIPE,
+            stdout=2,
+            start_new_session=True,
+        )
+    except OSError:
+        yield  # without grep there is noise
+        return
+    assert noise_filter.stdin is not None
+    standard_error = os.dup(2)
+    try:
+        os.dup2(noise_filter.stdin.fileno(), 2)
+        yield
+    finally:
+        os.dup2(standard_error, 2)
+        os.close(standard_error)
+        noise_filter.stdin.close()
+        noise_filter.wait()
+
+
+def hide_gpus() -> None:
+    """Hides the GPUs from this process and those that it starts, Beam's workers among them.
+
+    To be called before TensorFlow is imported.
+    """
+    os.environ.setdefault(_FOR_TRAINING, os.environ.get(_VISIBLE, _NOT_SET))
+    os.environ[_VISIBLE] = '-1'
+
+
+def training_environment() -> dict[str, str]:
+    """The environment for a process that trains: with the GPUs that `hide_gpus` has hidden."""
+    environment = dict(os.environ)
+    visible = environment.pop(_FOR_TRAINING, None)
+    if visible == _NOT_SET:
+        del environment[_VISIBLE]
+    elif visible is not None:
+        environment[_VISIBLE] = visible
+    return environment
+
+
+def main() -> None:
+    """Starts the command that the arguments name."""
+    name = sys.argv[1] if len(sys.argv) > 1 else ''
+    commands = importlib.metadata.entry_points(group='console_scripts', name=name)
+    if not commands:
+        sys.exit(f"There is no command '{name}' in this environment.")
+    load()
+    sys.argv = sys.argv[1:]
+    sys.exit(next(iter(commands)).load()())
+
+
+if __name__ == '__main__':
+    main()

@@ -1,0 +1,94 @@
+"""TensorFlow is loaded without its noise, and with the GPUs only where a process trains."""
+
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+
+import start_tensorflow
+
+_LOAD = 'import start_tensorflow; start_tensorflow.load()'
+_SAY = """
+import os
+def say(line): os.write(2, line.encode() + b'\\n')
+say('WARNING: All log messages before absl::InitializeLog() is called are written to STDERR')
+say('I0000 00:00:1795613495.959737   31847 port.cc:153] oneDNN custom operations are on.')
+say('W0000 00:00:1795613495.959737   31847 port.cc:9] look out')
+"""
+
+
+def _python(root, *arguments, path=''):
+    return subprocess.run(
+        [sys.executable, *arguments],
+        cwd=root,
+        env={'PATH': '/usr/bin:/bin', 'PYTHONPATH': path, 'PYTHONWARNINGS': 'ignore'},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+@pytest.fixture
+def played(root, tmp_path):
+    """Loads a module named tensorflow that says what the real one does, and then `script`."""
+
+    def load(script):
+        (tmp_path / 'tensorflow.py').write_text(_SAY + script)
+        after = "\nimport os; os.write(2, b'I0000 after\\n')"
+        return _python(root, '-c', _LOAD + after, path=str(tmp_path))
+
+    return load
+
+
+def test_the_real_one_says_nothing(root):
+    done = _python(root, '-c', f'{_LOAD}\nimport tensorflow as tf; print(tf.constant(1).numpy())')
+    assert (done.returncode, done.stdout, done.stderr) == (0, '1\n', '')
+
+
+def test_warnings_get_through_and_afterwards_everything_does(played):
+    done = played('')
+    assert done.stderr.splitlines() == [
+        'W0000 00:00:1795613495.959737   31847 port.cc:9] look out',
+        'I0000 after',
+    ]
+
+
+def test_last_words_of_a_crash_get_through(played):
+    done = played("say('F0000 no AVX here'); os.abort()")
+    assert done.returncode == -signal.SIGABRT
+    assert done.stderr.splitlines()[-1] == 'F0000 no AVX here'
+
+
+def test_an_import_error_is_one(played):
+    done = played("raise ImportError('no such library')")
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1] == 'ImportError: no such library'
+
+
+def test_it_starts_commands_of_the_environment(root):
+    done = _python(root, '-m', 'start_tensorflow', 'tfx', 'pipeline', '--help')
+    assert (done.returncode, done.stderr) == (0, '')
+    assert 'List all the pipelines' in done.stdout
+
+
+@pytest.mark.parametrize('arguments', [[], ['no-such-command']])
+def test_a_command_that_is_not_there_is_named(root, arguments):
+    done = _python(root, '-m', 'start_tensorflow', *arguments)
+    assert (done.returncode, done.stdout) == (1, '')
+    assert done.stderr == f"There is no command '{''.join(arguments)}' in this environment.\n"
+
+
+@pytest.mark.parametrize('visible', [None, '', '0,2'])
+def test_training_sees_what_was_there_before(monkeypatch, visible):
+    monkeypatch.delenv('TRAINING_CUDA_VISIBLE_DEVICES', raising=False)
+    monkeypatch.delenv('CUDA_VISIBLE_DEVICES', raising=False)
+    if visible is not None:
+        monkeypatch.setenv('CUDA_VISIBLE_DEVICES', visible)
+    before = start_tensorflow.training_environment()
+    for _ in range(2):  # a pipeline within a pipeline changes nothing
+        start_tensorflow.hide_gpus()
+        assert os.environ['CUDA_VISIBLE_DEVICES'] == '-1'
+        assert start_tensorflow.training_environment() == before
+    assert before.get('CUDA_VISIBLE_DEVICES') == visible
