@@ -73,7 +73,7 @@ _COLUMNS = {
 
 
 def draw(inputs: list[dict[str, Any]]) -> list[np.ndarray]:
-    """Values as `benchmarks.cost.Input` describes them, the same for the same name."""
+    """Values as `benchmarks.programs.Input` describes them, the same for the same name."""
     values = []
     for given in inputs:
         rng = np.random.default_rng(zlib.crc32(given['name'].encode()))

@@ -18,7 +18,7 @@ import tqdm
 
 import start_tensorflow
 from benchmarks.interleaved import report
-from benchmarks.train_step import mnist_config, read_mnist, step_of, training_config
+from benchmarks.train_step import mnist_config, read_mnist, step_of, textbook, training_config
 from pipeline import configs
 
 NETWORKS = ('textbook', 'ours')
@@ -36,7 +36,6 @@ def train_and_test(name: str, seed: int, data_dir: str) -> list[dict[str, Any]]:
     """
     import keras
 
-    from benchmarks.textbook import TextbookCapsNet
     from capsmodel.data import dataset
     from capsmodel.networks import capsnet
     from capsmodel.training import evaluation
@@ -52,7 +51,7 @@ def train_and_test(name: str, seed: int, data_dir: str) -> list[dict[str, Any]]:
     )
     keras.utils.set_random_seed(seed)
     if name == 'textbook':
-        model = TextbookCapsNet(mnist_config())
+        model = capsnet.CapsNet(textbook(mnist_config()))
         optimizer = keras.optimizers.Adam(schedule)
     else:
         model = capsnet.CapsNet(mnist_config())

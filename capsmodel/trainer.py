@@ -9,9 +9,10 @@ from tfx.components.trainer.fn_args_utils import FnArgs
 
 from capsmodel import signatures
 from capsmodel.data import dataset
-from capsmodel.networks import capsnet, memory
+from capsmodel.networks import capsnet, choices, memory
 from capsmodel.summaries.console import say
-from capsmodel.training import launcher, loop
+from capsmodel.training import launcher
+from capsmodel.training.state import load_best
 from capsmodel.training.worker import Request
 
 _WARMUP_IMAGES = 8
@@ -41,15 +42,16 @@ def run_fn(fn_args: FnArgs) -> None:
         request = request.with_values(fn_args.hyperparameters['values'])
     checkpoints = launcher.train(request, strategy)
     network_config = capsnet.NetworkConfig.from_json_dict(request.network)
-    # Who asks the model has no XLA, or no GPU.
-    model = capsnet.CapsNet(dataclasses.replace(network_config, routing_algorithm='matmul'))
-    loop.load_best(model, checkpoints)
+    routing = network_config.routing_algorithm
+    routing = choices.ROUTINGS[routing].exported_as or routing
+    model = capsnet.CapsNet(dataclasses.replace(network_config, routing_algorithm=routing))
+    load_best(model, checkpoints)
     size = (network_config.image_height, network_config.image_width)
     signatures.export(
         model,
         tft.TFTransformOutput(fn_args.transform_output),
         fn_args.serving_model_dir,
-        warmup_images=dataset.read(fn_args.eval_files, *size).images[
+        warmup_images=dataset.load_examples(fn_args.eval_files, *size).images[
             : memory.images_at_once(network_config, most=_WARMUP_IMAGES)
         ],
     )

@@ -21,7 +21,7 @@ from capsmodel.summaries.console import say
 from capsmodel.training import launcher, strategies
 from capsmodel.training.checkpoints import FINISHED, fingerprint
 from capsmodel.training.errors import Diverged, TrainingError
-from capsmodel.training.loop import load_best
+from capsmodel.training.state import load_best
 from capsmodel.training.worker import Request
 
 _OBJECTIVE = keras_tuner.Objective('accuracy', 'max')

@@ -94,7 +94,7 @@ class Config:
         'matmul',
         'how routing is trained: the same to rounding; fused is for GPUs, where XLA counts a '
         'quarter of the memory traffic, but its time on one is not measured yet',
-        choices=('matmul', 'fused'),
+        choices=('matmul', 'fused', 'reference'),
     )
     primary_algorithm: str = _setting(
         'auto',

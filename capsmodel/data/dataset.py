@@ -28,7 +28,7 @@ class LabeledImages(NamedTuple):
     labels: np.ndarray
 
 
-def read(patterns: Sequence[str], height: int, width: int) -> LabeledImages:
+def load_examples(patterns: Sequence[str], height: int, width: int) -> LabeledImages:
     """Reads transformed examples into memory, in the order of their ids.
 
     Args:

@@ -6,17 +6,15 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from capsmodel.networks.choices import check_choice
-from capsmodel.networks.layers import (
+from capsmodel.networks.choices import (
+    PRECISIONS,
     PRIMARY_ALGORITHMS,
-    ROUTING_ALGORITHMS,
-    Decoder,
-    DigitCaps,
-    PrimaryCaps,
+    ROUTINGS,
+    check_choice,
+    check_routing_options,
 )
-from capsmodel.networks.routing import check_routing_options, norm
-
-PRECISIONS = ('float32', 'mixed_bfloat16')
+from capsmodel.networks.layers import Decoder, DigitCaps, PrimaryCaps
+from capsmodel.networks.routing import norm
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,8 +37,9 @@ class NetworkConfig:
         routing_iterations: iterations of routing by agreement, at least 1.
         routing_gradient: 'all' differentiates through every iteration, 'last' through the last
             one only.
-        routing_algorithm: 'matmul', or 'fused' for GPUs, where XLA then compiles the routing.
-            Results differ in rounding only; exported models always use 'matmul'.
+        routing_algorithm: 'matmul'; 'fused' for GPUs, where XLA then compiles the routing; or
+            'reference', which is the paper's Procedure 1 as written there and slower. Results
+            differ in rounding only, and exported models use 'matmul' for all three.
         decoder: whether there is a decoder, which draws images from capsules.
         decoder_units: sizes of the decoder's hidden layers.
         precision: 'float32', or 'mixed_bfloat16' for hardware that multiplies bfloat16 fast:
@@ -71,7 +70,7 @@ class NetworkConfig:
 
     def __post_init__(self) -> None:
         check_routing_options(self.routing_iterations, self.routing_gradient)
-        check_choice('the routing algorithm', self.routing_algorithm, ROUTING_ALGORITHMS)
+        check_choice('the routing algorithm', self.routing_algorithm, ROUTINGS)
         check_choice('the primary algorithm', self.primary_algorithm, PRIMARY_ALGORITHMS)
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)

@@ -7,7 +7,8 @@ from typing import Any
 
 import tensorflow as tf
 
-from capsmodel.networks.routing import check_routing_options, squash
+from capsmodel.networks.choices import check_routing_options
+from capsmodel.networks.routing import squash
 
 # Axes of everything inside: parents j, images n, dim k, child_dim d, children i. What does not
 # depend on one of them has size 1 there.

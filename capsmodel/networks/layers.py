@@ -1,5 +1,6 @@
 """The layers of a capsule network (Sabour, Frosst, Hinton 2017) as Keras layers."""
 
+import importlib
 from collections.abc import Sequence
 from typing import Any
 
@@ -7,12 +8,13 @@ import keras
 import tensorflow as tf
 
 from capsmodel.networks import winograd
-from capsmodel.networks.choices import check_choice
-from capsmodel.networks.fused_routing import fused_routing
-from capsmodel.networks.routing import check_routing_options, routing_by_agreement, squash
-
-PRIMARY_ALGORITHMS = ('auto', 'conv2d', 'winograd')
-ROUTING_ALGORITHMS = ('matmul', 'fused')
+from capsmodel.networks.choices import (
+    PRIMARY_ALGORITHMS,
+    ROUTINGS,
+    check_choice,
+    check_routing_options,
+)
+from capsmodel.networks.routing import squash
 
 # Where 'auto' takes 'winograd': the transform of the weights costs as much as a direct convolution
 # of 8 images, and what is won must make up for the transforms of input and output.
@@ -155,12 +157,10 @@ class DigitCaps(keras.layers.Layer):
         dim: components of a capsule.
         iterations: routing iterations, at least 1.
         gradient: see `routing_by_agreement`.
-        algorithm: how the routing is computed; results are the same but for rounding. 'matmul' is
-            `routing_by_agreement`, 'fused' is `fused_routing`, which is for GPUs and XLA.
+        algorithm: how the capsules are routed; a name in `choices.ROUTINGS`.
 
     Raises:
-        ValueError: `iterations` or `gradient` is not as `routing_by_agreement` wants it, or
-            `algorithm` is neither of the two.
+        ValueError: `iterations`, `gradient` or `algorithm` is not one of the allowed values.
     """
 
     def __init__(
@@ -173,7 +173,7 @@ class DigitCaps(keras.layers.Layer):
         **kwargs: Any,
     ) -> None:
         check_routing_options(iterations, gradient)
-        check_choice('the routing algorithm', algorithm, ROUTING_ALGORITHMS)
+        check_choice('the routing algorithm', algorithm, ROUTINGS)
         super().__init__(**kwargs)
         self.parents = parents
         self.dim = dim
@@ -193,8 +193,9 @@ class DigitCaps(keras.layers.Layer):
         return self.route(inputs, tf.convert_to_tensor(self.kernel))
 
     def route(self, inputs: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
-        """The layer's outputs with a kernel that is given."""
-        function = fused_routing if self.algorithm == 'fused' else routing_by_agreement
+        """The layer's outputs with the given kernel in place of its own."""
+        module, _, name = ROUTINGS[self.algorithm].function.rpartition('.')
+        function = getattr(importlib.import_module(module), name)
         return function(inputs, kernel, self.iterations, self.gradient)
 
     def compute_output_shape(self, input_shape: Sequence[int | None]) -> tuple[int | None, ...]:

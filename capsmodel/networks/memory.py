@@ -16,7 +16,7 @@ from collections.abc import Iterator
 
 import tensorflow as tf
 
-from capsmodel.networks import capsnet, layers, routing
+from capsmodel.networks import capsnet, choices, layers, routing
 
 # More images at once are no faster, neither on a CPU nor on a GPU.
 MOST_IMAGES = 500
@@ -91,7 +91,9 @@ def needed(config: capsnet.NetworkConfig, exported: bool = False) -> tuple[int, 
     # On a CPU, routing goes through the children in parts that are bounded for all images together,
     # or for each where their number is unknown.
     routed = primary * config.num_classes
-    if not tf.config.list_logical_devices('GPU'):
+    if choices.ROUTINGS[config.routing_algorithm].stores_predictions:
+        routed = primary // config.primary_dim * config.num_classes * config.digit_dim
+    elif not tf.config.list_logical_devices('GPU'):
         routed = min(routed, routing.CACHED_FLOATS) if exported else 0
     drawn = 0
     if config.decoder:

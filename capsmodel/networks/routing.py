@@ -5,9 +5,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from capsmodel.networks.choices import check_choice
-
-GRADIENT_MODES = ('all', 'last')
+from capsmodel.networks.choices import check_routing_options
 
 # Shorter vectors count as zero. The square of the reciprocal is still a finite float32.
 _SHORTEST = 1e-18
@@ -17,15 +15,6 @@ _LONGEST = 1e17
 
 # Children are routed in parts in which W_ij^T v_j has about this many floats.
 CACHED_FLOATS = 2**20
-
-
-def check_routing_options(iterations: int, gradient: str) -> None:
-    """Raises ValueError unless `iterations` >= 1 and `gradient` is one of GRADIENT_MODES."""
-    if not isinstance(iterations, int) or isinstance(iterations, bool) or iterations < 1:
-        raise ValueError(
-            f'routing iterations must be a whole number of at least 1, not {iterations!r}'
-        )
-    check_choice('the routing gradient', gradient, GRADIENT_MODES)
 
 
 def norm(x: tf.Tensor, axis: int = -1, keepdims: bool = False) -> tf.Tensor:
@@ -126,15 +115,15 @@ def routing_by_agreement(
     u_before, w_before = (u, w) if gradient == 'all' else map(tf.stop_gradient, (u, w))
     if iterations == 1:
         return tf.transpose(squash(_even_sum(u, w)), [1, 0, 2])
-    votes = squash(_even_sum(u_before, w_before))
+    v_sum = squash(_even_sum(u_before, w_before))
     for _ in range(iterations - 2):
-        votes += squash(_routed_sum(u_before, w_before, votes))
-    s = _routed_sum(u, w, votes) if gradient == 'all' else _coupled_sum(u, w, votes)
+        v_sum += squash(_routed_sum(u_before, w_before, v_sum))
+    s = _routed_sum(u, w, v_sum) if gradient == 'all' else _coupled_sum(u, w, v_sum)
     return tf.transpose(squash(s), [1, 0, 2])
 
 
 # In what follows u is [n, child_dim, children], w [parents, dim, child_dim, children], s, v and
-# votes are [parents, n, dim]; logits, coupling coefficients and agreements [parents, n, children].
+# v_sum are [parents, n, dim]; logits, coupling coefficients and agreements [parents, n, children].
 
 
 def _even_sum(u: tf.Tensor, w: tf.Tensor) -> tf.Tensor:
@@ -148,65 +137,65 @@ def _even_sum(u: tf.Tensor, w: tf.Tensor) -> tf.Tensor:
     return tf.transpose(tf.reshape(s / parents, [parents, dim, -1]), [0, 2, 1])
 
 
-def _routed_sum(u: tf.Tensor, w: tf.Tensor, votes: tf.Tensor) -> tf.Tensor:
-    """The s of an iteration: logits from votes, coupling coefficients, sum over the children."""
-    return _sum_over_parts(u, w, votes, _part_gradients)
+def _routed_sum(u: tf.Tensor, w: tf.Tensor, v_sum: tf.Tensor) -> tf.Tensor:
+    """The s of an iteration: logits from v_sum, coupling coefficients, sum over the children."""
+    return _sum_over_parts(u, w, v_sum, _part_gradients)
 
 
-def _coupled_sum(u: tf.Tensor, w: tf.Tensor, votes: tf.Tensor) -> tf.Tensor:
+def _coupled_sum(u: tf.Tensor, w: tf.Tensor, v_sum: tf.Tensor) -> tf.Tensor:
     """`_routed_sum` with coupling coefficients that have no gradient."""
-    return _sum_over_parts(u, w, votes, _part_gradients_of_coupled)
+    return _sum_over_parts(u, w, v_sum, _part_gradients_of_coupled)
 
 
-def _sum_over_parts(u: tf.Tensor, w: tf.Tensor, votes: tf.Tensor, gradients: Any) -> tf.Tensor:
+def _sum_over_parts(u: tf.Tensor, w: tf.Tensor, v_sum: tf.Tensor, gradients: Any) -> tf.Tensor:
     """s, part by part of the children; the backward pass keeps the coupling coefficients alone."""
     sizes = _part_sizes(u, w)
 
     @tf.custom_gradient
-    def routed_sum(u: tf.Tensor, w: tf.Tensor, votes: tf.Tensor) -> Any:
+    def routed_sum(u: tf.Tensor, w: tf.Tensor, v_sum: tf.Tensor) -> Any:
         u_parts, w_parts = tf.split(u, sizes, axis=-1), tf.split(w, sizes, axis=-1)
         s, couplings = _in_turn(
-            lambda u, w: _part_sum(u, w, votes), (u_parts, w_parts), after=votes
+            lambda u, w: _part_sum(u, w, v_sum), (u_parts, w_parts), after=v_sum
         )
 
         def gradient(ds: tf.Tensor) -> tuple[tf.Tensor, ...]:
-            du, dw, dvotes = _in_turn(
-                lambda u, w, coupling: gradients(u, w, votes, coupling, ds),
+            du, dw, dv_sum = _in_turn(
+                lambda u, w, coupling: gradients(u, w, v_sum, coupling, ds),
                 (u_parts, w_parts, couplings),
                 after=ds,
             )
-            return tf.concat(du, axis=-1), tf.concat(dw, axis=-1), tf.add_n(dvotes)
+            return tf.concat(du, axis=-1), tf.concat(dw, axis=-1), tf.add_n(dv_sum)
 
         return tf.add_n(s), gradient
 
-    return routed_sum(u, w, votes)
+    return routed_sum(u, w, v_sum)
 
 
-def _part_sum(u: tf.Tensor, w: tf.Tensor, votes: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    coupling = _softmax(_agreement(u, _back_projected(w, votes)))
+def _part_sum(u: tf.Tensor, w: tf.Tensor, v_sum: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    coupling = _softmax(_agreement(u, _back_projected(w, v_sum)))
     return _projected(_weighted(u, coupling), w), coupling
 
 
 def _part_gradients(
-    u: tf.Tensor, w: tf.Tensor, votes: tf.Tensor, coupling: tf.Tensor, ds: tf.Tensor
+    u: tf.Tensor, w: tf.Tensor, v_sum: tf.Tensor, coupling: tf.Tensor, ds: tf.Tensor
 ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
     ds_back = _back_projected(w, ds)
     dc = _agreement(u, ds_back)
     db = coupling * (dc - tf.reduce_sum(coupling * dc, axis=0))
     # s and the logits are both sums over coefficient_ij (u_i . W_ij^T x_j), the first with
-    # coefficients c and x = ds, the second with db and x = votes.
+    # coefficients c and x = ds, the second with db and x = v_sum.
     dw = _outer(_weighted(u, coupling), ds, w)
     weighted = _weighted(u, db)
-    dw += _outer(weighted, votes, w)
-    du = _over_parents(coupling, ds_back) + _over_parents(db, _back_projected(w, votes))
+    dw += _outer(weighted, v_sum, w)
+    du = _over_parents(coupling, ds_back) + _over_parents(db, _back_projected(w, v_sum))
     return du, dw, _projected(weighted, w)
 
 
 def _part_gradients_of_coupled(
-    u: tf.Tensor, w: tf.Tensor, votes: tf.Tensor, coupling: tf.Tensor, ds: tf.Tensor
+    u: tf.Tensor, w: tf.Tensor, v_sum: tf.Tensor, coupling: tf.Tensor, ds: tf.Tensor
 ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
     du = _over_parents(coupling, _back_projected(w, ds))
-    return du, _outer(_weighted(u, coupling), ds, w), tf.zeros_like(votes)
+    return du, _outer(_weighted(u, coupling), ds, w), tf.zeros_like(v_sum)
 
 
 def _part_sizes(u: tf.Tensor, w: tf.Tensor) -> list[int]:

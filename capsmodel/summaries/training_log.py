@@ -25,8 +25,7 @@ from tensorboard.plugins.hparams import summary as hparams_summary
 from capsmodel.data import dataset
 from capsmodel.networks import capsnet
 from capsmodel.summaries import coupling, event_files, pictures
-from capsmodel.summaries.console import say
-from capsmodel.training.errors import reason
+from capsmodel.summaries.console import reason, say
 
 STEPS_BETWEEN_SCALARS = 20
 

@@ -22,8 +22,8 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from capsmodel.summaries.console import say
-from capsmodel.training.errors import TrainingError, reason
+from capsmodel.summaries.console import reason, say
+from capsmodel.training.errors import TrainingError
 
 # Marks the folder of a training whose model is exported: it has served its purpose.
 FINISHED = 'finished'

@@ -9,15 +9,6 @@ class Diverged(TrainingError):
     """The loss is no longer finite."""
 
 
-def reason(error: Exception) -> str:
-    """Why something failed, in one line, without what TensorFlow says for those who build it."""
-    if isinstance(error, OSError) and error.strerror:
-        return error.strerror
-    # {{...}} path; what the system says [Op:...]
-    (line, *_) = [*str(error).strip().splitlines(), type(error).__name__]
-    return line.rsplit('; ', 1)[-1].split(' [Op:', 1)[0]
-
-
 def out_of_memory(what: str, phase: str) -> str:
     """The message for a training that ended for lack of memory: where, and what to lower.
 

@@ -17,9 +17,8 @@ from typing import Any
 import tensorflow as tf
 
 from capsmodel.summaries.console import say
+from capsmodel.training.choices import STRATEGIES
 from capsmodel.training.errors import TrainingError
-
-STRATEGIES = ('auto', 'default', 'mirrored', 'multi_worker')
 
 _CONFIG = 'TF_CONFIG'
 _JOBS = ('chief', 'worker')
@@ -85,7 +84,7 @@ def is_chief(strategy: tf.distribute.Strategy) -> bool:
     return resolver.task_id == 0
 
 
-def check_agreement(strategy: tf.distribute.Strategy, text: str, what: str) -> None:
+def assert_same_on_all_workers(strategy: tf.distribute.Strategy, text: str, what: str) -> None:
     """Compares a text with those of the other workers.
 
     Args:
@@ -125,7 +124,7 @@ def _distributed(strategy: tf.distribute.Strategy, value: int) -> Any:
 
 
 @contextlib.contextmanager
-def lost_workers_are_said(strategy: tf.distribute.Strategy) -> Iterator[None]:
+def report_lost_workers(strategy: tf.distribute.Strategy) -> Iterator[None]:
     """Turns TensorFlow's errors over another worker that is gone into a sentence.
 
     Raises:

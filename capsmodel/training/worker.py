@@ -166,8 +166,8 @@ def _train(path: str, strategy_name: str, stop: _Stop, phase: _Phase) -> dict[st
     network_config = capsnet.NetworkConfig.from_json_dict(request.network)
     training_config = loop.TrainingConfig.from_json_dict(request.training)
     size = (network_config.image_height, network_config.image_width)
-    training_data = dataset.read(request.train_files, *size)
-    evaluation_data = dataset.read(request.eval_files, *size)
+    training_data = dataset.load_examples(request.train_files, *size)
+    evaluation_data = dataset.load_examples(request.eval_files, *size)
     exported = request.warm_start_from
     weights = warm_start.exported_weights(exported) if exported else []
     scaled = training_config.scaled_to(strategy.num_replicas_in_sync)
@@ -183,7 +183,7 @@ def _train(path: str, strategy_name: str, stop: _Stop, phase: _Phase) -> dict[st
     is_chief = strategies.is_chief(strategy)
     with checkpoints.locked() if is_chief else contextlib.nullcontext():
         try:
-            with strategies.lost_workers_are_said(strategy):
+            with strategies.report_lost_workers(strategy):
                 model = loop.train(
                     network_config,
                     training_config,

@@ -8,8 +8,9 @@ import subprocess
 import numpy as np
 import pytest
 
-from benchmarks.cost import IMPLEMENTATIONS, updated_inputs, with_ratios, write_programs
+from benchmarks.cost import with_ratios
 from benchmarks.gpu_hlo import draw, known_peak, largest_difference
+from benchmarks.programs import IMPLEMENTATIONS, updated_inputs, write_programs
 from capsmodel.networks.capsnet import NetworkConfig
 
 SMALL = NetworkConfig(

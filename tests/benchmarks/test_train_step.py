@@ -9,7 +9,8 @@ import pytest
 from benchmarks import train_step
 from benchmarks.interleaved import Timing
 from benchmarks.peers import PEERS
-from benchmarks.train_step import floor_flops, mnist_config, peer_programs, step_rows
+from benchmarks.peers.checkouts import peer_programs
+from benchmarks.train_step import floor_flops, mnist_config, step_rows
 
 
 def test_floor_counts_the_matrix_products_of_a_step():
@@ -60,7 +61,9 @@ def test_rows_compare_with_the_textbook_of_their_gradient_mode():
 
 
 def test_a_peer_has_a_row_for_each_of_its_steps(root):
-    programs = peer_programs({'capsnet_keras': 'there'}, {'capsnet_keras': 'python9'}, 'd.npz', 16)
+    programs = peer_programs(
+        {'capsnet_keras': 'there'}, {'capsnet_keras': 'python9'}, 'd.npz', 16, 2
+    )
     assert list(programs) == ['capsnet_keras train_on_batch', 'capsnet_keras function']
     command = programs['capsnet_keras function']
     assert command.arguments[:3] == ('python9', '-m', 'benchmarks.peers.capsnet_keras')
@@ -70,7 +73,7 @@ def test_a_peer_has_a_row_for_each_of_its_steps(root):
 
 @pytest.mark.parametrize('name', PEERS)
 def test_an_adapter_is_a_program_of_its_own(name, tmp_path, root):
-    (command, *_) = peer_programs({name: str(tmp_path)}, {}, 'data.npz', 16).values()
+    (command, *_) = peer_programs({name: str(tmp_path)}, {}, 'data.npz', 16, 1).values()
     done = subprocess.run(
         [*command.arguments, '--help'],
         env=dict(command.environment),

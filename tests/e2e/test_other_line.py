@@ -18,8 +18,9 @@ from rest_server import request, rest_server
 from tfx_project import COMPLETE, Project
 
 from capsmodel.networks import capsnet
-from capsmodel.training import launcher, loop
+from capsmodel.training import launcher
 from capsmodel.training.checkpoints import Checkpoints
+from capsmodel.training.state import load_best
 from capsmodel.training.worker import Request
 
 pytestmark = [
@@ -80,7 +81,7 @@ def test_training_goes_on_from_the_checkpoint(other, tmp_path, capfd):
     (folder,) = (path.parent for path in (tmp_path / 'checkpoints').glob('*/step-00000060'))
     shutil.rmtree(folder / 'step-00000060')
     model = capsnet.CapsNet(capsnet.NetworkConfig.from_json_dict(asked.network))
-    assert loop.load_best(model, Checkpoints(folder)).step == 55
+    assert load_best(model, Checkpoints(folder)).step == 55
     checkpoints = launcher.train(asked)
     assert 'going on from the checkpoint of step 55 of 60' in capfd.readouterr().err
     said = np.load(other / 'weights.npz')

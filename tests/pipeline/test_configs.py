@@ -7,8 +7,8 @@ import sys
 
 import pytest
 
-from capsmodel.networks import capsnet, layers, routing
-from capsmodel.training import loop, strategies
+from capsmodel.networks import choices as network_choices
+from capsmodel.training import choices as training_choices
 from pipeline import configs
 
 
@@ -92,12 +92,12 @@ def test_choices_are_those_of_the_model():
     choices = {
         field.name: field.metadata['choices'] for field in dataclasses.fields(configs.Config)
     }
-    assert choices['routing_gradient'] == routing.GRADIENT_MODES
-    assert choices['routing_algorithm'] == layers.ROUTING_ALGORITHMS
-    assert choices['primary_algorithm'] == layers.PRIMARY_ALGORITHMS
-    assert choices['learning_rate_scaling'] == loop.LEARNING_RATE_SCALINGS
-    assert choices['strategy'] == strategies.STRATEGIES
-    assert choices['precision'] == capsnet.PRECISIONS
+    assert choices['routing_gradient'] == network_choices.ROUTING_GRADIENTS
+    assert choices['routing_algorithm'] == tuple(network_choices.ROUTINGS)
+    assert choices['primary_algorithm'] == network_choices.PRIMARY_ALGORITHMS
+    assert choices['learning_rate_scaling'] == training_choices.LEARNING_RATE_SCALINGS
+    assert choices['strategy'] == training_choices.STRATEGIES
+    assert choices['precision'] == network_choices.PRECISIONS
 
 
 def test_presets_change_only_fields_and_quick_and_paper_share_a_name():

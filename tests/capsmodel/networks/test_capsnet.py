@@ -278,7 +278,7 @@ def test_a_small_network_learns_60_digits(mnist_60):
         ({'num_classes': 1}, 'num_classes must be at least 2, not 1'),
         ({'routing_iterations': 0}, 'iterations must be a whole number of at least 1, not 0'),
         ({'routing_gradient': 'some'}, "must be 'all' or 'last', not 'some'"),
-        ({'routing_algorithm': 'fft'}, "must be 'matmul' or 'fused', not 'fft'"),
+        ({'routing_algorithm': 'fft'}, "one of 'matmul', 'fused', 'reference', not 'fft'"),
         ({'primary_algorithm': 'fft'}, "one of 'auto', 'conv2d', 'winograd', not 'fft'"),
         ({'precision': 'int8'}, "must be 'float32' or 'mixed_bfloat16', not 'int8'"),
         ({'image_width': 6}, '13x6 pixels are too small.* at least 7x7'),

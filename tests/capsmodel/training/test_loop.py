@@ -18,6 +18,7 @@ from capsmodel.networks import capsnet
 from capsmodel.training import evaluation, loop
 from capsmodel.training.checkpoints import Checkpoints
 from capsmodel.training.errors import TrainingError
+from capsmodel.training.state import load_best
 
 
 @pytest.fixture(scope='module')
@@ -98,6 +99,7 @@ def test_gradient_norm_is_that_of_the_batch_or_the_root_mean_square_of_the_repli
     script = TWO_DEVICES + textwrap.dedent("""
         import keras
         from capsmodel.networks import losses
+        from capsmodel.training.steps import make_train_step
 
         images = noise(10)
         settings = loop.TrainingConfig(
@@ -112,16 +114,16 @@ def test_gradient_norm_is_that_of_the_batch_or_the_root_mean_square_of_the_repli
                 model = capsnet.CapsNet(shape)
                 optimizer = keras.optimizers.Adam(0.0)
                 optimizer.build(model.trainable_variables)
-            step = loop.make_step(model, optimizer, settings, strategy)
+            step = make_train_step(model, optimizer, settings, strategy)
             batches = iter(strategy.distribute_datasets_from_function(
-                lambda context: data.training_dataset(
+                lambda context: dataset.training_dataset(
                     images, context, first_step=0, last_step=21, **order
                 )
             ))
             logged = [float(step(batches)['gradient_norm']) for _ in range(21)]
             assert np.flatnonzero(logged).tolist() == [0, 20], logged
             replicas = strategy.num_replicas_in_sync
-            batch = data.training_batch(images, tf.constant(0, tf.int64), **order)
+            batch = dataset.training_batch(images, tf.constant(0, tf.int64), **order)
             squares = []
             for x, y in zip(*(tf.split(part, replicas) for part in batch), strict=True):
                 with tf.GradientTape() as tape:
@@ -209,7 +211,7 @@ def test_best_epoch_is_remembered_by_the_checkpoint(digits, tmp_path):
     wild = dataclasses.replace(config, epochs=2, learning_rate=3.0)
     resumed = _train(NETWORK, wild, digits, checkpoints=checkpoints)
     loaded = capsnet.CapsNet(NETWORK)
-    progress = loop.load_best(loaded, checkpoints)
+    progress = load_best(loaded, checkpoints)
     assert progress.step == 40
     assert progress.best[0] == pytest.approx(evaluation.evaluate(best, digits[1]).accuracy)
     for first, second, third in zip(*map(_weights, (best, resumed, loaded)), strict=True):

@@ -16,8 +16,9 @@ import tensorflow as tf
 import training_request
 
 from capsmodel.networks import capsnet
-from capsmodel.training import evaluation, launcher, loop
+from capsmodel.training import evaluation, launcher
 from capsmodel.training.errors import TrainingError
+from capsmodel.training.state import load_best
 
 _ROOT = pathlib.Path(__file__).parents[3]
 
@@ -99,7 +100,7 @@ def test_training_to_the_end_in_a_process_of_its_own(tmp_path, capfd):
         '  epoch 3/3: accuracy '
     )
     model = capsnet.CapsNet(capsnet.NetworkConfig.from_json_dict(request.network))
-    progress = loop.load_best(model, checkpoints)
+    progress = load_best(model, checkpoints)
     assert progress.step == 60
     judged = evaluation.evaluate(model, training_request.digits()[1])
     assert judged.accuracy == pytest.approx(progress.best[0])

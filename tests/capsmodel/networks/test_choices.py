@@ -1,0 +1,50 @@
+"""Choices: read without TensorFlow, and a new routing takes one function and one entry."""
+
+import dataclasses
+import subprocess
+import sys
+
+import numpy as np
+import planted_routing
+import pytest
+import tensorflow as tf
+import transformed_examples
+from small_training import NETWORK, TRAINING
+
+from capsmodel.networks import choices
+from capsmodel.networks.capsnet import NetworkConfig
+from capsmodel.training import loop
+
+
+def test_choices_need_no_tensorflow():
+    script = (
+        'import sys, capsmodel.networks.choices, capsmodel.training.choices;'
+        "print([name for name in sys.modules if name.startswith(('tensorflow', 'keras'))])"
+    )
+    done = subprocess.run(
+        [sys.executable, '-c', script], capture_output=True, text=True, check=True
+    )
+    assert done.stdout == '[]\n'
+
+
+def test_a_new_routing_is_a_function_and_an_entry(monkeypatch):
+    with pytest.raises(ValueError, match="'matmul', 'fused', 'reference', not 'planted'"):
+        dataclasses.replace(NETWORK, routing_algorithm='planted')
+    entry = choices.Routing('planted_routing.mean_of_predictions')
+    monkeypatch.setitem(choices.ROUTINGS, 'planted', entry)
+    config = dataclasses.replace(NETWORK, routing_algorithm='planted')
+    assert NetworkConfig.from_json_dict(config.to_json_dict()) == config
+    training, evaluation = transformed_examples.digits()
+    one_step = dataclasses.replace(TRAINING, epochs=1, batch_size=len(training.labels))
+    model = loop.train(config, one_step, training, evaluation, None)
+    images = evaluation.images[:3]
+    expected = planted_routing.mean_of_predictions(
+        model.primary_capsules(images), tf.convert_to_tensor(model.digit_caps.kernel), 3
+    )
+    np.testing.assert_allclose(model(images), expected, atol=1e-6)
+
+
+@pytest.mark.parametrize('name', choices.ROUTINGS)
+def test_a_routing_is_exported_as_one_that_needs_no_other_in_its_place(name):
+    exported = choices.ROUTINGS[name].exported_as
+    assert exported == '' or choices.ROUTINGS[exported].exported_as == ''
