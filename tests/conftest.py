@@ -1,14 +1,13 @@
 """What several folders of tests need."""
 
 import os
-import pathlib
 import signal
 
 import pytest
+from project_paths import ROOT
 
 from components.datasets.temporary_files import temporary_files_in
 
-_ROOT = pathlib.Path(__file__).parent.parent
 # Folders with the files of tests that take longest.
 _FIRST = {'e2e', 'kubeflow'}
 
@@ -35,7 +34,7 @@ def mnist_dir():
     from components.datasets.prepare import prepare
     from pipeline.configs import from_preset
 
-    folder = from_preset('quick', var=str(_ROOT / 'var')).data_dir
+    folder = from_preset('quick', var=str(ROOT / 'var')).data_dir
     prepare('mnist', folder)
     return folder
 
@@ -43,4 +42,4 @@ def mnist_dir():
 @pytest.fixture(scope='session')
 def root():
     """The project's folder."""
-    return os.fspath(_ROOT)
+    return os.fspath(ROOT)

@@ -8,8 +8,8 @@ import subprocess
 import time
 
 import pytest
+from project_paths import ROOT
 
-_ROOT = pathlib.Path(__file__).parents[1]
 _COMMANDS = ('cat', 'env', 'ls', 'sh', 'sleep')
 
 
@@ -55,7 +55,7 @@ def project(tmp_path):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_text(name)
     for name in ('tools/trixie.sh', '.gitignore'):
-        shutil.copy(_ROOT / name, folder / name)
+        shutil.copy(ROOT / name, folder / name)
     (tmp_path / 'bin').mkdir()
     stand_in = tmp_path / 'bin' / 'debootstrap'
     stand_in.write_text(_DEBOOTSTRAP.replace('COMMANDS', ' '.join(_COMMANDS)))

@@ -107,7 +107,7 @@ def from_tfds_download(folder: pathlib.Path) -> dict[str, bytes]:
     # In a process of its own, which can be stopped: TFDS retries for minutes and has no time limit.
     _run(
         [sys.executable, '-m', 'components.datasets.mnist_source', str(folder.resolve())],
-        cwd=pathlib.Path(__file__).parents[1],
+        cwd=pathlib.Path(__file__).parents[2],
     )
     return from_folder(str(folder))
 

@@ -1,6 +1,5 @@
 import datetime
 import os
-import pathlib
 import re
 import resource
 import subprocess
@@ -17,6 +16,7 @@ import tensorflow as tf
 from damaged_images import damage, good_images
 from hypothesis import strategies as st
 from person_png import as_person_png
+from project_paths import DATA
 from run_transform import run_transform
 from tensorflow.core.protobuf import config_pb2
 from tensorflow_serving.apis import prediction_log_pb2
@@ -31,7 +31,7 @@ from capsmodel.training.errors import TrainingError
 from serving.errors import ServingError
 from serving.models.model import LoadedModel
 
-MNIST = np.load(pathlib.Path(__file__).parents[1] / 'data' / 'mnist_300.npz')['images'][::30]
+MNIST = np.load(DATA / 'mnist_300.npz')['images'][::30]
 # Not those of MNIST, nor of each other: a number that stands in the code would be found.
 HEIGHT, WIDTH, CLASSES, DIM = 20, 24, 4, 6
 PNGS = [tf.io.encode_png(image[..., np.newaxis]).numpy() for image in MNIST]

@@ -12,11 +12,11 @@ import kubeflow_lint
 import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
+from project_paths import ROOT
 from rest_server import rest_server
 from saved_models import half_plus_two
 
-_ROOT = kubeflow_lint.ROOT
-_DOCKERFILE = _ROOT / 'kubeflow' / 'Dockerfile'
+_DOCKERFILE = ROOT / 'kubeflow' / 'Dockerfile'
 _UNCHECKED_HASH = 1
 
 
@@ -29,7 +29,7 @@ def _instructions():
 
 def _locked(name):
     """Names and versions in a lock."""
-    text = (_ROOT / 'requirements' / name).read_text()
+    text = (ROOT / 'requirements' / name).read_text()
     pinned = re.findall(r'^([\w.-]+)(?:\[.*\])?==(\S+) \\$', text, re.MULTILINE)
     return {canonicalize_name(name): version for name, version in pinned}
 
@@ -92,13 +92,13 @@ def image(tmp_path_factory):
     context, image = tmp_path_factory.mktemp('context'), tmp_path_factory.mktemp('image')
     everything, *sent, rest = [
         line
-        for line in (_ROOT / '.dockerignore').read_text().splitlines()
+        for line in (ROOT / '.dockerignore').read_text().splitlines()
         if not line.startswith('#')
     ]
     assert (everything, rest) == ('*', '**/__pycache__')
     for name in sent:
         assert name.startswith('!')
-        source, target = _ROOT / name[1:], context / name[1:]
+        source, target = ROOT / name[1:], context / name[1:]
         target.parent.mkdir(parents=True, exist_ok=True)
         if source.is_dir():
             shutil.copytree(source, target, ignore=shutil.ignore_patterns('__pycache__'))

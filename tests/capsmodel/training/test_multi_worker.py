@@ -15,12 +15,11 @@ import numpy as np
 import pytest
 import tensorflow as tf
 import training_request
+from project_paths import ROOT
 
 from capsmodel.training import launcher
 
 pytestmark = pytest.mark.slow
-
-_ROOT = pathlib.Path(__file__).parents[3]
 
 
 def _free_ports():
@@ -43,7 +42,7 @@ def _configs():
 def _python(arguments, tf_config):
     return subprocess.Popen(
         [sys.executable, *arguments],
-        cwd=_ROOT,
+        cwd=ROOT,
         env={
             **os.environ,
             'TF_CONFIG': tf_config,

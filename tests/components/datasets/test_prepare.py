@@ -2,7 +2,6 @@ import gzip
 import hashlib
 import http.server
 import os
-import pathlib
 import pickle
 import socket
 import struct
@@ -17,13 +16,13 @@ import zipfile
 import numpy as np
 import pytest
 import tensorflow_datasets as tfds
+from project_paths import DATA, ROOT
 from tfds_data import synthetic_images, write_dataset
 
 from components.datasets import mnist_source
 from components.datasets.errors import DatasetError
 from components.datasets.prepare import main, prepare
 
-ROOT = pathlib.Path(__file__).parents[3]
 RANDOM = np.random.default_rng(1)
 IMAGES = {
     prefix: (
@@ -383,7 +382,7 @@ def test_impossible_request_is_named(tmp_path, arguments, message):
 def test_genuine_mnist_is_prepared(tmp_path):
     prepare('mnist', str(tmp_path))
     read = tfds.as_numpy(tfds.load('mnist', data_dir=tmp_path, split='test', batch_size=-1))
-    kept = np.load(ROOT / 'tests' / 'data' / 'mnist_300.npz')
+    kept = np.load(DATA / 'mnist_300.npz')
     genuine = dict(pairs(read['image'], read['label']))
     assert len(read['label']) == 10_000
     assert [genuine[image.tobytes()] for image in kept['images']] == kept['labels'].tolist()
