@@ -48,6 +48,7 @@ class _Project:
             'UV_HTTP_RETRIES': '0',
         }
         self.lock.parent.mkdir(parents=True)
+        (self.folder / 'tools').mkdir()
         for name in ('tools/setup.sh', 'requirements/uv.txt', 'Makefile'):
             shutil.copy(ROOT / name, self.folder / name)
         self.lock.write_text('# nothing\n')
@@ -162,8 +163,8 @@ def test_the_packages_are_importable_from_anywhere_and_hide_nothing(project, tmp
         [
             project.folder / '.venv' / 'bin' / 'python',
             '-c',
-            'import pipeline, kubeflow, serving\n'
-            'for module in pipeline, kubeflow, serving: print(module.__file__)',
+            'import pipeline, kubeflow as k, serving as s; '
+            'print(*(module.__file__ for module in (pipeline, k, s)), sep="\\n")',
         ],
         cwd=tmp_path,
         text=True,
