@@ -263,7 +263,8 @@ def read_mnist(split: str, data_dir: str) -> tuple[np.ndarray, np.ndarray]:
     return images[..., 0], labels
 
 
-def _main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Runs the command with its arguments, or those of the process."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -275,22 +276,22 @@ def _main() -> None:
     parser.add_argument('--peer', **peer, type=checkouts.checkout, metavar='NAME=FOLDER')
     parser.add_argument('--peer_python', **peer, type=checkouts.python, metavar='NAME=PYTHON')
     parser.add_argument('--json', help='a file for the rows')
-    arguments = parser.parse_args()
+    options = parser.parse_args(arguments)
     rows = []
     with tempfile.TemporaryDirectory() as folder:
         path = f'{folder}/data.npz'
-        images, labels = read_mnist(f'train[:{_IMAGES}]', arguments.data_dir)
+        images, labels = read_mnist(f'train[:{_IMAGES}]', options.data_dir)
         np.savez(path, images=images, labels=labels)
-        for batch_size in arguments.batches or [arguments.batch]:
+        for batch_size in options.batches or [options.batch]:
             rows += _measured(
-                _COMPARED if arguments.batches else tuple(STEPS),
+                _COMPARED if options.batches else tuple(STEPS),
                 batch_size,
-                arguments.turns,
+                options.turns,
                 path,
-                dict(arguments.peer),
-                dict(arguments.peer_python),
+                dict(options.peer),
+                dict(options.peer_python),
             )
-    report(rows, _COLUMNS, arguments.json)
+    report(rows, _COLUMNS, options.json)
 
 
 def _count(text: str) -> int:
@@ -306,4 +307,4 @@ def _counts(text: str) -> list[int]:
 
 
 if __name__ == '__main__':
-    _main()
+    main()

@@ -2,11 +2,11 @@
 
 import json
 import os
-import pathlib
 import subprocess
 
 import numpy as np
 import pytest
+from project_paths import ROOT
 
 from benchmarks.cost import with_ratios
 from benchmarks.gpu_hlo import draw, known_peak, largest_difference
@@ -26,7 +26,6 @@ SMALL = NetworkConfig(
     routing_iterations=2,
     decoder_units=(5,),
 )
-ROOT = pathlib.Path(__file__).parents[2]
 JAX_PYTHON = ROOT / '.venv-bench/bin/python'
 
 

@@ -1,4 +1,4 @@
-"""Tests of the reference routing: it is Procedure 1, and networks with it equal those with others."""
+"""Tests of the reference routing: it is Procedure 1, and networks with it equal the others."""
 
 import capsnet_oracle as oracle
 import numpy as np
@@ -110,17 +110,15 @@ def test_gradient_through_the_last_iteration_takes_coupling_for_constant(iterati
         return np.sum(WEIGHTS * np.apply_along_axis(oracle.squash, -1, s))
 
     expected = oracle.numerical_gradient(with_constant_coupling, U_HAT)
-    actual, through_all = (
-        gradient_of(
-            lambda u_hat, mode=mode: tf.reduce_sum(
-                WEIGHTS * procedure_1(u_hat, iterations, mode)[0]
-            ),
-            U_HAT,
+
+    def gradient(mode):
+        return gradient_of(
+            lambda u_hat: tf.reduce_sum(WEIGHTS * procedure_1(u_hat, iterations, mode)[0]), U_HAT
         )
-        for mode in ('last', 'all')
-    )
+
+    actual = gradient('last')
     np.testing.assert_allclose(actual, expected, rtol=1e-6, atol=1e-8)
-    assert np.allclose(actual, through_all) == (iterations == 1)
+    assert np.allclose(actual, gradient('all')) == (iterations == 1)
 
 
 @pytest.mark.parametrize('gradient', ['all', 'last'])
