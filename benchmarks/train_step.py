@@ -272,9 +272,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument('--batches', type=_counts, help='several batch sizes, such as 16,32,64')
     parser.add_argument('--turns', type=_count, default=7, help='turns that the medians are over')
     parser.add_argument('--data_dir', default='var/data', help="TFDS's folder")
-    peer = {'action': 'append', 'default': []}
-    parser.add_argument('--peer', **peer, type=checkouts.checkout, metavar='NAME=FOLDER')
-    parser.add_argument('--peer_python', **peer, type=checkouts.python, metavar='NAME=PYTHON')
+    for name, kind, metavar in (
+        ('--peer', checkouts.checkout, 'NAME=FOLDER'),
+        ('--peer_python', checkouts.python, 'NAME=PYTHON'),
+    ):
+        parser.add_argument(name, action='append', default=[], type=kind, metavar=metavar)
     parser.add_argument('--json', help='a file for the rows')
     options = parser.parse_args(arguments)
     rows = []

@@ -1,8 +1,8 @@
-"""The error of a training that cannot start, or cannot go on."""
+"""The errors of a training that cannot start or cannot go on."""
 
 
 class TrainingError(Exception):
-    """Training ended before its end: the message is for the person who started it."""
+    """Training is not complete; the message is for the person who started it."""
 
 
 class Diverged(TrainingError):
@@ -10,11 +10,11 @@ class Diverged(TrainingError):
 
 
 def out_of_memory(what: str, phase: str) -> str:
-    """The message for a training that ended for lack of memory: where, and what to lower.
+    """The message for a training that ran out of memory: when, and which settings to lower.
 
     Args:
         what: What happened, as the beginning of a sentence.
-        phase: What the training was at, as `training.train` tells it; empty before the first step.
+        phase: What the training was doing, as `loop.train` reports it; empty before the first step.
     """
     when = f' while it was {phase}' if phase else ''
     first = 'EVAL_BATCH_SIZE or BATCH_SIZE'

@@ -1,15 +1,15 @@
 """The process that trains: `python -m capsmodel.training.worker REQUEST`.
 
-The Trainer starts it, so that training has a TensorFlow of its own: one that sees the GPUs, may be
-told to be deterministic, and can join other workers. REQUEST is a JSON file, the form of Request.
+The Trainer starts this process, so that training has its own TensorFlow: one that sees the GPUs,
+may be deterministic, and can join other workers. REQUEST is a JSON file that `Request.write` wrote.
 
-On several machines (`--strategy multi_worker`, TF_CONFIG) the Trainer starts the chief's, and each
-other machine runs this command until it ends with 0. All of them read the same files. The chief
-writes checkpoints and log; when one worker is gone all end with 1, and go on from the last
-checkpoint when they are started again.
+To train on several machines (`--strategy multi_worker`, TF_CONFIG), the Trainer starts the chief's
+process, and you run this command on each other machine until it ends with 0. All workers read the
+same files. The chief writes the checkpoints and the log. If a worker is lost, all end with 1; start
+them again and they resume from the last checkpoint.
 
-SIGTERM, and the first SIGINT, end it after the step at hand, with a checkpoint; another one of
-either ends it at once. The exit code is 0 when training is at its end, else 1.
+The first SIGTERM or SIGINT ends the process after the current step, with a checkpoint; the second
+one ends it at once. The exit code is 0 if the training is complete, else 1.
 """
 
 from __future__ import annotations
@@ -25,10 +25,18 @@ import sys
 import threading
 import uuid
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import start_tensorflow
 from capsmodel.training.errors import Diverged, TrainingError, out_of_memory
+
+if TYPE_CHECKING:
+    import numpy as np
+    import tensorflow as tf
+
+    from capsmodel.data.dataset import LabeledImages
+    from capsmodel.networks.capsnet import NetworkConfig
+    from capsmodel.training.loop import TrainingConfig
 
 
 @dataclasses.dataclass(frozen=True)
@@ -104,14 +112,13 @@ class Request:
 
 
 def main() -> None:
-    """Trains what the command line asks for."""
+    """Trains as the command line says."""
     parser = argparse.ArgumentParser(description='Trains a network.')
-    parser.add_argument('request', help='JSON file: what to train')
+    parser.add_argument('request', help='JSON file that says what to train')
     parser.add_argument(
         '--supervised',
         action='store_true',
-        help='say as lines of JSON what it is at and, in the end, the outcome; stop when standard '
-        'input ends',
+        help='print the phases and the outcome as lines of JSON; stop when standard input ends',
     )
     parser.add_argument(
         '--strategy', default='auto', help='auto, default, mirrored or multi_worker (TF_CONFIG)'
@@ -142,59 +149,43 @@ def _train(path: str, strategy_name: str, stop: _Stop, phase: _Phase) -> dict[st
     """Trains to the end, from the last checkpoint on.
 
     Returns:
-        `folder`, that of the checkpoints, and `weights`, a fingerprint of the network's.
+        `folder`, the folder of the checkpoints, and `weights`, a fingerprint of the weights.
 
     Raises:
-        TrainingError: It cannot, memory runs out, or it was told to stop.
+        TrainingError: The training cannot start or go on, memory runs out, or `stop` was requested.
     """
-    # Not at the top, where signals have no handlers yet.
+    # TensorFlow takes seconds to load: `stop` handles signals meanwhile.
     import tensorflow as tf
 
-    from capsmodel.data import dataset
-    from capsmodel.networks import capsnet
-    from capsmodel.training import loop, strategies, warm_start
+    from capsmodel.training import loop, strategies
     from capsmodel.training.checkpoints import Checkpoints, fingerprint
 
     for gpu in tf.config.list_physical_devices('GPU'):
         tf.config.experimental.set_memory_growth(gpu, True)
     with stop.at_once():
         strategy = strategies.make(strategy_name)
-    # With all workers there, it is this training's request, and not that of one before.
+    # Only now, when all workers are there: before, the file may hold an earlier training's request.
     request = Request.read(path)
     if request.deterministic:
         tf.config.experimental.enable_op_determinism()
-    network_config = capsnet.NetworkConfig.from_json_dict(request.network)
-    training_config = loop.TrainingConfig.from_json_dict(request.training)
-    size = (network_config.image_height, network_config.image_width)
-    training_data = dataset.load_examples(request.train_files, *size)
-    evaluation_data = dataset.load_examples(request.eval_files, *size)
-    exported = request.warm_start_from
-    weights = warm_start.exported_weights(exported) if exported else []
-    scaled = training_config.scaled_to(strategy.num_replicas_in_sync)
-    name = fingerprint(
-        {
-            'network': network_config.to_json_dict(),
-            'training': scaled.to_json_dict(),
-            'code': request.code_version,
-        },
-        [*training_data, *evaluation_data, *weights],
-    )
-    checkpoints = Checkpoints(os.path.join(request.checkpoint_root, name), request.checkpoint_steps)
+    given = _read_inputs(request)
+    folder = os.path.join(request.checkpoint_root, _identity(request, given, strategy))
+    checkpoints = Checkpoints(folder, request.checkpoint_steps)
     is_chief = strategies.is_chief(strategy)
     with checkpoints.locked() if is_chief else contextlib.nullcontext():
         try:
             with strategies.report_lost_workers(strategy):
                 model = loop.train(
-                    network_config,
-                    training_config,
-                    training_data,
-                    evaluation_data,
+                    given.network_config,
+                    given.training_config,
+                    given.training_data,
+                    given.evaluation_data,
                     request.log_dir or None,
                     strategy=strategy,
                     checkpoints=checkpoints,
                     should_stop=stop.requested,
                     profile_steps=request.profile_steps,
-                    initial_weights=weights,
+                    initial_weights=given.initial_weights,
                     eval_batch_size=request.eval_batch_size,
                     phase=phase.begins,
                 )
@@ -209,25 +200,66 @@ def _train(path: str, strategy_name: str, stop: _Stop, phase: _Phase) -> dict[st
     return {'folder': os.fspath(checkpoints.folder), 'weights': trained}
 
 
+class _Inputs(NamedTuple):
+    """What a request names, read from its files."""
+
+    network_config: NetworkConfig
+    training_config: TrainingConfig
+    training_data: LabeledImages
+    evaluation_data: LabeledImages
+    initial_weights: list[np.ndarray]
+
+
+def _read_inputs(request: Request) -> _Inputs:
+    from capsmodel.data.dataset import load_examples
+    from capsmodel.networks.capsnet import NetworkConfig
+    from capsmodel.training.loop import TrainingConfig
+    from capsmodel.training.warm_start import exported_weights
+
+    network_config = NetworkConfig.from_json_dict(request.network)
+    size = (network_config.image_height, network_config.image_width)
+    return _Inputs(
+        network_config,
+        TrainingConfig.from_json_dict(request.training),
+        load_examples(request.train_files, *size),
+        load_examples(request.eval_files, *size),
+        exported_weights(request.warm_start_from) if request.warm_start_from else [],
+    )
+
+
+def _identity(request: Request, given: _Inputs, strategy: tf.distribute.Strategy) -> str:
+    """A fingerprint of everything that decides the training's result."""
+    from capsmodel.training.checkpoints import fingerprint
+
+    scaled = given.training_config.scaled_to(strategy.num_replicas_in_sync)
+    settings = {
+        'network': given.network_config.to_json_dict(),
+        'training': scaled.to_json_dict(),
+        'code': request.code_version,
+    }
+    arrays = [*given.training_data, *given.evaluation_data, *given.initial_weights]
+    return fingerprint(settings, arrays)
+
+
 def _absolute(path: str) -> str:
     return path if not path or '://' in path else os.path.abspath(path)
 
 
 class _Phase:
-    """What the training is at; said as a line of JSON if somebody reads it."""
+    """What the training is doing, printed as a line of JSON if `is_printed`."""
 
-    def __init__(self, said: bool) -> None:
+    def __init__(self, is_printed: bool) -> None:
         self.name = ''
-        self._said = said
+        self._is_printed = is_printed
 
     def begins(self, name: str) -> None:
         self.name = name
-        if self._said:
+        if self._is_printed:
             print(json.dumps({'phase': name}), flush=True)
 
 
 class _Stop:
-    """Whether the process has been told to stop. The second signal is left to end it."""
+    """Notes the first signal as a request to stop, and lets the second one end the process."""
 
     def __init__(self) -> None:
         self._requested = threading.Event()
@@ -245,8 +277,8 @@ class _Stop:
     def at_once(self) -> Iterator[None]:
         """Inside, SIGINT ends the process at once.
 
-        While TensorFlow waits for other workers it lets no Python run, signal handlers included. It
-        also puts one of its own in the place of that for SIGTERM, which is put back in the end.
+        While TensorFlow waits for other workers, no Python code runs, not even signal handlers.
+        TensorFlow also replaces the handler for SIGTERM, which is restored at the end.
         """
         self._set(signal.SIG_DFL)
         try:
@@ -255,7 +287,7 @@ class _Stop:
             self._set(self._handle)
 
     def when_standard_input_ends(self) -> None:
-        """Stops then, too: whoever started the process is gone, and nobody reads what it writes."""
+        """Requests a stop when the process that started this one is gone, and writes no more."""
 
         def wait() -> None:
             while os.read(0, 1):
@@ -272,16 +304,16 @@ class _Stop:
 
 
 def _send_noise_to_standard_output() -> None:
-    """Leaves standard error to what is meant for a person.
+    """Keeps standard error for messages to a person.
 
-    What libraries log, and what TensorFlow writes to file descriptor 2 by itself, goes to standard
-    output, which the Trainer sends to the log of the run.
+    Log lines of libraries, and what TensorFlow writes to file descriptor 2, go to standard output,
+    which the Trainer copies to the log of the run.
     """
     person = os.fdopen(os.dup(2), 'w', buffering=1)
     os.dup2(1, 2)
     logging.basicConfig(stream=sys.stdout, format='%(levelname)s %(name)s: %(message)s')
     logging.captureWarnings(True)
-    # Its logger keeps the standard error of the time of its import.
+    # TensorFlow's logger keeps the standard error that it finds when it is imported.
     start_tensorflow.load()
     sys.stderr = person
 
