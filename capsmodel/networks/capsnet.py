@@ -127,17 +127,17 @@ class NetworkConfig:
 
 
 class CapsNet(keras.Model):
-    """Conv1, PrimaryCaps, DigitCaps and, if asked for, the decoder.
+    """Conv1, PrimaryCaps, DigitCaps and, with `config.decoder`, the decoder.
 
-    uint8 [n, height, width] -> capsules float32 [n, num_classes, digit_dim]; the length of a
-    capsule says how sure the network is that its class is there. n may be unknown or 0.
+    uint8 [n, height, width] -> capsules float32 [n, num_classes, digit_dim]; n may be unknown or 0.
+    The length of a capsule says how sure the network is that its class is in the image.
 
-    All variables exist after construction. Their first values come from Keras initializers, so two
-    networks made after the same `keras.utils.set_random_seed` are equal.
+    All variables exist after construction. Keras initializers give them their first values, so two
+    networks that are made after the same `keras.utils.set_random_seed` are equal.
 
     Args:
-        config: the settings.
-        **kwargs: those of keras.Model; the dtype policy is the config's precision if left out.
+        config: The settings.
+        **kwargs: Arguments of keras.Model; the default dtype policy is `config.precision`.
     """
 
     def __init__(self, config: NetworkConfig, **kwargs: Any) -> None:
@@ -191,13 +191,13 @@ class CapsNet(keras.Model):
         self.built = True
 
     def call(self, images: tf.Tensor) -> tf.Tensor:
-        # TensorFlow's oneDNN convolutions return wrong shapes for an empty batch: give it an image.
+        # TensorFlow's oneDNN convolutions return wrong shapes for an empty batch: add an image.
         n = tf.shape(images)[0]
         images = tf.pad(images, [[0, tf.cast(n == 0, tf.int32)], [0, 0], [0, 0]])
         return self.digit_caps(self.primary_capsules(images))[:n]
 
     def primary_capsules(self, images: tf.Tensor) -> tf.Tensor:
-        """What is routed to the capsules of the classes.
+        """The primary capsules, which are routed to the capsules of the classes.
 
         Args:
             images: uint8 [n, height, width]; n must not be 0.
@@ -213,12 +213,12 @@ class CapsNet(keras.Model):
         return self.primary_caps(self.conv1(pixels))
 
     def reconstruct(self, capsules: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
-        """Draws the images that the capsules of the given classes stand for (Section 4.1).
+        """Reconstructs images from the capsules of the given classes (Section 4.1).
 
         Args:
-            capsules: float32 [n, num_classes, digit_dim], as the network gives them.
-            labels: integers [n], the one class of each image whose capsule is not masked: the true
-                one in training, the predicted one otherwise.
+            capsules: float32 [n, num_classes, digit_dim], the output of the network.
+            labels: integers [n], the class of each image whose capsule is used; the others are
+                masked. It is the true class in training and the predicted class otherwise.
 
         Returns:
             float32 [n, height, width] in (0, 1), 0 being black.
