@@ -1,4 +1,4 @@
-"""What TFX's Trainer calls."""
+"""The function that TFX's Trainer calls."""
 
 from __future__ import annotations
 
@@ -22,15 +22,17 @@ def run_fn(fn_args: FnArgs) -> None:
     """Trains on the transformed examples and exports the best epoch's network.
 
     `fn_args.custom_config` holds `network` and `training`, the JSON forms of NetworkConfig and
-    TrainingConfig; `strategy`, one of `strategies.STRATEGIES`; `warm_start`, whether to
-    start from the weights of `fn_args.base_model`, where there is one; and the fields of Request
-    that TFX does not know of. What a Tuner has found comes by `fn_args.hyperparameters`.
+    TrainingConfig; `strategy`, one of `training.choices.STRATEGIES`; `warm_start`, whether to start
+    from the weights of `fn_args.base_model`, if there is one; and the fields of Request that TFX
+    does not know. The results of a Tuner are in `fn_args.hyperparameters`.
     """
     settings = dict(fn_args.custom_config)
     strategy = settings.pop('strategy')
     if settings.pop('warm_start'):
-        start = 'from the last blessed model' if fn_args.base_model else 'anew: no model is blessed'
-        say(f'training starts {start}')
+        if fn_args.base_model:
+            say('training starts from the last blessed model')
+        else:
+            say('training starts from random weights: no model is blessed')
     request = Request(
         train_files=fn_args.train_files,
         eval_files=fn_args.eval_files,
@@ -42,8 +44,7 @@ def run_fn(fn_args: FnArgs) -> None:
         request = request.with_values(fn_args.hyperparameters['values'])
     checkpoints = launcher.train(request, strategy)
     network_config = capsnet.NetworkConfig.from_json_dict(request.network)
-    routing = network_config.routing_algorithm
-    routing = choices.ROUTINGS[routing].exported_as or routing
+    routing = choices.exported_routing(network_config.routing_algorithm)
     model = capsnet.CapsNet(dataclasses.replace(network_config, routing_algorithm=routing))
     load_best(model, checkpoints)
     size = (network_config.image_height, network_config.image_width)

@@ -1,7 +1,7 @@
-"""What TFX's Tuner calls: a search for settings of the training, each trial a training of its own.
+"""The function that TFX's Tuner calls: a search for the best settings of a training.
 
-Trials are drawn at random (Bergstra, Bengio 2012, "Random Search for Hyper-Parameter
-Optimization").
+Each trial is a training run with settings drawn at random (Bergstra, Bengio 2012, "Random Search
+for Hyper-Parameter Optimization").
 """
 
 from __future__ import annotations
@@ -28,9 +28,10 @@ _OBJECTIVE = keras_tuner.Objective('accuracy', 'max')
 
 
 def tuner_fn(fn_args: FnArgs) -> TunerFnResult:
-    """The search that `fn_args.custom_config` asks for.
+    """Makes the tuner of a search.
 
-    It holds what the Trainer's does, and `trials`, how many settings to try.
+    `fn_args.custom_config` is like that of the Trainer (see `trainer.run_fn`), with `trials`, the
+    number of trials, and without `warm_start`.
 
     Raises:
         TrainingError: There are several workers.
@@ -55,21 +56,21 @@ def tuner_fn(fn_args: FnArgs) -> TunerFnResult:
     decisive = {**fn_args.custom_config, 'eval_batch_size': 0}
     search = fingerprint([decisive, fn_args.train_files, fn_args.eval_files], [])
     folder = os.path.join(request.checkpoint_root, f'tuner-{search}')
-    with contextlib.redirect_stdout(io.StringIO()):  # it says that it goes on where it was
+    with contextlib.redirect_stdout(io.StringIO()):  # it prints that it resumes a search
         tuner = TrainingTuner(request, strategy, trials, folder)
     return TunerFnResult(tuner=tuner, fit_kwargs={'verbose': 0})
 
 
 class TrainingTuner(keras_tuner.Tuner):
-    """Trains with settings that are drawn at random, and keeps the best by evaluation accuracy.
+    """Trains with settings drawn at random, and ranks them by the accuracy of the best epoch.
 
-    A search that was interrupted goes on, its trial at hand from that training's checkpoint.
+    An interrupted search resumes, and so does its current trial from the training's checkpoint.
 
     Args:
-        request: What to train, the settings that are searched aside.
-        strategy: Where, one of capsmodel.training.strategies.STRATEGIES.
-        trials: How many settings to try.
-        folder: Where the state of the search is kept.
+        request: What to train; each trial replaces some of its settings.
+        strategy: Where to train, one of `training.choices.STRATEGIES`.
+        trials: The number of trials.
+        folder: Where to keep the state of the search.
     """
 
     def __init__(self, request: Request, strategy: str, trials: int, folder: str) -> None:
@@ -92,7 +93,7 @@ class TrainingTuner(keras_tuner.Tuner):
         super().__init__(oracle, directory=str(path.parent), project_name=path.name)
 
     def run_trial(self, trial: Any, **kwargs: Any) -> dict[str, float]:
-        """Trains with the settings of a trial, and gives the accuracy of the best epoch."""
+        """Trains with the settings of a trial and returns the accuracy of the best epoch."""
         values = trial.hyperparameters.values
         shown = ', '.join(f'{name} {value:.4g}' for name, value in sorted(values.items()))
         say(f'trial {int(trial.trial_id) + 1}/{self._trials}: {shown}')
@@ -110,15 +111,15 @@ class TrainingTuner(keras_tuner.Tuner):
         return {_OBJECTIVE.name: progress.best[0]}
 
     def on_search_end(self) -> None:
-        """Marks the state of the search as one that may be removed."""
+        """Marks the folder of the search as ready to be removed."""
         pathlib.Path(self.project_dir, FINISHED).touch()
 
     def search_space_summary(self, extended: bool = False) -> None:
-        """Nothing: TFX would have it printed."""
+        """Prints nothing, although TFX calls it."""
 
     def results_summary(self, num_trials: int = 10) -> None:
-        """Nothing: TFX would have it printed."""
+        """Prints nothing, although TFX calls it."""
 
 
 class _Ended(TrainingError, keras_tuner.errors.FatalError):
-    """A training ended, and with it the search: another error would count as a failed trial."""
+    """Ends the search; any other error would only count as a failed trial."""

@@ -39,6 +39,11 @@ ROUTINGS = {
 }
 
 
+def exported_routing(name: str) -> str:
+    """The routing that an exported model uses if it was trained with the given one."""
+    return ROUTINGS[name].exported_as or name
+
+
 def check_choice(what: str, value: object, choices: Collection[str]) -> None:
     """Raises ValueError, which names the allowed values, unless `value` is one of `choices`."""
     if value not in choices:

@@ -1,4 +1,4 @@
-"""What a training shows on the terminal of the person who started it."""
+"""The lines of a training on the terminal."""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ def out_of_memory(what: str, phase: str) -> str:
     if phase.startswith('training'):
         first = 'BATCH_SIZE (or BATCH_SIZE_PER_REPLICA)'
     elif phase.startswith('evaluating'):
-        first = 'EVAL_BATCH_SIZE below that, for which training does not start anew'
+        first = 'EVAL_BATCH_SIZE below that, which does not restart the training'
     return (
         f'{what}{when}. Lower {first}, or what makes the network large: IMAGE_HEIGHT and '
         'IMAGE_WIDTH, CONV1_FILTERS, PRIMARY_CHANNELS. With unchanged settings the same command '

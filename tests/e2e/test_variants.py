@@ -83,7 +83,7 @@ def test_a_killed_training_from_the_last_blessed_model_goes_on_and_that_model_mu
     settings = {'WARM_START': 'yes', 'EPOCHS': '3', 'CHECKPOINT_STEPS': '5'}
     project = Project(root, tmp_path / 'var', MAX_ACCURACY_DROP='1', **settings)
     first, _ = _run_to_the_end(project)
-    assert 'training starts anew: no model is blessed' in first.stderr
+    assert 'training starts from random weights: no model is blessed' in first.stderr
     killed = _run_killed_in_training(project)
     assert 'training starts from the last blessed model' in killed.stderr
     project.move()

@@ -39,7 +39,7 @@ def test_a_new_routing_is_a_function_and_an_entry(monkeypatch):
     np.testing.assert_allclose(model(images), expected, atol=1e-6)
 
 
-@pytest.mark.parametrize('name', choices.ROUTINGS)
-def test_a_routing_is_exported_as_one_that_needs_no_other_in_its_place(name):
-    exported = choices.ROUTINGS[name].exported_as
-    assert exported == '' or choices.ROUTINGS[exported].exported_as == ''
+def test_routings_are_exported_as_matmul_or_as_themselves(monkeypatch):
+    assert {choices.exported_routing(name) for name in choices.ROUTINGS} == {'matmul'}
+    monkeypatch.setitem(choices.ROUTINGS, 'planted', choices.Routing('a.function'))
+    assert choices.exported_routing('planted') == 'planted'
