@@ -1,7 +1,7 @@
 """FLOPs, bytes and memory of the training step and of routing, as XLA counts them; needs no GPU.
 
-`python -m benchmarks.cost` lets TensorFlow write what it hands to XLA, and JAX, in an interpreter
-of its own, compile and count it: for this CPU and, without one at hand, for an H100. `--hlo DIR`
+`python -m benchmarks.cost` writes the programs that TensorFlow hands to XLA. JAX, in an interpreter
+of its own, compiles and counts them for this CPU and, without having one, for an H100. `--hlo DIR`
 keeps the programs in a folder, for `python -m benchmarks.gpu_hlo DIR` on a machine with a GPU.
 
 `benchmarks.programs` describes the rows. XLA does not count inside loops, so a program with a loop
@@ -42,7 +42,7 @@ _COLUMNS = {
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Keeps what XLA has to say about itself from the terminal, unless something goes wrong."""
+    """Hides XLA's log lines, unless an error is raised inside."""
     terminal = os.dup(2)
     with tempfile.TemporaryFile() as said:
         os.dup2(said.fileno(), 2)
@@ -58,12 +58,12 @@ def _quiet() -> Iterator[None]:
 
 
 def _counted(folder: str, python: str, compilers: list[str]) -> list[dict[str, Any]]:
-    """What benchmarks/hlo_cost.py says of the programs in a folder."""
+    """The rows of benchmarks/hlo_cost.py for the programs in a folder."""
     path = os.path.join(folder, 'cost.json')
     root = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
     command = [os.path.abspath(python), '-m', 'benchmarks.hlo_cost', os.path.abspath(folder)]
     command += ['--compilers', *compilers]
-    # JAX prints there what it does not check.
+    # JAX prints warnings to standard output.
     if subprocess.run(command, cwd=root, check=False, stdout=subprocess.DEVNULL).returncode:
         sys.exit('The programs could not be counted: see what is said above.')
     with open(path, encoding='utf-8') as file:
@@ -71,7 +71,7 @@ def _counted(folder: str, python: str, compilers: list[str]) -> list[dict[str, A
 
 
 def with_ratios(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The same rows with `ratio_to_textbook`, that of the bytes accessed."""
+    """Adds `ratio_to_textbook`, the ratio of the bytes accessed, to the rows."""
     keys = ('part', 'gradient_mode', 'compiler')
     textbook = {
         tuple(row[key] for key in keys): row['mb_accessed']
@@ -97,9 +97,9 @@ def _main() -> None:
         nargs='+',
         choices=COMPILERS,
         default=COMPILERS,
-        help='what XLA optimizes for; for an H100 and a batch of few images it takes very long',
+        help='what XLA compiles for; an H100 and a batch of few images take very long',
     )
-    parser.add_argument('--hlo', help='a new folder where the programs are kept')
+    parser.add_argument('--hlo', help='a new folder to keep the programs in')
     parser.add_argument('--json', help='a file for the rows')
     arguments = parser.parse_args()
     if not os.access(arguments.jax_python, os.X_OK):

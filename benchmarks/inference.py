@@ -1,7 +1,7 @@
 """Answers of SavedModels, one image at a time and in batches: ours against the textbook's.
 
 `python -m benchmarks.inference` exports the networks with their first weights and asks them through
-a signature, as a server does. `--model DIR` measures a model that `capsmodel.signatures` exported.
+a signature, as a server does. `--model DIR` also measures a model that the pipeline exported.
 """
 
 from __future__ import annotations

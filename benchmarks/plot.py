@@ -1,7 +1,7 @@
-"""Draws images/s against the batch size, of rows that `benchmarks.train_step --batches` wrote.
+"""Plots images/s over the batch size from the rows of `benchmarks.train_step --batches`.
 
-`python -m benchmarks.plot ROWS.json docs/train_step.png` runs in any Python that has matplotlib and
-needs nothing else of this project.
+`python -m benchmarks.plot ROWS.json docs/train_step.png` runs in any Python with matplotlib and
+needs no other package of this project.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ _COLORS = ('#0072B2', '#D55E00', '#009E73', '#CC79A7', '#E69F00', '#56B4E9')
 
 
 def series(rows: list[dict[str, Any]]) -> dict[str, list[tuple[int, float]]]:
-    """Batch sizes, rising, and their images/s, by the names of the steps, the fastest first."""
+    """For each step, the fastest first, its batch sizes in ascending order and their images/s."""
     of_name: dict[str, list[tuple[int, float]]] = {}
     for row in rows:
         if row['kind'] == 'step':
@@ -27,7 +27,7 @@ def series(rows: list[dict[str, Any]]) -> dict[str, list[tuple[int, float]]]:
 
 
 def draw(rows: list[dict[str, Any]], path: str) -> None:
-    """Writes the picture, PNG or SVG as the name says, to `path`."""
+    """Writes the picture to `path`, as PNG or SVG depending on its ending."""
     import matplotlib
 
     matplotlib.use('Agg')

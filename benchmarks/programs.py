@@ -1,8 +1,8 @@
-"""The programs that `benchmarks.cost` counts: what TensorFlow hands to XLA.
+"""The programs that TensorFlow hands to XLA, for `benchmarks.cost` to count.
 
-`textbook` is the network with the paper's routing as written there and TensorFlow's convolution;
-`ours` is what the pipeline trains, as it runs on a CPU; `ours-gpu` is the same where there is a
-GPU; `fused` is that with `routing_algorithm='fused'`.
+`textbook` is the network with the reference routing and TensorFlow's convolution; `ours` is the
+network that the pipeline trains, as it runs on a CPU; `ours-gpu` is the same as it runs with a GPU;
+`fused` is `ours-gpu` with `routing_algorithm='fused'`.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ IMPLEMENTATIONS = ('textbook', 'ours', 'ours-gpu', 'fused')
 
 @dataclasses.dataclass(frozen=True)
 class Output:
-    """What a program returns.
+    """A value that a program returns.
 
     Attributes:
         name: The same in all implementations of a part.
         shape: Its size along each axis.
-        dtype: As numpy names it.
+        dtype: Its numpy type.
     """
 
     name: str
@@ -44,7 +44,7 @@ class Output:
 
 @dataclasses.dataclass(frozen=True)
 class Input(Output):
-    """What a program is given: numbers drawn evenly between two bounds.
+    """A value that a program takes: numbers drawn uniformly between two bounds.
 
     Attributes:
         low: The lower bound.
@@ -60,12 +60,12 @@ class Program:
     """One program in a folder, as `index.json` lists it.
 
     Attributes:
-        part: 'routing', forward and backward, or 'step', one of training with Adam's update.
+        part: 'routing', forward and backward, or 'step', a training step with Adam's update.
         name: One of IMPLEMENTATIONS.
         gradient_mode: One of GRADIENT_MODES.
-        batch: Images.
-        inputs: In the program's order.
-        outputs: In the program's order.
+        batch: The number of images.
+        inputs: The program's inputs in order.
+        outputs: The program's outputs in order.
     """
 
     part: str
@@ -84,11 +84,11 @@ class Program:
 def write_programs(
     folder: str, batch: int, config: NetworkConfig | None = None
 ) -> list[dict[str, Any]]:
-    """Writes all programs as serialized HLO modules, and `index.json`, which it returns.
+    """Writes all programs as serialized HLO modules, and `index.json`, which it also returns.
 
     Args:
-        folder: Where to; it must be there.
-        batch: Images a program takes.
+        folder: Where to write; it must exist.
+        batch: The number of images that a program takes.
         config: The network; by default the paper's.
     """
     config = config or mnist_config()
@@ -114,7 +114,7 @@ def write_programs(
 
 @contextlib.contextmanager
 def _seeming_gpu() -> Iterator[None]:
-    """Lets `capsmodel` choose what it would choose where there is a GPU."""
+    """Inside, `capsmodel` makes the same choices as on a machine with a GPU."""
     import tensorflow as tf
 
     listed = tf.config.list_logical_devices
@@ -128,7 +128,7 @@ def _seeming_gpu() -> Iterator[None]:
 
 
 def _routing(name: str, config: NetworkConfig, batch: int) -> tuple[Program, bytes]:
-    """From u, W and the gradient of v: v and the gradients of u and W."""
+    """A program that computes v and the gradients of u and W from u, W and the gradient of v."""
     import tensorflow as tf
 
     from capsmodel.networks.capsnet import CapsNet
@@ -144,7 +144,7 @@ def _routing(name: str, config: NetworkConfig, batch: int) -> tuple[Program, byt
             v = digit_caps.route(u, kernel)
         return v, *tape.gradient(v, (u, kernel), dv)
 
-    # Capsules that are not long, and a W that makes coupling coefficients far from equal.
+    # Short capsules, and a W for which the coupling coefficients are far from equal.
     inputs = [
         Input('u', (batch, children, child_dim), 'float32', -0.5, 0.5),
         Input('kernel', (children, parents, child_dim, dim), 'float32', -0.2, 0.2),
@@ -206,7 +206,7 @@ def _step(name: str, config: NetworkConfig, batch: int) -> tuple[Program, bytes]
 
 
 def _variable_input(variable: Any, name: str) -> Input:
-    """A variable some way into training, where Adam's update is a smooth function of gradients."""
+    """A variable as in the middle of a training, where Adam's update is a smooth function."""
     bounds = {'velocity': (1e-4, 2e-4), 'momentum': (0, 0), 'iteration': (1000, 1000)}
     bounds['learning_rate'] = (0.001, 0.001)
     for ending, (low, high) in bounds.items():
@@ -216,7 +216,7 @@ def _variable_input(variable: Any, name: str) -> Input:
 
 
 def updated_inputs(hlo: str) -> list[int]:
-    """Which inputs the last outputs of a module are the new values of, in the outputs' order.
+    """The inputs that a module updates: its last outputs are their new values, in this order.
 
     Args:
         hlo: The module's text. Its first line says `input_output_alias={ {4}: (2, {}, may-alias),

@@ -125,12 +125,10 @@ def train(
         evaluation_data: The images that pick the best epoch.
         log_dir: Folder for TensorBoard, see TrainingLog; None: no log.
         strategy: Where to train; by default on one device.
-        checkpoints: Where to resume from and to write checkpoints to: after each epoch, every
-            `checkpoints.every_steps` steps, and when `should_stop` ends the training.
+        checkpoints: Checkpoints to resume from and to write; None: none.
         should_stop: Asked before each step.
         profile_steps: First and last step that TensorFlow's profiler looks at; empty: no profile.
-        initial_weights: Weights to start from, in the order of the network's variables; empty:
-            random ones from `config.seed`.
+        initial_weights: Weights in the order of the network's variables; empty: random ones.
         eval_batch_size: See Evaluator.
         phase: Called with what the training begins to do, in words that can follow 'it was'.
 
@@ -151,9 +149,16 @@ def train(
     _start(config, strategy, state, steps, profile_steps)
     log = _open_log(
         log_dir if is_chief else None,
-        *(config, model, evaluation_data, schedule, checkpoints, steps.start, profile_steps),
+        checkpoints,
+        model,
+        evaluation_data,
+        settings={**network_config.to_json_dict(), **config.to_json_dict()},
+        learning_rate=schedule,
+        batch_size=config.batch_size,
+        first_step=steps.start,
+        profile_steps=profile_steps,
     )
-    loop = _Loop(
+    _Loop(
         config=config,
         steps=steps,
         steps_per_epoch=steps_per_epoch,
@@ -165,8 +170,7 @@ def train(
         log=log,
         should_stop=should_stop,
         phase=phase,
-    )
-    loop.run()
+    ).run()
     state.use_best_weights()
     end = fingerprint(None, state.weights())
     strategies.assert_same_on_all_workers(strategy, end, 'weights in the end')
@@ -207,8 +211,7 @@ class _Loop:
                 end = epoch * self.steps_per_epoch
                 for step in range(max(first, end - self.steps_per_epoch), end):
                     if self.should_stop():
-                        self.state.save(step)
-                        raise TrainingError(_stopped(step, last, self.state.is_resumable))
+                        self.state.stop(step, last)
                     with self.log.profiled(step):
                         results = self.train_step(self.batches)
                     means = self.log.record(step, results)
@@ -294,29 +297,13 @@ def _start(
 
 
 def _open_log(
-    log_dir: str | None,
-    config: TrainingConfig,
-    model: capsnet.CapsNet,
-    evaluation_data: dataset.LabeledImages,
-    learning_rate: Callable[[int], Any],
-    checkpoints: Checkpoints | None,
-    first_step: int,
-    profile_steps: Sequence[int],
+    log_dir: str | None, checkpoints: Checkpoints | None, *args: Any, **kwargs: Any
 ) -> TrainingLog:
-    """Opens the log; `checkpoints` remember where it is, for a training that resumes this one."""
-    log = TrainingLog(
-        log_dir,
-        model,
-        evaluation_data,
-        settings={**model.config.to_json_dict(), **config.to_json_dict()},
-        learning_rate=learning_rate,
-        batch_size=config.batch_size,
-        first_step=first_step,
-        earlier_log=checkpoints.earlier_log() if checkpoints and log_dir else None,
-        profile_steps=profile_steps,
-    )
-    if checkpoints and log_dir:
-        checkpoints.set_log(log_dir)
+    """Opens a TrainingLog; `checkpoints` remember it for a training that resumes this one."""
+    if not checkpoints or not log_dir:
+        return TrainingLog(log_dir, *args, **kwargs)
+    log = TrainingLog(log_dir, *args, earlier_log=checkpoints.earlier_log(), **kwargs)
+    checkpoints.set_log(log_dir)
     return log
 
 
@@ -356,8 +343,3 @@ def _steps_per_epoch(
             'replicas: make BATCH_SIZE a multiple of it'
         )
     return count // config.batch_size
-
-
-def _stopped(step: int, last_step: int, is_resumable: bool) -> str:
-    stopped = f'Training was told to stop and did after step {step:,} of {last_step:,}'
-    return f'{stopped}: the same command goes on from there.' if is_resumable else f'{stopped}.'

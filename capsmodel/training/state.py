@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 from collections.abc import Iterator
+from typing import NoReturn
 
 import keras
 import numpy as np
@@ -52,11 +53,6 @@ class TrainingState:
         if checkpoints:
             self.progress = checkpoints.restore(self._variables)
 
-    @property
-    def is_resumable(self) -> bool:
-        """Whether checkpoints are written."""
-        return self._checkpoints is not None
-
     def is_due(self, step: int) -> bool:
         """Whether a checkpoint is due after the given number of steps."""
         return bool(
@@ -71,6 +67,13 @@ class TrainingState:
             self.progress = dataclasses.replace(self.progress, step=step)
             if self._writes:
                 self._checkpoints.save(self._variables, self.progress)
+
+    def stop(self, step: int, last_step: int) -> NoReturn:
+        """Writes a checkpoint and raises the TrainingError of a training that was told to stop."""
+        self.save(step)
+        stopped = f'Training was told to stop and did after step {step:,} of {last_step:,}'
+        rest = ': the same command goes on from there.' if self._checkpoints else '.'
+        raise TrainingError(f'{stopped}{rest}')
 
     def weights(self) -> list[np.ndarray]:
         """The network's weights."""
