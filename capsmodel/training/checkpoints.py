@@ -170,7 +170,7 @@ class Checkpoints:
         rest = f'that of step {kept[0]} is kept' if kept else 'there is none before it'
         return (
             f'The checkpoint of step {step} cannot be written to {self.folder}: {reason(error)}; '
-            f'{rest}. Free some space there: the same command goes on from the last checkpoint.'
+            f'{rest}. Free some space there: the same command resumes from the last checkpoint.'
         )
 
 

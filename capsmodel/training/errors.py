@@ -25,5 +25,5 @@ def out_of_memory(what: str, phase: str) -> str:
     return (
         f'{what}{when}. Lower {first}, or what makes the network large: IMAGE_HEIGHT and '
         'IMAGE_WIDTH, CONV1_FILTERS, PRIMARY_CHANNELS. With unchanged settings the same command '
-        'goes on from the last checkpoint.'
+        'resumes from the last checkpoint.'
     )

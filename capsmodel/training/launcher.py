@@ -134,4 +134,4 @@ def _ended_by(number: int, phase: str) -> str:
     ended = f'The training process was ended by {signal.Signals(number).name}'
     if number == signal.SIGKILL:
         return out_of_memory(f'{ended}, as the system does when memory runs out,', phase)
-    return f'{ended}: the same command goes on from its last checkpoint.'
+    return f'{ended}: the same command resumes from its last checkpoint.'

@@ -288,7 +288,7 @@ def _start(
         f'learning rate {config.learning_rate:g}'
     )
     if steps.start:
-        say(f'going on from the checkpoint of step {steps.start:,} of {steps.stop:,}')
+        say(f'resuming from the checkpoint of step {steps.start:,} of {steps.stop:,}')
     if profile_steps and profile_steps[0] >= steps.stop:
         raise TrainingError(
             f'There is no step {profile_steps[0]:,} to profile: training ends at step '

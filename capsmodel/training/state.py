@@ -72,7 +72,7 @@ class TrainingState:
         """Writes a checkpoint and raises the TrainingError of a training that was told to stop."""
         self.save(step)
         stopped = f'Training was told to stop and did after step {step:,} of {last_step:,}'
-        rest = ': the same command goes on from there.' if self._checkpoints else '.'
+        rest = ': the same command resumes from there.' if self._checkpoints else '.'
         raise TrainingError(f'{stopped}{rest}')
 
     def weights(self) -> list[np.ndarray]:

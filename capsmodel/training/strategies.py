@@ -139,7 +139,7 @@ def report_lost_workers(strategy: tf.distribute.Strategy) -> Iterator[None]:
             raise
         raise TrainingError(
             'Another worker is gone, and training cannot go on without it: started again, all '
-            'workers go on from the last checkpoint'
+            'workers resume from the last checkpoint'
         ) from error
 
 

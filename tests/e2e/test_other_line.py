@@ -83,7 +83,7 @@ def test_training_goes_on_from_the_checkpoint(other, tmp_path, capfd):
     model = capsnet.CapsNet(capsnet.NetworkConfig.from_json_dict(asked.network))
     assert load_best(model, Checkpoints(folder)).step == 55
     checkpoints = launcher.train(asked)
-    assert 'going on from the checkpoint of step 55 of 60' in capfd.readouterr().err
+    assert 'resuming from the checkpoint of step 55 of 60' in capfd.readouterr().err
     said = np.load(other / 'weights.npz')
     weights = line_results.weights(checkpoints)
     assert sorted(said) == sorted(weights)

@@ -89,7 +89,7 @@ def test_a_killed_training_from_the_last_blessed_model_goes_on_and_that_model_mu
     project.move()
     second = project.run()
     assert second.returncode == 0, second.stderr
-    assert re.search(r'going on from the checkpoint of step \d+ of 120', second.stderr)
+    assert re.search(r'resuming from the checkpoint of step \d+ of 120', second.stderr)
     accuracies = [
         [float(found) for found in re.findall(r'epoch 1/3: accuracy ([\d.]+)%', said)]
         for said in (first.stderr, killed.stderr + second.stderr)

@@ -126,7 +126,7 @@ def test_empty_volume_to_pushed_model_with_a_training_that_is_killed(cluster):
     assert {name for name, attempts in run.attempts.items() if len(attempts) > 1} == {'Trainer'}
     first, second = run.attempts['Trainer']
     assert first.returncode < 0
-    assert re.search(r'going on from the checkpoint of step \d+ of 200', second.stderr)
+    assert re.search(r'resuming from the checkpoint of step \d+ of 200', second.stderr)
     executions = cluster.executions('first')
     assert Counter(node for node, _ in executions) == dict.fromkeys(
         run.states.keys() - {'PrepareDataset'}, 1

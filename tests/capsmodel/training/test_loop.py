@@ -142,7 +142,7 @@ def test_training_that_is_stopped_again_and_again_comes_to_the_same_weights(
     for stop in (7, 20, 33):
         with pytest.raises(TrainingError, match=f'after step {stop} of 40: the same command goes'):
             train(should_stop=_stop_after(stop - done))
-        goes_on = f'  going on from the checkpoint of step {done} of 40\n'
+        goes_on = f'  resuming from the checkpoint of step {done} of 40\n'
         assert (goes_on in capsys.readouterr().err) == (done > 0)
         done = stop
     first = _weights(train())

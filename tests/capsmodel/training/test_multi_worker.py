@@ -122,7 +122,7 @@ def test_two_workers_train_as_one_does_also_when_one_is_killed(tmp_path):
 
     # Started again, both go on and end with the same weights, which are those of one process.
     outcomes = _outcomes(_start([two, two]))
-    assert all('going on from the checkpoint of step' in said for _, said in outcomes)
+    assert all('resuming from the checkpoint of step' in said for _, said in outcomes)
     assert outcomes[0][0] == outcomes[1][0]
     weights = _weights(alone.folder)
     together = _weights(outcomes[0][0]['folder'])
