@@ -20,7 +20,7 @@ def test_programs_are_timed_in_processes_of_their_own():
     timings = measure({'a': (prepare_product, ()), 'b': SLEEP}, turns=2, seconds=0.01)
     assert timings['a'].cpu > timings['b'].cpu
     assert timings['b'].wall >= 0.02 > timings['b'].cpu
-    assert timings['a'].peak_rss_mb > timings['b'].peak_rss_mb > 1
+    assert timings['a'].peak_rss_mb > timings['b'].peak_rss_mb
 
 
 def test_a_program_that_fails_ends_the_measurement():
@@ -37,11 +37,11 @@ def _command(root, step):
 
 def test_a_command_takes_turns_with_a_function(root):
     command = _command(root, 'sleeps')
-    timings = measure({'a': command, 'b': SLEEP}, turns=3, seconds=0.05)
+    timings = measure({'a': command, 'b': SLEEP}, turns=3, seconds=0.2)
     assert timings['a'].facts == {'parameters': 7}
-    assert 0.02 <= timings['a'].wall < 1
+    assert 0.02 <= timings['a'].wall < 0.1  # of about ten calls a turn
     assert timings['a'].cpu < timings['a'].wall
-    assert timings['a'].peak_rss_mb > 1
+    assert 100 < timings['a'].peak_rss_mb < 200
     assert timings['b'].facts == {}
 
 

@@ -118,4 +118,7 @@ def test_two_batch_sizes_are_measured_of_real_steps(mnist_dir, tmp_path, root):
         ('textbook', 4),
         ('ours', 4),
     ]
-    assert all(row['images_per_s'] > 0 for row in steps)
+    # As many cores were busy as there can be, whatever an image's time is measured by.
+    for row in steps:
+        busy = row['images_per_s'] * row['cpu_ms_per_image'] / 1000
+        assert 0.2 < busy < 1.1 * row['threads']

@@ -57,8 +57,9 @@ def test_untrained_capsules_are_neither_saturated_nor_dead(mnist_60):
     images, _ = mnist_60
     keras.utils.set_random_seed(1)
     scores = lengths(CapsNet(MNIST)(images[:8])).numpy()
-    assert scores.min() > 1e-8
-    assert scores.max() < 0.5
+    # From 2e-6 to 1e-4 with four other seeds.
+    assert scores.min() > 5e-7
+    assert scores.max() < 1e-3
 
 
 def test_pixels_are_divided_by_255():

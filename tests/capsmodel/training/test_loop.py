@@ -4,7 +4,6 @@ import dataclasses
 import re
 import subprocess
 import sys
-import time
 
 import numpy as np
 import pytest
@@ -75,9 +74,7 @@ def test_the_best_epoch_is_returned(digits, tmp_path):
 
 
 def test_the_log_has_each_measure_of_steps_and_of_evaluations(digits, tmp_path):
-    started = time.monotonic()
     _train(NETWORK, dataclasses.replace(TRAINING, batch_size=5), digits, tmp_path)
-    took = time.monotonic() - started
     logs = {name: EventAccumulator(str(tmp_path / name)).Reload() for name in ('train', 'eval')}
     measures = {'metrics/accuracy', 'metrics/margin_loss', 'metrics/reconstruction_loss'}
     tags = set(logs['train'].Tags()['tensors'])
@@ -96,10 +93,8 @@ def test_the_log_has_each_measure_of_steps_and_of_evaluations(digits, tmp_path):
     rates = values['optimizer/learning_rate']
     assert rates == pytest.approx({k: 3e-3 * 0.5 ** (k / 40) for k in (0, 20, 40, 60)})
     # Of each epoch's 40 steps, those from 0 to 20 are timed.
-    speeds = values['optimizer/images_per_second']
-    assert list(speeds) == [20, 60]
-    assert all(20 * 5 / took < speed < 1e6 for speed in speeds.values())
-    assert all(norm > 0 for norm in values['optimizer/gradient_norm'].values())
+    assert list(values['optimizer/images_per_second']) == [20, 60]
+    assert list(values['optimizer/gradient_norm']) == [0, 20, 40, 60]
     assert set(logs['eval'].Tags()['tensors']) > {*measures, 'pictures/confusion matrix'}
     assert [event.step for event in logs['eval'].Tensors('metrics/accuracy')] == [39, 79]
 

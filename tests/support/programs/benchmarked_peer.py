@@ -1,4 +1,4 @@
-"""A peer of the benchmarks that trains 7 parameters: --step=sleeps or --step=fails."""
+"""A peer of the benchmarks: it trains 7 parameters and holds 100 MB; --step=sleeps or fails."""
 
 import sys
 import time
@@ -7,7 +7,8 @@ from benchmarks.peers import protocol
 
 
 def prepare(options):
-    print(options.checkout, options.data, options.batch, options.threads, options.step)
+    held = b'x' * (100 << 20)
+    print(len(held), options.checkout, options.data, options.batch, options.threads, options.step)
 
     def step():
         # What it prints by the way must not come between its answers.
