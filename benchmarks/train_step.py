@@ -155,16 +155,16 @@ def floor_flops(config: NetworkConfig) -> float:
     from capsmodel.networks import winograd
 
     rows, columns = (
-        size - config.conv1_kernel + 1 for size in (config.image_height, config.image_width)
+        size - config.conv1_kernel_size + 1 for size in (config.image_height, config.image_width)
     )
     rows_below, columns_below = (
-        (size - config.primary_kernel) // config.primary_stride + 1 for size in (rows, columns)
+        (size - config.primary_kernel_size) // config.primary_stride + 1 for size in (rows, columns)
     )
     grid = rows_below * columns_below
     primary_filters = config.primary_channels * config.primary_dim
-    conv1 = rows * columns * config.conv1_kernel**2 * config.conv1_filters
-    primary = grid * config.primary_kernel**2 * config.conv1_filters * primary_filters
-    gain = winograd.gain((rows, columns), config.primary_kernel, config.primary_stride)
+    conv1 = rows * columns * config.conv1_kernel_size**2 * config.conv1_filters
+    primary = grid * config.primary_kernel_size**2 * config.conv1_filters * primary_filters
+    gain = winograd.gain((rows, columns), config.primary_kernel_size, config.primary_stride)
     capsules = config.num_classes * config.digit_dim
     routing = grid * primary_filters * capsules
     units = [capsules, *config.decoder_units, config.image_height * config.image_width]

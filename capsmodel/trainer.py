@@ -12,7 +12,7 @@ from capsmodel.data import dataset
 from capsmodel.networks import capsnet, memory
 from capsmodel.summaries.console import say
 from capsmodel.training import launcher, loop
-from capsmodel.training.worker import Request
+from capsmodel.training.request import TrainingRequest
 
 _WARMUP_IMAGES = 8
 
@@ -20,17 +20,17 @@ _WARMUP_IMAGES = 8
 def run_fn(fn_args: FnArgs) -> None:
     """Trains on the transformed examples and exports the best epoch's network.
 
-    `fn_args.custom_config` holds `network` and `training`, the JSON forms of NetworkConfig and
-    TrainingConfig; `strategy`, one of `strategies.STRATEGIES`; `warm_start`, whether to
-    start from the weights of `fn_args.base_model`, where there is one; and the fields of Request
-    that TFX does not know of. What a Tuner has found comes by `fn_args.hyperparameters`.
+    `fn_args.custom_config` holds the fields of TrainingRequest which TFX does not know, and of
+    TrainerSettings `strategy` and `warm_start`: whether to start from the weights of
+    `fn_args.base_model`, where there is one. `fn_args.hyperparameters` has the values that a Tuner
+    found.
     """
     settings = dict(fn_args.custom_config)
     strategy = settings.pop('strategy')
     if settings.pop('warm_start'):
         start = 'from the last blessed model' if fn_args.base_model else 'anew: no model is blessed'
         say(f'training starts {start}')
-    request = Request(
+    request = TrainingRequest(
         train_files=fn_args.train_files,
         eval_files=fn_args.eval_files,
         log_dir=fn_args.model_run_dir,
@@ -40,17 +40,16 @@ def run_fn(fn_args: FnArgs) -> None:
     if fn_args.hyperparameters:
         request = request.with_values(fn_args.hyperparameters['values'])
     checkpoints = launcher.train(request, strategy)
-    network_config = capsnet.NetworkConfig.from_json_dict(request.network)
     # Who asks the model has no XLA, or no GPU.
-    model = capsnet.CapsNet(dataclasses.replace(network_config, routing_algorithm='matmul'))
+    model = capsnet.CapsNet(dataclasses.replace(request.network, routing_algorithm='matmul'))
     loop.load_best(model, checkpoints)
-    size = (network_config.image_height, network_config.image_width)
+    size = (request.network.image_height, request.network.image_width)
     signatures.export(
         model,
         tft.TFTransformOutput(fn_args.transform_output),
         fn_args.serving_model_dir,
         warmup_images=dataset.read(fn_args.eval_files, *size).images[
-            : memory.images_at_once(network_config, most=_WARMUP_IMAGES)
+            : memory.images_at_once(request.network, most=_WARMUP_IMAGES)
         ],
     )
     checkpoints.finish()

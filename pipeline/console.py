@@ -23,8 +23,9 @@ from components.datasets.errors import DatasetError, NotPrepared, first_line
 from components.gate import BaselineMissing, GateRefused
 from components.push_error import PushError
 from pipeline import make_commands
-from pipeline.configs import Config, SettingError
+from pipeline.configs import SettingError
 from pipeline.metadata_error import MetadataError
+from pipeline.settings import Config
 
 if TYPE_CHECKING:
     from pipeline.results import Results

@@ -14,10 +14,9 @@ from pipeline.temporary_folder import temporary_folder  # noqa: E402
 def main() -> None:
     """Builds the pipeline that the environment asks for and runs it."""
     start_tensorflow.hide_gpus()
-    try:
-        config = configs.from_environment()
-    except configs.SettingError as error:
-        sys.exit(f'Wrong setting: {error}')
+    config = configs.from_environment_or_exit()
+    if notice := configs.notice():
+        print(notice, file=sys.stderr)
     with console.sentences_for_errors(config), temporary_folder(config):
         from pipeline import slices
         from pipeline.exclusive_runner import ExclusiveRunner

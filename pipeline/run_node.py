@@ -24,6 +24,7 @@ import start_tensorflow
 from capsmodel.training.errors import Diverged
 from components.gate import GateRefused
 from pipeline import configs, console, var_folder
+from pipeline.settings import Config
 
 if TYPE_CHECKING:
     from ml_metadata.proto import metadata_store_pb2
@@ -39,7 +40,7 @@ class NodeFailed(Exception):
     """A node has no results, for the reason that the message gives."""
 
 
-def run(config: configs.Config, node_id: str, run_id: str) -> None:
+def run(config: Config, node_id: str, run_id: str) -> None:
     """Runs a node of the pipeline that `config` asks for.
 
     Args:
@@ -56,7 +57,7 @@ def run(config: configs.Config, node_id: str, run_id: str) -> None:
         _launch(inside, node_id, run_id)
 
 
-def _launch(config: configs.Config, node_id: str, run_id: str) -> None:
+def _launch(config: Config, node_id: str, run_id: str) -> None:
     from tfx.orchestration.local import runner_utils
     from tfx.orchestration.metadata import Metadata
     from tfx.orchestration.portable import launcher
@@ -99,7 +100,7 @@ def _launch(config: configs.Config, node_id: str, run_id: str) -> None:
         raise NodeFailed(f'{node_id} has no results: {_reason(execution)}')
 
 
-def compiled(config: configs.Config, run_id: str) -> Any:
+def compiled(config: Config, run_id: str) -> Any:
     """The intermediate representation, a Pipeline proto of TFX, of one run of the pipeline."""
     from tfx.dsl.compiler import compiler, constants
     from tfx.orchestration.portable import runtime_parameter_utils
@@ -177,7 +178,9 @@ def main() -> None:
     arguments = parser.parse_args()
     start_tensorflow.hide_gpus()
     try:
-        config = configs.from_environment({**os.environ, **assignments(arguments.settings)})
+        config = configs.from_environment(
+            {**configs.given(os.environ), **assignments(arguments.settings)}
+        )
         if not re.fullmatch(r'[\w.:-]+', arguments.run_id):
             raise configs.SettingError(
                 f"--run_id is '{arguments.run_id}': it must be of letters, digits, '_', '.', ':' "
@@ -211,14 +214,13 @@ def main() -> None:
 
 def assignments(texts: list[str]) -> Mapping[str, str]:
     """Settings as given after the options, by name; an empty one leaves the environment's."""
-    names = configs.Config.__dataclass_fields__
     settings = {}
     for text in texts:
         name, equals, value = text.partition('=')
-        if not equals or name.lower() not in names or name != name.upper():
-            raise configs.SettingError(
-                f"'{text}' is not NAME=VALUE with a name that `python -m pipeline.configs` prints"
-            )
+        if not equals:
+            raise configs.SettingError(f"'{text}' is not NAME=VALUE")
+        if name not in configs.NAMES:
+            raise configs.SettingError(configs.no_such_setting(name))
         if value:
             settings[name] = value
     return settings

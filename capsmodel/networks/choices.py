@@ -2,6 +2,11 @@
 
 from collections.abc import Sequence
 
+GRADIENT_MODES = ('all', 'last')
+PRIMARY_ALGORITHMS = ('auto', 'conv2d', 'winograd')
+PRECISIONS = ('float32', 'mixed_bfloat16')
+ROUTING_ALGORITHMS = ('matmul', 'fused')
+
 
 def check_choice(what: str, value: object, choices: Sequence[str]) -> None:
     """Raises ValueError, which names what is allowed, unless `value` is one of `choices`."""

@@ -7,12 +7,9 @@ import keras
 import tensorflow as tf
 
 from capsmodel.networks import winograd
-from capsmodel.networks.choices import check_choice
+from capsmodel.networks.choices import PRIMARY_ALGORITHMS, ROUTING_ALGORITHMS, check_choice
 from capsmodel.networks.fused_routing import fused_routing
 from capsmodel.networks.routing import check_routing_options, routing_by_agreement, squash
-
-PRIMARY_ALGORITHMS = ('auto', 'conv2d', 'winograd')
-ROUTING_ALGORITHMS = ('matmul', 'fused')
 
 # Where 'auto' takes 'winograd': the transform of the weights costs as much as a direct convolution
 # of 8 images, and what is won must make up for the transforms of input and output.

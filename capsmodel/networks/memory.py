@@ -73,13 +73,13 @@ def needed(config: capsnet.NetworkConfig, exported: bool = False) -> tuple[int, 
         exported: Whether the number of images is unknown to the graph, as in exported models.
     """
     rows, columns = (
-        size - config.conv1_kernel + 1 for size in (config.image_height, config.image_width)
+        size - config.conv1_kernel_size + 1 for size in (config.image_height, config.image_width)
     )
     conv1 = rows * columns * config.conv1_filters
     primary_caps = layers.PrimaryCaps(
         config.primary_channels,
         config.primary_dim,
-        config.primary_kernel,
+        config.primary_kernel_size,
         config.primary_stride,
         config.primary_algorithm,
         dtype=config.precision,

@@ -5,9 +5,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from capsmodel.networks.choices import check_choice
-
-GRADIENT_MODES = ('all', 'last')
+from capsmodel.networks.choices import GRADIENT_MODES, check_choice
 
 # Shorter vectors count as zero. The square of the reciprocal is still a finite float32.
 _SHORTEST = 1e-18

@@ -17,9 +17,8 @@ from typing import Any
 import tensorflow as tf
 
 from capsmodel.summaries.console import say
+from capsmodel.training.choices import STRATEGIES
 from capsmodel.training.errors import TrainingError
-
-STRATEGIES = ('auto', 'default', 'mirrored', 'multi_worker')
 
 _CONFIG = 'TF_CONFIG'
 _JOBS = ('chief', 'worker')

@@ -1,7 +1,8 @@
 """The process that trains: `python -m capsmodel.training.worker REQUEST`.
 
 The Trainer starts it, so that training has a TensorFlow of its own: one that sees the GPUs, may be
-told to be deterministic, and can join other workers. REQUEST is a JSON file, the form of Request.
+told to be deterministic, and can join other workers. REQUEST is a file that TrainingRequest
+wrote.
 
 On several machines (`--strategy multi_worker`, TF_CONFIG) the Trainer starts the chief's, and each
 other machine runs this command until it ends with 0. All of them read the same files. The chief
@@ -23,84 +24,12 @@ import os
 import signal
 import sys
 import threading
-import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any
 
 import start_tensorflow
 from capsmodel.training.errors import Diverged, TrainingError, out_of_memory
-
-
-@dataclasses.dataclass(frozen=True)
-class Request:
-    """What to train.
-
-    Attributes:
-        network: The JSON form of NetworkConfig.
-        training: The JSON form of TrainingConfig.
-        train_files: Patterns of the transformed examples to learn from.
-        eval_files: Patterns of those that pick the best epoch.
-        log_dir: Folder for TensorBoard; empty: no log.
-        checkpoint_root: Folder in which each training has one for its checkpoints.
-        checkpoint_steps: Steps between two checkpoints; 0: only each epoch's end has one.
-        eval_batch_size: Images a step of an evaluation; 0: as many as there is memory for.
-        deterministic: Whether to use deterministic operations only.
-        profile_steps: First and last step that TensorFlow's profiler looks at; none: no profile.
-        warm_start_from: Folder of an exported network whose weights to start from; empty: none.
-        code_version: Of the code that trains: a checkpoint of another one is not used.
-    """
-
-    network: dict[str, Any]
-    training: dict[str, Any]
-    train_files: list[str]
-    eval_files: list[str]
-    log_dir: str
-    checkpoint_root: str
-    checkpoint_steps: int
-    eval_batch_size: int
-    deterministic: bool
-    profile_steps: list[int]
-    warm_start_from: str
-    code_version: str
-
-    def with_values(self, values: Mapping[str, Any]) -> Request:
-        """The same with other values of the settings of network and training so named."""
-        changed: dict[str, Any] = {
-            part: {name: values.get(name, value) for name, value in getattr(self, part).items()}
-            for part in ('network', 'training')
-        }
-        return dataclasses.replace(self, **changed)
-
-    def with_absolute_paths(self) -> Request:
-        """The same for processes that have another working directory."""
-        return dataclasses.replace(
-            self,
-            train_files=[_absolute(path) for path in self.train_files],
-            eval_files=[_absolute(path) for path in self.eval_files],
-            log_dir=_absolute(self.log_dir),
-            checkpoint_root=_absolute(self.checkpoint_root),
-            warm_start_from=_absolute(self.warm_start_from),
-        )
-
-    def write(self, path: str | os.PathLike) -> None:
-        """Writes the request as JSON."""
-        unfinished = f'{os.fspath(path)}.{uuid.uuid4().hex}'
-        with open(unfinished, 'w', encoding='utf-8') as file:
-            json.dump(dataclasses.asdict(self), file)
-        os.replace(unfinished, path)
-
-    @classmethod
-    def read(cls, path: str | os.PathLike) -> Request:
-        """Reads what `write` wrote.
-
-        Raises:
-            TrainingError: It is not there, or not a request.
-        """
-        try:
-            with open(path, encoding='utf-8') as file:
-                return cls(**json.load(file))
-        except (OSError, ValueError, TypeError) as error:
-            raise TrainingError(f'The request {path} cannot be read: {error}') from error
+from capsmodel.training.request import TrainingRequest
 
 
 def main() -> None:
@@ -151,7 +80,6 @@ def _train(path: str, strategy_name: str, stop: _Stop, phase: _Phase) -> dict[st
     import tensorflow as tf
 
     from capsmodel.data import dataset
-    from capsmodel.networks import capsnet
     from capsmodel.training import loop, strategies, warm_start
     from capsmodel.training.checkpoints import Checkpoints, fingerprint
 
@@ -160,21 +88,19 @@ def _train(path: str, strategy_name: str, stop: _Stop, phase: _Phase) -> dict[st
     with stop.at_once():
         strategy = strategies.make(strategy_name)
     # With all workers there, it is this training's request, and not that of one before.
-    request = Request.read(path)
+    request = TrainingRequest.read(path)
     if request.deterministic:
         tf.config.experimental.enable_op_determinism()
-    network_config = capsnet.NetworkConfig.from_json_dict(request.network)
-    training_config = loop.TrainingConfig.from_json_dict(request.training)
-    size = (network_config.image_height, network_config.image_width)
+    size = (request.network.image_height, request.network.image_width)
     training_data = dataset.read(request.train_files, *size)
     evaluation_data = dataset.read(request.eval_files, *size)
     exported = request.warm_start_from
     weights = warm_start.exported_weights(exported) if exported else []
-    scaled = training_config.scaled_to(strategy.num_replicas_in_sync)
+    scaled = request.training.scaled_to(strategy.num_replicas_in_sync)
     name = fingerprint(
         {
-            'network': network_config.to_json_dict(),
-            'training': scaled.to_json_dict(),
+            'network': dataclasses.asdict(request.network),
+            'training': dataclasses.asdict(scaled),
             'code': request.code_version,
         },
         [*training_data, *evaluation_data, *weights],
@@ -185,8 +111,8 @@ def _train(path: str, strategy_name: str, stop: _Stop, phase: _Phase) -> dict[st
         try:
             with strategies.lost_workers_are_said(strategy):
                 model = loop.train(
-                    network_config,
-                    training_config,
+                    request.network,
+                    request.training,
                     training_data,
                     evaluation_data,
                     request.log_dir or None,
@@ -207,10 +133,6 @@ def _train(path: str, strategy_name: str, stop: _Stop, phase: _Phase) -> dict[st
             raise
     trained = fingerprint(None, [variable.numpy() for variable in model.variables])
     return {'folder': os.fspath(checkpoints.folder), 'weights': trained}
-
-
-def _absolute(path: str) -> str:
-    return path if not path or '://' in path else os.path.abspath(path)
 
 
 class _Phase:

@@ -18,10 +18,10 @@ SMALL = {
     'image_width': 12,
     'num_classes': 3,
     'conv1_filters': 8,
-    'conv1_kernel': 5,
+    'conv1_kernel_size': 5,
     'primary_channels': 4,
     'primary_dim': 4,
-    'primary_kernel': 3,
+    'primary_kernel_size': 3,
     'digit_dim': 5,
     'decoder': False,
 }

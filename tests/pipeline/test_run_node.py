@@ -153,9 +153,9 @@ def _command(var, *arguments, **settings):
 @pytest.mark.parametrize(
     ('arguments', 'sentence'),
     [
-        (['EPOCHS=0'], 'EPOCHS is 0: it must be at least 1'),
-        (['EPOCH=1'], "'EPOCH=1' is not NAME=VALUE with a name that `python -m pipeline.configs`"),
-        (['epochs=1'], "'epochs=1' is not NAME=VALUE"),
+        (['EPOCHS=0'], "EPOCHS is '0': it must be at least 1"),
+        (['EPOCH=1'], 'There is no setting EPOCH; did you mean EPOCHS?'),
+        (['epochs=1'], 'There is no setting epochs; did you mean EPOCHS?'),
         (['--run_id={{$.pipeline_job_uuid}}'], "--run_id is '{{$.pipeline_job_uuid}}'"),
     ],
 )

@@ -15,7 +15,7 @@ import transformed_examples
 
 from capsmodel.data import dataset
 from capsmodel.networks import memory
-from capsmodel.networks.capsnet import NetworkConfig
+from capsmodel.networks.settings import NetworkConfig
 
 _ROOT = pathlib.Path(__file__).parents[3]
 _GB = 2**30
@@ -138,7 +138,7 @@ import sys
 from capsmodel.training import launcher, worker
 from capsmodel.training.errors import TrainingError
 try:
-    launcher.train(worker.Request.read(sys.argv[1]))
+    launcher.train(request.TrainingRequest.read(sys.argv[1]))
 except TrainingError as error:
     print('ended:', error)
 """
@@ -155,7 +155,7 @@ def test_an_evaluation_keeps_to_a_containers_limit_and_a_kill_names_the_settings
     noise = np.random.default_rng(0).integers(0, 256, (300, 28, 28), dtype=np.uint8)
     labeled = dataset.LabeledImages(noise, np.arange(300) % 10)
     request = training_request.write(
-        tmp_path, network=NetworkConfig(28, 28, 10).to_json_dict(), batch_size=4, epochs=1
+        tmp_path, network=NetworkConfig(28, 28, 10), batch_size=4, epochs=1
     )
     transformed_examples.write(tmp_path / 'train.gz', labeled, range(8))
     transformed_examples.write(tmp_path / 'eval.gz', labeled)

@@ -152,7 +152,7 @@ import sys
 import start_tensorflow
 start_tensorflow.load()
 from capsmodel.training import launcher, worker
-launcher.train(worker.Request.read(sys.argv[1]), 'multi_worker')
+launcher.train(request.TrainingRequest.read(sys.argv[1]), 'multi_worker')
 """
     with _python(['-c', script, path], _configs()[0]) as process:
         assert process.stderr.readline() == '  waiting until all 2 workers are there\n'
