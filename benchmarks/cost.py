@@ -31,7 +31,7 @@ from benchmarks.train_step import mnist_config, training_config
 if TYPE_CHECKING:
     import tensorflow as tf
 
-    from capsmodel.networks.capsnet import NetworkConfig
+    from capsmodel.networks.settings import NetworkConfig
 
 GRADIENT_MODES = ('all', 'last')
 COMPILERS = ('CPU', 'H100')

@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+from collections.abc import Sequence
 from typing import Any
 
 # The color-blind safe palette of Okabe and Ito, its yellow left out.
@@ -60,23 +61,24 @@ def draw(rows: list[dict[str, Any]], path: str) -> None:
     os.replace(unfinished, path)
 
 
-def _main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Runs the command with its arguments, or those of the process."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('rows', help='what benchmarks.train_step --json wrote')
     parser.add_argument('picture', help='where the picture goes, .png or .svg')
-    arguments = parser.parse_args()
+    options = parser.parse_args(arguments)
     try:
-        with open(arguments.rows, encoding='utf-8') as file:
+        with open(options.rows, encoding='utf-8') as file:
             rows = json.load(file)
     except (OSError, ValueError) as error:
-        parser.error(f'{arguments.rows} cannot be read: {error}')
+        parser.error(f'{options.rows} cannot be read: {error}')
     if not series(rows):
-        parser.error(f'{arguments.rows} has no rows of training steps')
+        parser.error(f'{options.rows} has no rows of training steps')
     try:
-        draw(rows, arguments.picture)
+        draw(rows, options.picture)
     except (ImportError, OSError, ValueError) as error:
-        parser.error(f'{arguments.picture} cannot be drawn: {error}')
+        parser.error(f'{options.picture} cannot be drawn: {error}')
 
 
 if __name__ == '__main__':
-    _main()
+    main()

@@ -28,8 +28,9 @@ from benchmarks.peers import PEERS
 
 if TYPE_CHECKING:
     from capsmodel.data.dataset import LabeledImages
-    from capsmodel.networks.capsnet import CapsNet, NetworkConfig
-    from capsmodel.training.loop import TrainingConfig
+    from capsmodel.networks.capsnet import CapsNet
+    from capsmodel.networks.settings import NetworkConfig
+    from capsmodel.training.settings import TrainingConfig
 
 _IMAGES = 6400
 _MATRIX = 2048  # rows and columns of the machine's product
@@ -64,14 +65,14 @@ _COLUMNS = {
 
 def mnist_config() -> NetworkConfig:
     """The paper's network."""
-    from capsmodel.networks.capsnet import NetworkConfig
+    from capsmodel.networks.settings import NetworkConfig
 
     return NetworkConfig(image_height=28, image_width=28, num_classes=10)
 
 
 def training_config(batch_size: int) -> TrainingConfig:
     """The pipeline's settings of a step."""
-    from capsmodel.training.loop import TrainingConfig
+    from capsmodel.training.settings import TrainingConfig
 
     return TrainingConfig(
         epochs=1,
@@ -279,7 +280,8 @@ def read_mnist(split: str, data_dir: str) -> tuple[np.ndarray, np.ndarray]:
     return images[..., 0], labels
 
 
-def _main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Runs the command with its arguments, or those of the process."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -292,22 +294,22 @@ def _main() -> None:
         '--peer_python', action='append', default=[], type=_peer_python, metavar='NAME=PYTHON'
     )
     parser.add_argument('--json', help='a file for the rows')
-    arguments = parser.parse_args()
+    options = parser.parse_args(arguments)
     rows = []
     with tempfile.TemporaryDirectory() as folder:
         path = f'{folder}/data.npz'
-        images, labels = read_mnist(f'train[:{_IMAGES}]', arguments.data_dir)
+        images, labels = read_mnist(f'train[:{_IMAGES}]', options.data_dir)
         np.savez(path, images=images, labels=labels)
-        for batch_size in arguments.batches or [arguments.batch]:
+        for batch_size in options.batches or [options.batch]:
             rows += _measured(
-                _COMPARED if arguments.batches else tuple(STEPS),
+                _COMPARED if options.batches else tuple(STEPS),
                 batch_size,
-                arguments.turns,
+                options.turns,
                 path,
-                dict(arguments.peer),
-                dict(arguments.peer_python),
+                dict(options.peer),
+                dict(options.peer_python),
             )
-    report(rows, _COLUMNS, arguments.json)
+    report(rows, _COLUMNS, options.json)
 
 
 def _count(text: str) -> int:
@@ -349,4 +351,4 @@ def _named(text: str) -> tuple[str, str]:
 
 
 if __name__ == '__main__':
-    _main()
+    main()

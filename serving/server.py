@@ -12,6 +12,7 @@ import math
 import socket
 import sys
 import warnings
+from collections.abc import Sequence
 from importlib import metadata
 from typing import Any
 
@@ -21,15 +22,15 @@ from serving.processors import processors
 from serving.stopping import Stopping
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     """Serves until SIGTERM or SIGINT; exit code 1 and a sentence if that cannot be."""
-    arguments = _parser().parse_args()
+    options = _parser().parse_args(arguments)
     # What TensorFlow and what it imports have to say concerns those who build them.
     if not sys.warnoptions:
         warnings.simplefilter('ignore')
     try:
         with Stopping() as stopping:
-            asyncio.run(_serve(arguments, stopping))
+            asyncio.run(_serve(options, stopping))
     except ServingError as error:
         print(error, file=sys.stderr)
         sys.exit(1)

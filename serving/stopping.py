@@ -12,7 +12,7 @@ from serving.console import complain
 
 _SIGNALS = {signal.SIGTERM, signal.SIGINT}
 # For threads whose work nobody waits for any more.
-_THREADS_SECONDS = 5.0
+THREADS_SECONDS = 5.0
 
 
 class Stopping:
@@ -75,7 +75,7 @@ def close(resources: contextlib.ExitStack) -> None:
     """Closes what no request needs any more, and ends the process if a thread is stuck in it."""
     closing = threading.Thread(target=resources.close, name='closing', daemon=True)
     closing.start()
-    closing.join(_THREADS_SECONDS)
+    closing.join(THREADS_SECONDS)
     if closing.is_alive():
         complain('The server ends without what still runs, whose answer nobody waits for.')
         os._exit(0)

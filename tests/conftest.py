@@ -1,20 +1,47 @@
 """What several folders of tests need."""
 
 import os
-import pathlib
 import signal
 
 import pytest
+from project_paths import ROOT
 
 from components.datasets.temporary_files import temporary_files_in
 
-_ROOT = pathlib.Path(__file__).parent.parent
 # Folders with the files of tests that take longest.
 _FIRST = {'e2e', 'kubeflow'}
 
 # A shell lets what it starts in the background ignore Ctrl-C, and so would what tests start.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+_PASSED = pytest.StashKey[set]()
+
+
+def pytest_configure(config):
+    config.stash[_PASSED] = set()
+    config.addinivalue_line(
+        'markers',
+        'goes_on_from(name): a later part of a story, which tests of a file tell together',
+    )
+
+
+def pytest_runtest_setup(item):
+    """Skips a part of a story when the one that it goes on from has not been told."""
+    for marker in item.iter_markers('goes_on_from'):
+        (name,) = marker.args
+        assert hasattr(item.module, name), f'{item.path.name} has no {name} to go on from'
+        if (item.path, name) not in item.config.stash[_PASSED]:
+            pytest.skip(f'goes on from {name}, which has not passed: run all of {item.path.name}')
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item, call):
+    report = yield
+    if report.when == 'call' and report.passed:
+        item.config.stash[_PASSED].add((item.path, item.originalname))
+    return report
 
 
 def pytest_collection_modifyitems(items):
@@ -35,7 +62,7 @@ def mnist_dir():
     from components.datasets.prepare import prepare
     from pipeline.configs import from_preset
 
-    folder = from_preset('quick', var=str(_ROOT / 'var')).data_dir
+    folder = from_preset('quick', var=str(ROOT / 'var')).data_dir
     prepare('mnist', folder)
     return folder
 
@@ -43,4 +70,4 @@ def mnist_dir():
 @pytest.fixture(scope='session')
 def root():
     """The project's folder."""
-    return os.fspath(_ROOT)
+    return os.fspath(ROOT)

@@ -1,11 +1,5 @@
 """The house has an order: imports go one way, and nothing in it is too large to be read."""
 
-import ast
-import pathlib
-import subprocess
-
-import pytest
-
 # Each room, and the rooms whose modules it may import besides its own. A module is in the room with
 # the longest name that it begins with.
 _MAY_IMPORT = {

@@ -15,8 +15,8 @@ import tarfile
 
 import pytest
 from packaging.requirements import Requirement
+from project_paths import ROOT
 
-_ROOT = pathlib.Path(__file__).parents[1]
 # What is no package.
 _MODULE = 'start_tensorflow.py'
 _PACKAGES = ('capsmodel', 'components', 'pipeline', 'serving')
@@ -48,8 +48,9 @@ class _Project:
             'UV_HTTP_RETRIES': '0',
         }
         self.lock.parent.mkdir(parents=True)
+        (self.folder / 'tools').mkdir()
         for name in ('tools/setup.sh', 'requirements/uv.txt', 'Makefile'):
-            shutil.copy(_ROOT / name, self.folder / name)
+            shutil.copy(ROOT / name, self.folder / name)
         self.lock.write_text('# nothing\n')
         self.bin.mkdir()
         for command in _COMMANDS:
@@ -104,7 +105,7 @@ def bare(tmp_path):
 
 @pytest.fixture
 def project(bare):
-    own = _ROOT / '.tools' / 'uv' / 'bin' / 'uv'
+    own = ROOT / '.tools' / 'uv' / 'bin' / 'uv'
     uv = own if own.exists() else shutil.which('uv')
     if uv is None:
         pytest.skip('uv is there after `make setup`')
@@ -162,8 +163,8 @@ def test_the_packages_are_importable_from_anywhere_and_hide_nothing(project, tmp
         [
             project.folder / '.venv' / 'bin' / 'python',
             '-c',
-            'import pipeline, kubeflow, serving\n'
-            'for module in pipeline, kubeflow, serving: print(module.__file__)',
+            'import pipeline, kubeflow as k, serving as s; '
+            'print(*(module.__file__ for module in (pipeline, k, s)), sep="\\n")',
         ],
         cwd=tmp_path,
         text=True,
@@ -313,7 +314,7 @@ def _make(project: _Project, *arguments: str, **environment: str) -> subprocess.
 
 def test_help_is_the_default_and_lists_every_target(bare):
     lines = _make(bare).stdout.splitlines()
-    makefile = (_ROOT / 'Makefile').read_text().replace('\\\n', '')
+    makefile = (ROOT / 'Makefile').read_text().replace('\\\n', '')
     phony = re.search(r'^\.PHONY: (.*)$', makefile, re.MULTILINE)[1]
     assert {line.split()[1] for line in lines} == set(phony.split())
     starts = {re.match(r'make \S+ +', line).end() for line in lines}
@@ -348,7 +349,7 @@ def test_clean_removes_the_folder_of_runs_only(bare, tmp_path):
 
 
 def _pinned(lock: str) -> dict[str, str]:
-    lines = (_ROOT / 'requirements' / f'{lock}.txt').read_text()
+    lines = (ROOT / 'requirements' / f'{lock}.txt').read_text()
     return dict(re.findall(r'^([a-z0-9._-]+)(?:\[.*\])?==(\S+)', lines, re.MULTILINE))
 
 
@@ -360,8 +361,8 @@ def locked() -> dict[str, str]:
 @pytest.mark.parametrize('lock', ['tfx116', 'tfx121'])
 def test_the_lock_holds_what_is_asked_for_and_a_hash_of_everything(lock):
     locked = _pinned(lock)
-    text = (_ROOT / 'requirements' / f'{lock}.txt').read_text()
-    asked_for = [(_ROOT / 'requirements' / f'{name}.in').read_text() for name in (lock, 'common')]
+    text = (ROOT / 'requirements' / f'{lock}.txt').read_text()
+    asked_for = [(ROOT / 'requirements' / f'{name}.in').read_text() for name in (lock, 'common')]
     for line in '\n'.join(asked_for).splitlines():
         asked = line.partition('#')[0].strip()
         if asked and asked != '-r common.in':
@@ -378,9 +379,9 @@ def tree(tmp_path_factory):
     """What packages are built from, copied: a build leaves files beside its sources."""
     tree = tmp_path_factory.mktemp('tree')
     for name in ('LICENSE', 'setup.py', 'MANIFEST.in', 'pyproject.toml', _MODULE):
-        shutil.copy(_ROOT / name, tree)
+        shutil.copy(ROOT / name, tree)
     for name in (*_PACKAGES, 'tests'):
-        shutil.copytree(_ROOT / name, tree / name, ignore=shutil.ignore_patterns('__pycache__'))
+        shutil.copytree(ROOT / name, tree / name, ignore=shutil.ignore_patterns('__pycache__'))
     return tree
 
 
@@ -421,7 +422,7 @@ def test_pip_installs_the_package_with_its_data(source, request, tmp_path, locke
             if path.is_file() and '__pycache__' not in path.parts
         }
 
-    assert files(installed) == files(_ROOT)
+    assert files(installed) == files(ROOT)
     metadata = installed / 'capsnet_tfx-0.1.0.dist-info'
     found = {path.name for path in installed.iterdir()} - {'__pycache__'}
     assert found == {*_PACKAGES, _MODULE, metadata.name, 'locked.pth'}

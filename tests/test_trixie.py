@@ -8,8 +8,8 @@ import subprocess
 import time
 
 import pytest
+from project_paths import ROOT
 
-_ROOT = pathlib.Path(__file__).parents[1]
 _COMMANDS = ('cat', 'env', 'ls', 'sh', 'sleep')
 
 
@@ -55,7 +55,7 @@ def project(tmp_path):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_text(name)
     for name in ('tools/trixie.sh', '.gitignore'):
-        shutil.copy(_ROOT / name, folder / name)
+        shutil.copy(ROOT / name, folder / name)
     (tmp_path / 'bin').mkdir()
     stand_in = tmp_path / 'bin' / 'debootstrap'
     stand_in.write_text(_DEBOOTSTRAP.replace('COMMANDS', ' '.join(_COMMANDS)))
@@ -100,7 +100,7 @@ def test_a_command_runs_on_a_copy_and_the_system_is_used_again(project):
     status, output, errors = _run(project, 'sh', '-c', 'ls; cat /proc/1/cmdline; exit 7')
     assert (status, errors) == (7, '')
     assert output.startswith('Installing Debian 13 in ')
-    assert 'pipeline\nrequirements\n' in output
+    assert 'pipeline\ntools\n' in output
     assert '--inside' in output  # the first process is the script
     # What is ignored is not copied, and stays in the copy.
     assert 'var' not in output

@@ -16,7 +16,8 @@ from collections.abc import Iterator
 
 import tensorflow as tf
 
-from capsmodel.networks import capsnet, layers, routing
+from capsmodel.networks import layers, routing
+from capsmodel.networks.settings import NetworkConfig
 
 # More images at once are no faster, neither on a CPU nor on a GPU.
 MOST_IMAGES = 500
@@ -36,9 +37,7 @@ _UNLIMITED = 2**60  # cgroups of version 1 have a number in this region where th
 _GPU_BYTES = 4 * 2**30
 
 
-def images_at_once(
-    config: capsnet.NetworkConfig, most: int = MOST_IMAGES, processes: int = 1
-) -> int:
+def images_at_once(config: NetworkConfig, most: int = MOST_IMAGES, processes: int = 1) -> int:
     """How many images a network may evaluate at once, by the memory that is available now.
 
     Args:
@@ -55,13 +54,13 @@ def images_at_once(
     return max(1, min(most, (int(_SHARE * bytes_) - once) // each))
 
 
-def images_at_once_when_exported(config: capsnet.NetworkConfig) -> int:
+def images_at_once_when_exported(config: NetworkConfig) -> int:
     """How many images an exported network computes at once: the same wherever it is exported."""
     _, each = needed(config, exported=True)
     return max(1, min(MOST_IMAGES, _EXPORTED_BYTES // each))
 
 
-def needed(config: capsnet.NetworkConfig, exported: bool = False) -> tuple[int, int]:
+def needed(config: NetworkConfig, exported: bool = False) -> tuple[int, int]:
     """Bytes that an evaluation takes: whatever the number of images is, and for each of them.
 
     The counts are those of the network's own shapes. What they are multiplied by was fitted to the

@@ -120,7 +120,7 @@ def confusion_matrix(counts: np.ndarray) -> np.ndarray:
     lines = [f'{wrong:,} of {total:,} images are taken for another class: {wrong / total:.2%}']
     names = [f'{label}' for label in range(len(counts))]
     if len(counts) > _MOST_ROWS:
-        chosen, counts = _most_mistaken(counts)
+        chosen, counts = most_mistaken(counts)
         lines.append(f'the {len(chosen)} classes of {len(names):,} with the most mistakes')
         names = [*(f'{label}' for label in chosen), 'others']
     cell = min(56, 720 // len(names))
@@ -164,7 +164,7 @@ def confusion_matrix(counts: np.ndarray) -> np.ndarray:
     return np.asarray(figure)
 
 
-def _most_mistaken(counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def most_mistaken(counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The classes that take part in the most mistakes, and the counts of them and of the others.
 
     Returns:

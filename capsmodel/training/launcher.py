@@ -74,7 +74,7 @@ def _own_copy(request: TrainingRequest) -> Iterator[pathlib.Path]:
 
 @contextlib.contextmanager
 def _started(request: pathlib.Path, strategy: str) -> Iterator[subprocess.Popen[str]]:
-    root = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+    root = os.fspath(pathlib.Path(__file__).parents[2])
     environment = start_tensorflow.training_environment()
     path = [root, *filter(None, [environment.get('PYTHONPATH')])]
     with subprocess.Popen(

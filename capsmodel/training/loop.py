@@ -16,6 +16,7 @@ import tqdm
 
 from capsmodel.data import dataset
 from capsmodel.networks import capsnet
+from capsmodel.networks.settings import NetworkConfig
 from capsmodel.summaries import training_log
 from capsmodel.summaries.console import say
 from capsmodel.training import strategies, warm_start
@@ -27,7 +28,7 @@ from capsmodel.training.settings import TrainingConfig
 
 
 def train(
-    network_config: capsnet.NetworkConfig,
+    network_config: NetworkConfig,
     config: TrainingConfig,
     training_data: dataset.LabeledImages,
     evaluation_data: dataset.LabeledImages,

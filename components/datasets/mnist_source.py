@@ -107,12 +107,12 @@ def from_tfds_download(folder: pathlib.Path) -> dict[str, bytes]:
     # In a process of its own, which can be stopped: TFDS retries for minutes and has no time limit.
     _run(
         [sys.executable, '-m', 'components.datasets.mnist_source', str(folder.resolve())],
-        cwd=pathlib.Path(__file__).parents[1],
+        cwd=pathlib.Path(__file__).parents[2],
     )
     return from_folder(str(folder))
 
 
-def _download_with_tfds(folder: pathlib.Path) -> None:
+def download_with_tfds(folder: pathlib.Path) -> None:
     """Downloads with TFDS and puts the four unpacked files into `folder`."""
     import tensorflow_datasets as tfds
 
@@ -263,4 +263,4 @@ def _reason(stderr: str) -> str:
 
 
 if __name__ == '__main__':
-    _download_with_tfds(pathlib.Path(sys.argv[1]))
+    download_with_tfds(pathlib.Path(sys.argv[1]))

@@ -31,7 +31,7 @@ _BLESSED_PROPERTY = 'blessed'
 MODEL_ID_PROPERTY = 'current_model_id'
 
 _FOLDER = os.path.dirname(os.path.abspath(__file__))
-_PROBE = os.path.join(_FOLDER, 'probe.py')
+PROBE = os.path.join(_FOLDER, 'probe.py')
 # Where the package `serving` is; python -m looks into the working directory first.
 _PACKAGES = os.path.dirname(os.path.dirname(_FOLDER))
 
@@ -128,7 +128,7 @@ def probe(model_dir: str, timeout: float) -> dict[str, int]:
             with _serving(model_dir, server_errors) as server_output:
                 # -I: neither working directory nor environment add to what can be imported.
                 done = subprocess.run(
-                    [sys.executable, '-I', '-W', 'ignore', _PROBE, model_dir],
+                    [sys.executable, '-I', '-W', 'ignore', PROBE, model_dir],
                     stdin=server_output,
                     capture_output=True,
                     text=True,

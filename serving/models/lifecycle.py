@@ -20,7 +20,7 @@ START, LOADING, AVAILABLE, UNLOADING, END = 'START', 'LOADING', 'AVAILABLE', 'UN
 
 # A version that takes longer to load than this lets others be loaded beside it. Those that take
 # less are loaded one after the other, since each takes memory and all processors.
-_PATIENCE_SECONDS = 10.0
+PATIENCE_SECONDS = 10.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -104,7 +104,7 @@ def next_step(versions: Collection[Version], may_load: bool) -> Step | None:
 def next_load(loading: Collection[Version]) -> float:
     """When another version may be loaded, by `time.monotonic`, beside those that are."""
     young = [v.loading.started for v in loading if v.loading and v.state == LOADING]
-    return max(young, default=-math.inf) + _PATIENCE_SECONDS
+    return max(young, default=-math.inf) + PATIENCE_SECONDS
 
 
 def late_at(version: Version, seconds: float) -> float:

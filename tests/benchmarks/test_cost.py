@@ -2,15 +2,15 @@
 
 import json
 import os
-import pathlib
 import subprocess
 
 import numpy as np
 import pytest
+from project_paths import ROOT
 
 from benchmarks.cost import IMPLEMENTATIONS, updated_inputs, with_ratios, write_programs
 from benchmarks.gpu_hlo import draw, known_peak, largest_difference
-from capsmodel.networks.capsnet import NetworkConfig
+from capsmodel.networks.settings import NetworkConfig
 
 SMALL = NetworkConfig(
     image_height=12,
@@ -25,7 +25,6 @@ SMALL = NetworkConfig(
     routing_iterations=2,
     decoder_units=(5,),
 )
-ROOT = pathlib.Path(__file__).parents[2]
 JAX_PYTHON = ROOT / '.venv-bench/bin/python'
 
 

@@ -4,10 +4,10 @@ import functools
 import json
 import os
 import sys
-import textwrap
 import time
 
 import pytest
+from project_paths import PROGRAMS
 
 from benchmarks.interleaved import Command, measure, report
 from benchmarks.train_step import prepare_product
@@ -28,27 +28,15 @@ def test_a_program_that_fails_ends_the_measurement():
         measure({'a': (prepare_product, ('one argument too many',))}, turns=1, seconds=0.01)
 
 
-def _command(tmp_path, root, body):
-    """A program whose step is `body`, that trains 7 parameters."""
-    script = tmp_path / 'program.py'
-    script.write_text(
-        textwrap.dedent("""
-            import sys, time
-            from benchmarks.peers import protocol
-            def prepare(options):
-                print(options.checkout, options.data, options.batch, options.threads, options.step)
-                return lambda: {body}, 7
-            protocol.run(prepare)
-        """).format(body=body)
-    )
-    values = {'checkout': 'there', 'data': 'data.npz', 'batch': 2, 'threads': 1, 'step': 'quick'}
+def _command(root, step):
+    values = {'checkout': 'there', 'data': 'data.npz', 'batch': 2, 'threads': 1, 'step': step}
     options = [f'--{name}={value}' for name, value in values.items()]
-    return Command((sys.executable, os.fspath(script), *options), {'PYTHONPATH': root})
+    program = os.fspath(PROGRAMS / 'benchmarked_peer.py')
+    return Command((sys.executable, program, *options), {'PYTHONPATH': root})
 
 
-def test_a_command_takes_turns_with_a_function(tmp_path, root):
-    # What it prints by the way does not come between its answers.
-    command = _command(tmp_path, root, 'print("step") or time.sleep(0.02)')
+def test_a_command_takes_turns_with_a_function(root):
+    command = _command(root, 'sleeps')
     timings = measure({'a': command, 'b': SLEEP}, turns=3, seconds=0.05)
     assert timings['a'].facts == {'parameters': 7}
     assert 0.02 <= timings['a'].wall < 1
@@ -58,7 +46,7 @@ def test_a_command_takes_turns_with_a_function(tmp_path, root):
 
 
 def test_a_command_that_fails_says_why(tmp_path, root):
-    command = _command(tmp_path, root, 'sys.exit("There is no net.py")')
+    command = _command(root, 'fails')
     with pytest.raises(SystemExit, match=r"'a' has ended early: There is no net\.py$"):
         measure({'a': command}, turns=1, seconds=0.01)
     command = Command((os.fspath(tmp_path / 'nothing'),))

@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 from tape import gradient_of
 
 from benchmarks.textbook import TextbookCapsNet, routing_of_predictions
-from capsmodel.networks.capsnet import CapsNet, NetworkConfig, lengths
+from capsmodel.networks.capsnet import CapsNet, lengths
 from capsmodel.networks.losses import margin_loss
+from capsmodel.networks.settings import NetworkConfig
 
 PREDICTIONS = np.random.default_rng(5).normal(size=(2, 6, 3, 4))
 SMALL = {

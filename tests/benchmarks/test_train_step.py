@@ -92,10 +92,9 @@ def test_an_adapter_is_a_program_of_its_own(name, tmp_path, root):
         ('--batches', '16,x', "'x' must be a whole number from 1 to 6400"),
     ],
 )
-def test_a_wrong_option_ends_in_a_sentence(option, value, message, monkeypatch, capsys):
-    monkeypatch.setattr(sys, 'argv', ['train_step', option, value])
+def test_a_wrong_option_ends_in_a_sentence(option, value, message, capsys):
     with pytest.raises(SystemExit):
-        train_step._main()
+        train_step.main([option, value])
     assert message in capsys.readouterr().err
 
 

@@ -131,7 +131,7 @@ def test_model_that_does_not_load_is_refused(tmp_path):
 def test_process_that_ends_in_another_way_is_a_refusal(tmp_path, monkeypatch, script, said):
     path = tmp_path / 'probe.py'
     path.write_text(script)
-    monkeypatch.setattr(component, '_PROBE', str(path))
+    monkeypatch.setattr(component, 'PROBE', str(path))
     with pytest.raises(GateRefused, match=f'the process ended with {said}'):
         component.probe(str(tmp_path), 120)
 

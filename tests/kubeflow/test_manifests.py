@@ -7,6 +7,7 @@ import urllib.parse
 import kubeflow_lint
 import pytest
 import yaml
+from project_paths import ROOT
 from rest_server import rest_server
 from saved_models import half_plus_two
 
@@ -18,7 +19,7 @@ pytestmark = pytest.mark.slow
 
 FOLDERS = ('base', 'serving', 'kserve', 'workers')
 _VAR = '/var/capsnet'
-_SERVING = kubeflow_lint.ROOT / 'serving/config'
+_SERVING = ROOT / 'serving/config'
 
 
 @pytest.fixture(scope='module')
@@ -107,7 +108,7 @@ def test_images_are_pinned_and_the_projects_own_are_named_in_one_place(resources
     (own,) = {
         image['newName']
         for image in yaml.safe_load(
-            (kubeflow_lint.ROOT / 'kubeflow/manifests/image/kustomization.yaml').read_text()
+            (ROOT / 'kubeflow/manifests/image/kustomization.yaml').read_text()
         )['images']
     }
     images = {

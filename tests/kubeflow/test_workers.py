@@ -3,7 +3,6 @@
 import contextlib
 import json
 import os
-import pathlib
 import signal
 import socket
 import subprocess
@@ -11,10 +10,9 @@ import sys
 
 import pytest
 import yaml
+from project_paths import ROOT
 
-_MANIFEST = (
-    pathlib.Path(__file__).parents[2] / 'kubeflow' / 'manifests' / 'workers' / 'workers.yaml'
-)
+_MANIFEST = ROOT / 'kubeflow' / 'manifests' / 'workers' / 'workers.yaml'
 
 
 def _free_ports(count):

@@ -4,7 +4,6 @@ The model is of an earlier version: its graph decodes whatever it is given.
 """
 
 import json
-import pathlib
 import subprocess
 import sys
 import tarfile
@@ -13,9 +12,9 @@ import time
 import attacks
 import numpy as np
 import pytest
+from project_paths import DATA, ROOT
 from rest_server import request, rest_server
 
-_TESTS = pathlib.Path(__file__).parents[1]
 _LIGHT = attacks.pictures(attacks.png(28))
 _LIGHT_SECONDS = 0.05  # between light requests
 
@@ -24,7 +23,7 @@ _LIGHT_SECONDS = 0.05  # between light requests
 def url(tmp_path_factory):
     """The model on a server as `make serve` starts it."""
     folder = tmp_path_factory.mktemp('capsnet')
-    with tarfile.open(_TESTS / 'data' / 'earlier_model.tar.xz') as archive:
+    with tarfile.open(DATA / 'earlier_model.tar.xz') as archive:
         archive.extractall(folder, filter='data')
     flags = ['--enable_batching', '--batching_parameters_file=serving/config/batching.config']
     with rest_server(f'--model_base_path={folder}', *flags) as url:
@@ -33,7 +32,7 @@ def url(tmp_path_factory):
 
 def _attack(url, count):
     """Seconds that each light request took beside `count` attacks, and the answers to these."""
-    command = [sys.executable, str(_TESTS / 'attacks.py'), url, str(count), '1']
+    command = [sys.executable, str(ROOT / 'tests' / 'support' / 'attacks.py'), url, str(count), '1']
     seconds = []
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout.readline() == 'ready\n'

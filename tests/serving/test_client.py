@@ -9,16 +9,15 @@ import sys
 import person_png
 import pytest
 from PIL import Image
+from project_paths import ROOT
 
 from serving import client
-
-_ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
 
 def _run(*arguments, picture=None, cwd=None, encoding='utf-8'):
     """Runs the command with nothing to import but Python's own modules and the client."""
     command = [sys.executable, '-S', '-m', 'serving.client', *map(str, arguments)]
-    environment = {**os.environ, 'PYTHONPATH': _ROOT, 'PYTHONIOENCODING': encoding}
+    environment = {**os.environ, 'PYTHONPATH': str(ROOT), 'PYTHONIOENCODING': encoding}
     done = subprocess.run(
         command, cwd=cwd, env=environment, input=picture, capture_output=True, check=False
     )
@@ -60,7 +59,7 @@ def test_names_of_files_may_begin_with_a_dash(seven, digits_url):
         assert (code, output[0], errors) == (0, '7', '')
     # Through make as well; this one is not there.
     done = subprocess.run(
-        ['make', 'predict', 'IMAGE=-no.png'], cwd=_ROOT, capture_output=True, text=True, check=False
+        ['make', 'predict', 'IMAGE=-no.png'], cwd=ROOT, capture_output=True, text=True, check=False
     )
     assert done.stderr.startswith('-no.png cannot be read: No such file or directory.\n')
 

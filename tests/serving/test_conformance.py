@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from rest_cases import DATA, body, cases, example, read, tensor
+from rest_cases import SPECIFICATION, body, cases, example, read, tensor
 from tensorflow.core.example import example_pb2
 from tensorflow.core.framework import types_pb2
 from tensorflow.core.protobuf import meta_graph_pb2
@@ -99,6 +99,6 @@ def test_path(case):
 
 
 def test_http_codes():
-    assert DATA['http_codes'] == HTTP_STATUS
-    for code, status in DATA['http_codes'].items():
+    assert SPECIFICATION['http_codes'] == HTTP_STATUS
+    for code, status in SPECIFICATION['http_codes'].items():
         assert ServingError(code, '').http_status == status

@@ -10,7 +10,7 @@ import json
 import numpy as np
 import pytest
 import tensorflow as tf
-from rest_cases import DATA, body, cases, example, read, tensor
+from rest_cases import SPECIFICATION, body, cases, example, read, tensor
 from rest_server import request, rest_server
 from saved_models import CLASSIFY, REGRESS, export, half_plus_two, set_methods
 from tensorflow.core.example import example_pb2
@@ -79,7 +79,7 @@ def served(tmp_path_factory):
     )
     set_methods(speller, serving_default=CLASSIFY)
     names = [MODEL, 'speller']
-    for case in DATA['cases']:
+    for case in SPECIFICATION['cases']:
         if case['kind'] in WITH_A_MODEL and case['id'] not in UNASKABLE:
             _export(case, str(folder / case['id']))
             names.append(case['id'])
@@ -103,7 +103,7 @@ def _check(case, answer):
     assert headers['Content-Type'] == 'application/json'
     expected = case['expect'].get('error')
     if expected:
-        assert status == DATA['http_codes'][expected['code']]
+        assert status == SPECIFICATION['http_codes'][expected['code']]
         assert expected['contains'] in json.loads(text)['error']
     else:
         assert status == 200, text
@@ -164,7 +164,7 @@ def test_path(case, served):
     if not expected['matched']:
         assert (status, message[:17]) == (400, 'Malformed request')
     elif 'error' in expected:
-        assert status == DATA['http_codes'][expected['error']['code']]
+        assert status == SPECIFICATION['http_codes'][expected['error']['code']]
         assert expected['error']['contains'] in message
     else:
         # There is no such model, which is said with the name that was read.

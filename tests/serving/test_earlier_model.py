@@ -2,20 +2,19 @@
 
 import json
 import os
-import pathlib
 import tarfile
 
 import line_results
 import numpy as np
 import pytest
 import tensorflow as tf
+from project_paths import DATA
 from rest_server import request, rest_server
 
 from capsmodel.training import warm_start
 
-_DATA = pathlib.Path(__file__).parents[1] / 'data'
-_IMAGES = np.load(_DATA / 'mnist_300.npz')['images'][::10]
-_SAID = np.load(_DATA / 'earlier_model_answers.npz')
+_IMAGES = np.load(DATA / 'mnist_300.npz')['images'][::10]
+_SAID = np.load(DATA / 'earlier_model_answers.npz')
 _ROUNDING = 1e-4  # versions of TensorFlow add up in other orders
 
 
@@ -23,7 +22,7 @@ _ROUNDING = 1e-4  # versions of TensorFlow add up in other orders
 def pushed(tmp_path_factory):
     """The version's folder."""
     folder = tmp_path_factory.mktemp('capsnet')
-    with tarfile.open(_DATA / 'earlier_model.tar.xz') as archive:
+    with tarfile.open(DATA / 'earlier_model.tar.xz') as archive:
         archive.extractall(folder, filter='data')
     (version,) = folder.iterdir()
     return version

@@ -1,10 +1,10 @@
 """The files for TensorFlow Serving in docker, put to the test on our server."""
 
-import pathlib
 import subprocess
 
 import pytest
 import yaml
+from project_paths import ROOT
 from rest_server import request, rest_server
 from saved_models import half_plus_two
 
@@ -14,7 +14,7 @@ from serving.config_files import (
     read_monitoring_config,
 )
 
-SERVING = pathlib.Path(__file__).parents[2] / 'serving' / 'config'
+SERVING = ROOT / 'serving' / 'config'
 
 
 @pytest.fixture(scope='module')

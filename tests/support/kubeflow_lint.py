@@ -1,11 +1,10 @@
 """The environment of `make setup-kubeflow-lint`, and what it says of the files in kubeflow/."""
 
-import pathlib
 import subprocess
 
 import pytest
+from project_paths import ROOT
 
-ROOT = pathlib.Path(__file__).parents[2]
 _BIN = ROOT / '.venv-kubeflow-lint' / 'bin'
 
 

@@ -14,7 +14,8 @@ import shutil
 import sys
 import warnings
 
-_ROOT = pathlib.Path(__file__).parents[2]
+from project_paths import ROOT
+
 _PACKAGES = ('keras', 'ml-metadata', 'numpy', 'protobuf', 'tensorflow', 'tfx')
 
 
@@ -72,7 +73,7 @@ def write(folder, data_dir):
         f'Running the pipeline with TFX {versions["tfx"]} for the other line to read ...',
         flush=True,
     )
-    project = Project(_ROOT, folder / 'var')
+    project = Project(ROOT, folder / 'var')
     for done in (project.create(), project.run()):
         if done.returncode:
             sys.exit(done.stderr)
@@ -86,13 +87,13 @@ def write(folder, data_dir):
 
 
 if __name__ == '__main__':
-    sys.path.insert(0, str(_ROOT))
+    sys.path.insert(0, str(ROOT))
     import start_tensorflow
     from components.datasets.prepare import prepare
 
     warnings.simplefilter('ignore')
     start_tensorflow.hide_gpus()
     start_tensorflow.load()
-    prepared = str(_ROOT / 'var' / 'data')
+    prepared = str(ROOT / 'var' / 'data')
     prepare('mnist', prepared)
     write(pathlib.Path(sys.argv[1]).absolute(), prepared)

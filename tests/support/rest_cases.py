@@ -1,15 +1,13 @@
 """TensorFlow Serving's own cases, as data; tests/data/README.md names their source."""
 
 import json
-import pathlib
 
 import numpy as np
 import pytest
+from project_paths import DATA
 from tensorflow.core.example import example_pb2
 
-DATA = json.loads(
-    (pathlib.Path(__file__).parent / 'data' / 'tf_serving_rest_cases.json').read_text('utf-8')
-)
+SPECIFICATION = json.loads((DATA / 'tf_serving_rest_cases.json').read_text('utf-8'))
 DTYPES = {
     'DT_INT32': np.int32,
     'DT_FLOAT': np.float32,
@@ -19,7 +17,11 @@ DTYPES = {
 
 
 def cases(kind, leave_out=()):
-    found = [case for case in DATA['cases'] if case['kind'] == kind and case['id'] not in leave_out]
+    found = [
+        case
+        for case in SPECIFICATION['cases']
+        if case['kind'] == kind and case['id'] not in leave_out
+    ]
     assert found
     return pytest.mark.parametrize('case', found, ids=[case['id'] for case in found])
 

@@ -1,12 +1,13 @@
 """The server of serving/ in a process of its own, as its user starts it."""
 
 import contextlib
-import os
 import re
 import subprocess
 import sys
 import urllib.error
 import urllib.request
+
+from project_paths import ROOT
 
 # For servers on this machine, wherever a proxy leads.
 opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
@@ -21,9 +22,8 @@ def rest_server(*flags, python=sys.executable, cwd=None):
     It is the project's own, unless `python` is another environment's, started in the folder `cwd`.
     """
     command = [python, '-W', 'ignore', '-m', 'serving.server', '--rest_api_port=0', *flags]
-    root = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
     with subprocess.Popen(
-        command, cwd=cwd or root, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        command, cwd=cwd or ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as process:
         try:
             ready = _READY.match(process.stdout.readline())

@@ -1,9 +1,8 @@
 """Examples as Transform writes them, and genuine digits to make some of."""
 
-import os
-
 import numpy as np
 import tensorflow as tf
+from project_paths import DATA
 
 from capsmodel.data import dataset
 
@@ -29,7 +28,7 @@ def write(path, labeled, order=None):
 
 def digits():
     """Genuine digits of MNIST: 200 to learn from and 100 to judge by."""
-    with np.load(os.path.join(os.path.dirname(__file__), 'data/mnist_300.npz')) as archive:
+    with np.load(DATA / 'mnist_300.npz') as archive:
         images, labels = archive['images'], archive['labels'].astype(np.int64)
     order = np.random.default_rng(0).permutation(len(labels))
     return tuple(

@@ -1,6 +1,5 @@
 import functools
 import io
-import pathlib
 import re
 import struct
 import zlib
@@ -12,10 +11,11 @@ import tensorflow as tf
 from hypothesis import strategies
 from person_png import as_person_png
 from PIL import Image, ImageOps, PngImagePlugin
+from project_paths import DATA
 
 from capsmodel.data.images import decode_images, why_undecodable
 
-MNIST = np.load(pathlib.Path(__file__).parents[2] / 'data' / 'mnist_300.npz')['images']
+MNIST = np.load(DATA / 'mnist_300.npz')['images']
 
 
 def encode(picture, kind='PNG', **options):

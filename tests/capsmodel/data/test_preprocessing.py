@@ -1,16 +1,15 @@
-import pathlib
-
 import numpy as np
 import pytest
 import tensorflow as tf
 from person_png import as_person_png
+from project_paths import DATA
 from run_transform import run_transform
 
 from capsmodel.data import features
 from capsmodel.data.images import decode_images
 from capsmodel.data.preprocessing import preprocessing_fn, raw_pixels
 
-MNIST = np.load(pathlib.Path(__file__).parents[2] / 'data' / 'mnist_300.npz')
+MNIST = np.load(DATA / 'mnist_300.npz')
 
 
 def png(image):

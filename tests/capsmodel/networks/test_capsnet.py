@@ -2,13 +2,13 @@
 
 import dataclasses
 import json
-from pathlib import Path
 
 import keras
 import numpy as np
 import pydantic
 import pytest
 import tensorflow as tf
+from project_paths import DATA
 
 from capsmodel.networks.capsnet import CapsNet, lengths
 from capsmodel.networks.losses import margin_loss, reconstruction_loss
@@ -317,5 +317,5 @@ def test_config_survives_json():
 
 @pytest.fixture(scope='module')
 def mnist_60():
-    with np.load(Path(__file__).parents[2] / 'data' / 'mnist_300.npz') as data:
+    with np.load(DATA / 'mnist_300.npz') as data:
         return data['images'][:60], data['labels'][:60].astype(np.int64)

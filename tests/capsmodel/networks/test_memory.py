@@ -12,12 +12,12 @@ import numpy as np
 import pytest
 import training_request
 import transformed_examples
+from project_paths import PROGRAMS, ROOT
 
 from capsmodel.data import dataset
 from capsmodel.networks import memory
 from capsmodel.networks.settings import NetworkConfig
 
-_ROOT = pathlib.Path(__file__).parents[3]
 _GB = 2**30
 
 
@@ -128,20 +128,8 @@ def test_gpu_memory_is_what_nvidia_smi_says_of_the_visible_ones(tmp_path, monkey
 @pytest.mark.slow
 def test_the_estimate_is_near_what_an_evaluation_takes():
     command = [sys.executable, '-m', 'benchmarks.memory', '--case', '28', '10', '400']
-    done = subprocess.run(command, cwd=_ROOT, stdout=subprocess.PIPE, text=True, check=True)
+    done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True)
     assert 0.8 < json.loads(done.stdout.splitlines()[-1])['ratio'] < 2
-
-
-# Trains by a request (1) and says how it ended.
-_TRAIN = """
-import sys
-from capsmodel.training import launcher, worker
-from capsmodel.training.errors import TrainingError
-try:
-    launcher.train(request.TrainingRequest.read(sys.argv[1]))
-except TrainingError as error:
-    print('ended:', error)
-"""
 
 
 @pytest.mark.slow
@@ -164,9 +152,10 @@ def test_an_evaluation_keeps_to_a_containers_limit_and_a_kill_names_the_settings
         path = tmp_path / 'request.json'
         dataclasses.replace(request, eval_batch_size=eval_batch_size).write(path)
         command = f'echo $$ >{group}/cgroup.procs; exec "$@"'
+        program = PROGRAMS / 'train_by_request.py'
         done = subprocess.run(
-            ['sh', '-c', command, 'sh', sys.executable, '-c', _TRAIN, str(path)],
-            cwd=_ROOT,
+            ['sh', '-c', command, 'sh', sys.executable, str(program), str(path)],
+            cwd=ROOT,
             capture_output=True,
             text=True,
             check=False,

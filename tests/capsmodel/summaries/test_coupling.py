@@ -8,8 +8,9 @@ import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from capsmodel.networks.capsnet import CapsNet, NetworkConfig
+from capsmodel.networks.capsnet import CapsNet
 from capsmodel.networks.routing import routing_by_agreement
+from capsmodel.networks.settings import NetworkConfig
 from capsmodel.summaries.coupling import coupling_coefficients, entropy, of_network
 
 

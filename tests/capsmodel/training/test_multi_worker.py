@@ -15,12 +15,11 @@ import numpy as np
 import pytest
 import tensorflow as tf
 import training_request
+from project_paths import PROGRAMS, ROOT
 
 from capsmodel.training import launcher
 
 pytestmark = pytest.mark.slow
-
-_ROOT = pathlib.Path(__file__).parents[3]
 
 
 def _free_ports():
@@ -43,7 +42,7 @@ def _configs():
 def _python(arguments, tf_config):
     return subprocess.Popen(
         [sys.executable, *arguments],
-        cwd=_ROOT,
+        cwd=ROOT,
         env={
             **os.environ,
             'TF_CONFIG': tf_config,
@@ -147,22 +146,16 @@ def test_chief_told_to_stop_writes_a_checkpoint(tmp_path):
 def test_chief_that_waits_for_the_other_worker_can_be_stopped(tmp_path):
     path = str(tmp_path / 'request.json')
     training_request.write(tmp_path).write(path)
-    script = """
-import sys
-import start_tensorflow
-start_tensorflow.load()
-from capsmodel.training import launcher, worker
-launcher.train(request.TrainingRequest.read(sys.argv[1]), 'multi_worker')
-"""
-    with _python(['-c', script, path], _configs()[0]) as process:
+    command = [PROGRAMS / 'train_by_request.py', path, 'multi_worker']
+    with _python(command, _configs()[0]) as process:
         assert process.stderr.readline() == '  waiting until all 2 workers are there\n'
         time.sleep(2)  # until TensorFlow is at it, which says nothing
         process.send_signal(signal.SIGTERM)
         try:
-            _, said = process.communicate(timeout=120)
+            said, _ = process.communicate(timeout=120)
         finally:
             process.kill()
-    assert 'The training process was ended by SIGINT' in said
+    assert said.startswith('ended: The training process was ended by SIGINT')
 
 
 def test_workers_at_different_trainings_stop(tmp_path):

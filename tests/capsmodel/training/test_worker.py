@@ -14,12 +14,11 @@ import psutil
 import pytest
 import tensorflow as tf
 import training_request
+from project_paths import ROOT
 
 from capsmodel.networks import capsnet
 from capsmodel.training import evaluation, launcher, loop
 from capsmodel.training.errors import TrainingError
-
-_ROOT = pathlib.Path(__file__).parents[3]
 
 
 def _worker(request, folder, *options):
@@ -27,7 +26,7 @@ def _worker(request, folder, *options):
     request.write(path)
     return subprocess.Popen(
         [sys.executable, '-m', 'capsmodel.training.worker', *options, str(path)],
-        cwd=_ROOT,
+        cwd=ROOT,
         env={**os.environ, 'PYTHONWARNINGS': 'ignore', 'TF_CPP_MIN_LOG_LEVEL': '3'},
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,

@@ -1,0 +1,25 @@
+"""Ends a run of the pipeline in some way: VAR HOW."""
+
+import sys
+
+from absl import logging
+
+from components.gate import GateRefused
+from pipeline import configs, console
+
+_ENDS = {
+    'refused': GateRefused('The model is rejected: too short.'),
+    'failed': ValueError('no such\nthing'),
+    'interrupted': KeyboardInterrupt(),
+    'well': None,
+}
+_, var, how = sys.argv
+config = configs.from_preset('tiny', var=var)
+with (
+    console.sentences_for_errors(config),
+    console.stage_lines(config, stages=2, heading='Slices chosen'),
+):
+    logging.info('Component %s is running.', 'Trainer')
+    logging.info('a detail of TFX')
+    if error := _ENDS[how]:
+        raise error
