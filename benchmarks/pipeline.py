@@ -1,7 +1,7 @@
-"""The time of each stage of a run of the pipeline, and of a second run that finds all in the cache.
+"""The time of each node of a run of the pipeline, and of a second run that finds all in the cache.
 
 `python -m benchmarks.pipeline --preset quick` gives the commands of `make run` in a new folder for
-everything that a run writes. Data must be there (`make data`). Stages' times are those between the
+everything that a run writes. Data must be there (`make data`). Nodes' times are those between the
 start and the end that ML Metadata has of them. Other settings are taken from the environment, as by
 `make run`.
 """
@@ -31,8 +31,8 @@ def measure_runs(config: configs.Config, environment: Mapping[str, str]) -> list
         environment: What says the same to the commands.
 
     Returns:
-        Of each stage and command its name, its kind ('stage', 'command' or 'rest', which is what
-        the command that runs the pipeline does beside the stages), and its seconds in the first run
+        Of each node and command its name, its kind ('node', 'command' or 'rest', which is what
+        the command that runs the pipeline does beside the nodes), and its seconds in the first run
         and in the second, None where it was not part of that.
 
     Raises:
@@ -44,21 +44,21 @@ def measure_runs(config: configs.Config, environment: Mapping[str, str]) -> list
     runner = os.path.join(root, 'pipeline', 'local_runner.py')
     create = _tfx('pipeline', 'create', f'--pipeline_path={runner}', environment=environment)
     run = []
-    stages = []
+    nodes = []
     for _ in range(2):
         run.append(
             _tfx(
                 'run', 'create', f'--pipeline_name={config.pipeline_name}', environment=environment
             )
         )
-        stages.append(results.node_seconds(config))
+        nodes.append(results.node_seconds(config))
     rows: list[dict[str, Any]] = [
-        {'name': name, 'kind': 'stage', 'cold_s': seconds, 'cached_s': stages[1][name]}
-        for name, seconds in stages[0].items()
+        {'name': name, 'kind': 'node', 'cold_s': seconds, 'cached_s': nodes[1][name]}
+        for name, seconds in nodes[0].items()
     ]
-    rest = [seconds - sum(of.values()) for seconds, of in zip(run, stages, strict=True)]
+    rest = [seconds - sum(of.values()) for seconds, of in zip(run, nodes, strict=True)]
     commands = {
-        'tfx run create, beside its stages': ('rest', *rest),
+        'tfx run create, beside its nodes': ('rest', *rest),
         'tfx run create': ('command', *run),
         'tfx pipeline create': ('command', create, None),
     }

@@ -49,7 +49,7 @@ def main() -> None:
         settings = cluster.load(os.environ.get('CLUSTER'))
     except configs.SettingError as error:
         sys.exit(f'Wrong setting: {error}')
-    with console.sentences_for_errors(config):
+    with console.exit_on_error(config):
         from kfp.pipeline_spec import pipeline_spec_pb2
         from tfx.orchestration.kubeflow.v2 import kubeflow_v2_dag_runner, pipeline_builder
 

@@ -17,7 +17,7 @@ def main() -> None:
     config = configs.from_environment_or_exit()
     if notice := configs.notice():
         print(notice, file=sys.stderr)
-    with console.sentences_for_errors(config), temporary_folder(config):
+    with console.exit_on_error(config), temporary_folder(config):
         from pipeline import slices
         from pipeline.exclusive_runner import ExclusiveRunner
         from pipeline.pipeline import create_pipeline
@@ -25,7 +25,7 @@ def main() -> None:
         with var_folder.entered(config) as inside:
             pipeline = create_pipeline(inside)
             chosen = slices.chosen(inside)
-            lines = console.stage_lines(config, stages=len(pipeline.components), heading=chosen)
+            lines = console.node_lines(config, nodes=len(pipeline.components), heading=chosen)
             ExclusiveRunner(config, lines).run(pipeline)
 
 

@@ -24,6 +24,7 @@ import start_tensorflow
 from capsmodel.training.errors import Diverged
 from components.gate import GateRefused
 from pipeline import configs, console, var_folder
+from pipeline.console import NodeFailed
 from pipeline.settings import Config
 
 if TYPE_CHECKING:
@@ -36,10 +37,6 @@ PREPARE_DATASET = 'PrepareDataset'
 REFUSAL = 'refusal'
 
 
-class NodeFailed(Exception):
-    """A node has no results, for the reason that the message gives."""
-
-
 def run(config: Config, node_id: str, run_id: str) -> None:
     """Runs a node of the pipeline that `config` asks for.
 
@@ -49,9 +46,8 @@ def run(config: Config, node_id: str, run_id: str) -> None:
         run_id: Names the run that the node is part of.
 
     Raises:
-        NodeFailed: There is no such node, or it has no results.
+        NodeFailed: There is no such node, or it raised an error, or it has no results.
         GateRefused: A gate said no, now or when the node was started before in this run.
-        console.StageFailed: The node raised another error.
     """
     with var_folder.entered(config) as inside:
         _launch(inside, node_id, run_id)
@@ -93,7 +89,7 @@ def _launch(config: Config, node_id: str, run_id: str) -> None:
         _remember_refusal(connection, nodes[node_id], str(error))
         raise
     except Exception as error:
-        raise console.StageFailed(node_id, error) from error
+        raise NodeFailed.of(node_id, error) from error
     # The launcher returns, too, when the inputs of a node are not there.
     execution = _execution(connection, nodes[node_id])
     if execution is None or not _has_succeeded(execution):
@@ -189,7 +185,7 @@ def main() -> None:
     except configs.SettingError as error:
         sys.exit(f'Wrong setting: {error}')
     with (
-        console.sentences_for_errors(config, f'{arguments.run_id}-{arguments.node}'),
+        console.exit_on_error(config, f'{arguments.run_id}-{arguments.node}'),
         _timed(arguments.node),
     ):
         if arguments.node == PREPARE_DATASET:

@@ -65,7 +65,7 @@ def test_node_runs_once_in_a_run_and_its_consumers_find_it(config):
 
 
 def test_node_without_its_inputs_fails(config):
-    with pytest.raises(run_node.NodeFailed, match=r'^StatisticsGen has no results: .*[Ii]nput'):
+    with pytest.raises(console.NodeFailed, match=r'^StatisticsGen has no results: .*[Ii]nput'):
         run_node.run(config, 'StatisticsGen', 'nothing before')
     (execution,) = _executions(config, 'StatisticsGen', 'nothing before')
     assert execution.last_known_state == FAILED
@@ -134,7 +134,7 @@ def test_refusal_is_remembered(config, tmp_path):
 
 
 def test_node_that_there_is_not(config):
-    with pytest.raises(run_node.NodeFailed, match='no node Tuner: with these settings it has Imp'):
+    with pytest.raises(console.NodeFailed, match='no node Tuner: with these settings it has Imp'):
         run_node.run(config, 'Tuner', 'story')
 
 
