@@ -15,7 +15,7 @@ from tfx.orchestration.portable import execution_publish_utils
 from tfx.orchestration.portable.mlmd import context_lib
 
 from components.gate import GateRefused
-from pipeline import configs, metadata, run_node
+from pipeline import configs, console, metadata, run_node
 
 COMPLETE = metadata_store_pb2.Execution.COMPLETE
 FAILED = metadata_store_pb2.Execution.FAILED
