@@ -19,6 +19,7 @@ from typing import Any
 
 import start_tensorflow
 from benchmarks.interleaved import report
+from capsmodel.networks.settings import NetworkConfig
 
 # Pixels, classes, images a step.
 CASES = (
@@ -54,7 +55,7 @@ def measure(pixels: int, classes: int, images: int) -> dict[str, Any]:
     from capsmodel.networks import capsnet, memory
     from capsmodel.training import evaluation
 
-    config = capsnet.NetworkConfig(pixels, pixels, classes)
+    config = NetworkConfig(pixels, pixels, classes)
     model = capsnet.CapsNet(config)
     shape = (2 * images, pixels, pixels)
     noise = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)

@@ -21,7 +21,7 @@ from benchmarks.train_step import mnist_config, textbook, training_config
 if TYPE_CHECKING:
     import tensorflow as tf
 
-    from capsmodel.networks.capsnet import NetworkConfig
+    from capsmodel.networks.settings import NetworkConfig
 
 GRADIENT_MODES = ('all', 'last')
 IMPLEMENTATIONS = ('textbook', 'ours', 'ours-gpu', 'fused')

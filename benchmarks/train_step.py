@@ -27,8 +27,9 @@ from benchmarks.peers import PEERS, checkouts
 
 if TYPE_CHECKING:
     from capsmodel.data.dataset import LabeledImages
-    from capsmodel.networks.capsnet import CapsNet, NetworkConfig
-    from capsmodel.training.loop import TrainingConfig
+    from capsmodel.networks.capsnet import CapsNet
+    from capsmodel.networks.settings import NetworkConfig
+    from capsmodel.training.settings import TrainingConfig
 
 _IMAGES = 6400
 _MATRIX = 2048  # rows and columns of the machine's product
@@ -65,7 +66,7 @@ _COLUMNS = {
 
 def mnist_config() -> NetworkConfig:
     """The paper's network."""
-    from capsmodel.networks.capsnet import NetworkConfig
+    from capsmodel.networks.settings import NetworkConfig
 
     return NetworkConfig(image_height=28, image_width=28, num_classes=10)
 
@@ -77,7 +78,7 @@ def textbook(config: NetworkConfig) -> NetworkConfig:
 
 def training_config(batch_size: int) -> TrainingConfig:
     """The pipeline's settings of a step."""
-    from capsmodel.training.loop import TrainingConfig
+    from capsmodel.training.settings import TrainingConfig
 
     return TrainingConfig(
         epochs=1,
@@ -169,16 +170,16 @@ def floor_flops(config: NetworkConfig) -> float:
     from capsmodel.networks import winograd
 
     rows, columns = (
-        size - config.conv1_kernel + 1 for size in (config.image_height, config.image_width)
+        size - config.conv1_kernel_size + 1 for size in (config.image_height, config.image_width)
     )
     rows_below, columns_below = (
-        (size - config.primary_kernel) // config.primary_stride + 1 for size in (rows, columns)
+        (size - config.primary_kernel_size) // config.primary_stride + 1 for size in (rows, columns)
     )
     grid = rows_below * columns_below
     primary_filters = config.primary_channels * config.primary_dim
-    conv1 = rows * columns * config.conv1_kernel**2 * config.conv1_filters
-    primary = grid * config.primary_kernel**2 * config.conv1_filters * primary_filters
-    gain = winograd.gain((rows, columns), config.primary_kernel, config.primary_stride)
+    conv1 = rows * columns * config.conv1_kernel_size**2 * config.conv1_filters
+    primary = grid * config.primary_kernel_size**2 * config.conv1_filters * primary_filters
+    gain = winograd.gain((rows, columns), config.primary_kernel_size, config.primary_stride)
     capsules = config.num_classes * config.digit_dim
     routing = grid * primary_filters * capsules
     units = [capsules, *config.decoder_units, config.image_height * config.image_width]

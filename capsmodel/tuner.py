@@ -16,13 +16,13 @@ import keras_tuner
 from tfx.components.trainer.fn_args_utils import FnArgs
 from tfx.components.tuner.component import TunerFnResult
 
-from capsmodel.networks.capsnet import CapsNet, NetworkConfig
+from capsmodel.networks.capsnet import CapsNet
 from capsmodel.summaries.console import say
 from capsmodel.training import launcher, strategies
 from capsmodel.training.checkpoints import FINISHED, fingerprint
 from capsmodel.training.errors import Diverged, TrainingError
+from capsmodel.training.request import TrainingRequest
 from capsmodel.training.state import load_best
-from capsmodel.training.worker import Request
 
 _OBJECTIVE = keras_tuner.Objective('accuracy', 'max')
 
@@ -39,13 +39,14 @@ def tuner_fn(fn_args: FnArgs) -> TunerFnResult:
     settings = dict(fn_args.custom_config)
     trials = settings.pop('trials')
     strategy = settings.pop('strategy')
+    del settings['warm_start']
     if strategies.has_several_workers(strategy):
         raise TrainingError(
             'TUNER=yes searches on one machine, and TF_CONFIG names several: each trial is a '
             'training of its own, and the other workers go away after the first. Search with '
             'STRATEGY=default, then train with what was found, and without TUNER'
         )
-    request = Request(
+    request = TrainingRequest(
         train_files=fn_args.train_files,
         eval_files=fn_args.eval_files,
         log_dir='',
@@ -73,12 +74,12 @@ class TrainingTuner(keras_tuner.Tuner):
         folder: Where to keep the state of the search.
     """
 
-    def __init__(self, request: Request, strategy: str, trials: int, folder: str) -> None:
+    def __init__(self, request: TrainingRequest, strategy: str, trials: int, folder: str) -> None:
         space = keras_tuner.HyperParameters()
         space.Float('learning_rate', 1e-4, 1e-2, sampling='log')
         space.Float('learning_rate_decay', 0.1, 1.0)
         space.Int('routing_iterations', 1, 5)
-        if request.network['decoder']:
+        if request.network.decoder:
             space.Float('reconstruction_weight', 5e-5, 5e-3, sampling='log')
         self._request = request
         self._strategy = strategy
@@ -86,7 +87,7 @@ class TrainingTuner(keras_tuner.Tuner):
         oracle = keras_tuner.oracles.RandomSearchOracle(
             objective=_OBJECTIVE,
             max_trials=trials,
-            seed=request.training['seed'],
+            seed=request.training.seed,
             hyperparameters=space,
         )
         path = pathlib.Path(folder)
@@ -105,7 +106,7 @@ class TrainingTuner(keras_tuner.Tuner):
             return {_OBJECTIVE.name: 0.0}
         except TrainingError as error:
             raise _Ended(*error.args) from error
-        progress = load_best(CapsNet(NetworkConfig.from_json_dict(request.network)), checkpoints)
+        progress = load_best(CapsNet(request.network), checkpoints)
         checkpoints.finish()
         assert progress.best is not None
         return {_OBJECTIVE.name: progress.best[0]}

@@ -15,9 +15,15 @@ class ReconstructionError(tfma.metrics.Metric):
     """Mean of the output `reconstruction_error`, for models whose signature has one.
 
     A network without a decoder has no such output; then there is no such metric.
+
+    Args:
+        name: The metric's.
+        code_version: Of this module. It changes nothing but the Evaluator's cache key, of which the
+            configuration of its metrics is a part.
     """
 
-    def __init__(self, name: str = OUTPUT):
+    def __init__(self, name: str = OUTPUT, code_version: str = ''):
+        del code_version
         super().__init__(_computations, name=name)
 
 

@@ -11,7 +11,7 @@ from typing import Any
 from tfx.orchestration.local.local_dag_runner import LocalDagRunner
 
 from pipeline import console, locks, metadata_check, var_folder
-from pipeline.configs import Config
+from pipeline.settings import Config
 
 
 class ExclusiveRunner(LocalDagRunner):

@@ -378,7 +378,7 @@ def test_the_lock_holds_what_is_asked_for_and_a_hash_of_everything(lock):
 def tree(tmp_path_factory):
     """What packages are built from, copied: a build leaves files beside its sources."""
     tree = tmp_path_factory.mktemp('tree')
-    for name in ('setup.py', 'MANIFEST.in', 'pyproject.toml', _MODULE):
+    for name in ('LICENSE', 'setup.py', 'MANIFEST.in', 'pyproject.toml', _MODULE):
         shutil.copy(ROOT / name, tree)
     for name in (*_PACKAGES, 'tests'):
         shutil.copytree(ROOT / name, tree / name, ignore=shutil.ignore_patterns('__pycache__'))

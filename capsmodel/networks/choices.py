@@ -6,9 +6,9 @@ This module imports no TensorFlow: whoever checks settings reads the names here 
 from collections.abc import Collection
 from typing import NamedTuple
 
+GRADIENT_MODES = ('all', 'last')
 PRECISIONS = ('float32', 'mixed_bfloat16')
 PRIMARY_ALGORITHMS = ('auto', 'conv2d', 'winograd')
-ROUTING_GRADIENTS = ('all', 'last')
 
 
 class Routing(NamedTuple):
@@ -53,9 +53,9 @@ def check_choice(what: str, value: object, choices: Collection[str]) -> None:
 
 
 def check_routing_options(iterations: int, gradient: str) -> None:
-    """Raises ValueError unless `iterations` >= 1 and `gradient` is one of ROUTING_GRADIENTS."""
+    """Raises ValueError unless `iterations` >= 1 and `gradient` is one of GRADIENT_MODES."""
     if not isinstance(iterations, int) or isinstance(iterations, bool) or iterations < 1:
         raise ValueError(
             f'routing iterations must be a whole number of at least 1, not {iterations!r}'
         )
-    check_choice('the routing gradient', gradient, ROUTING_GRADIENTS)
+    check_choice('the routing gradient', gradient, GRADIENT_MODES)

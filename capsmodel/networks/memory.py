@@ -16,7 +16,8 @@ from collections.abc import Iterator
 
 import tensorflow as tf
 
-from capsmodel.networks import capsnet, choices, layers, routing
+from capsmodel.networks import choices, layers, routing
+from capsmodel.networks.settings import NetworkConfig
 
 # More images at once are no faster, neither on a CPU nor on a GPU.
 MOST_IMAGES = 500
@@ -36,9 +37,7 @@ _UNLIMITED = 2**60  # without a limit, cgroups of version 1 have a number above 
 _GPU_BYTES = 4 * 2**30
 
 
-def images_at_once(
-    config: capsnet.NetworkConfig, most: int = MOST_IMAGES, processes: int = 1
-) -> int:
+def images_at_once(config: NetworkConfig, most: int = MOST_IMAGES, processes: int = 1) -> int:
     """How many images a network may evaluate at once, from the memory that is available now.
 
     Args:
@@ -55,13 +54,13 @@ def images_at_once(
     return max(1, min(most, (int(_SHARE * bytes_) - once) // each))
 
 
-def images_at_once_when_exported(config: capsnet.NetworkConfig) -> int:
+def images_at_once_when_exported(config: NetworkConfig) -> int:
     """How many images an exported network computes at once: the same wherever it is exported."""
     _, each = needed(config, exported=True)
     return max(1, min(MOST_IMAGES, _EXPORTED_BYTES // each))
 
 
-def needed(config: capsnet.NetworkConfig, exported: bool = False) -> tuple[int, int]:
+def needed(config: NetworkConfig, exported: bool = False) -> tuple[int, int]:
     """Estimates the bytes that an evaluation takes: in any case, and for each image.
 
     The counts come from the shapes in the network. Their factors were fitted to the peak of the
@@ -73,13 +72,13 @@ def needed(config: capsnet.NetworkConfig, exported: bool = False) -> tuple[int, 
         exported: Whether the graph does not know the number of images, as in exported models.
     """
     rows, columns = (
-        size - config.conv1_kernel + 1 for size in (config.image_height, config.image_width)
+        size - config.conv1_kernel_size + 1 for size in (config.image_height, config.image_width)
     )
     conv1 = rows * columns * config.conv1_filters
     primary_caps = layers.PrimaryCaps(
         config.primary_channels,
         config.primary_dim,
-        config.primary_kernel,
+        config.primary_kernel_size,
         config.primary_stride,
         config.primary_algorithm,
         dtype=config.precision,

@@ -9,6 +9,7 @@ import numpy as np
 
 from capsmodel.data import dataset
 from capsmodel.networks import capsnet, memory
+from capsmodel.networks.settings import NetworkConfig
 from capsmodel.summaries import figures
 
 # The paper's figure 4.
@@ -38,7 +39,7 @@ class Picture:
     needs_decoder: bool = False
 
 
-def of(config: capsnet.NetworkConfig) -> list[Picture]:
+def of(config: NetworkConfig) -> list[Picture]:
     """The pictures of a network with this config."""
     return [picture for picture in _PICTURES if config.decoder or not picture.needs_decoder]
 

@@ -18,12 +18,12 @@ from absl import logging
 import start_tensorflow
 from capsmodel.training.checkpoints import Checkpoints
 from capsmodel.training.errors import Diverged, TrainingError, out_of_memory
-from capsmodel.training.worker import Request
+from capsmodel.training.request import TrainingRequest
 
 _REQUEST = 'request.json'
 
 
-def train(request: Request, strategy: str = 'auto') -> Checkpoints:
+def train(request: TrainingRequest, strategy: str = 'auto') -> Checkpoints:
     """Trains in a process of its own.
 
     It writes the request as `request.json` to its `checkpoint_root`, for workers on other machines.
@@ -70,7 +70,7 @@ def train(request: Request, strategy: str = 'auto') -> Checkpoints:
 
 
 @contextlib.contextmanager
-def _own_copy(request: Request) -> Iterator[pathlib.Path]:
+def _own_copy(request: TrainingRequest) -> Iterator[pathlib.Path]:
     """A copy of the request: another run of the pipeline may overwrite `request.json`."""
     with tempfile.TemporaryDirectory() as folder:
         path = pathlib.Path(folder, _REQUEST)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import keras
@@ -15,89 +15,21 @@ import tqdm
 
 from capsmodel.data import dataset
 from capsmodel.networks import capsnet
+from capsmodel.networks.settings import NetworkConfig
 from capsmodel.summaries.console import progress_bar, say
 from capsmodel.summaries.training_log import TrainingLog
 from capsmodel.training import strategies, warm_start
 from capsmodel.training.checkpoints import Checkpoints, fingerprint
-from capsmodel.training.choices import LEARNING_RATE_SCALINGS
 from capsmodel.training.errors import Diverged, TrainingError
 from capsmodel.training.evaluation import Evaluator
 from capsmodel.training.optimizer import FusedAdam
+from capsmodel.training.settings import TrainingConfig
 from capsmodel.training.state import TrainingState
 from capsmodel.training.steps import make_train_step
 
 
-@dataclasses.dataclass(frozen=True)
-class TrainingConfig:
-    """How to train; pipeline/configs.py says why the values are what they are.
-
-    Attributes:
-        epochs: Passes over the training images.
-        batch_size: Images a step, all replicas together.
-        learning_rate: Adam's at the first step, for that many images a step.
-        learning_rate_decay: Factor on the learning rate per epoch, applied smoothly.
-        reconstruction_weight: Of the squared reconstruction error beside the margin loss.
-        max_shift: Pixels that a training image is moved by at most, each way.
-        seed: What initial weights, order and shifts derive from.
-        batch_size_per_replica: Images a step of each replica in place of `batch_size`; 0: the
-            replicas share `batch_size`.
-        learning_rate_scaling: How the learning rate grows with the images a step beyond
-            `batch_size`; one of LEARNING_RATE_SCALINGS.
-        ema_decay: Of the exponential moving average of the weights, which is evaluated and returned
-            in their place; 0: no average.
-
-    Raises:
-        ValueError: There is no such scaling.
-    """
-
-    epochs: int
-    batch_size: int
-    learning_rate: float
-    learning_rate_decay: float
-    reconstruction_weight: float
-    max_shift: int
-    seed: int
-    batch_size_per_replica: int = 0
-    learning_rate_scaling: str = 'none'
-    ema_decay: float = 0.0
-
-    def __post_init__(self) -> None:
-        if self.learning_rate_scaling not in LEARNING_RATE_SCALINGS:
-            raise ValueError(
-                f'learning_rate_scaling must be one of {", ".join(LEARNING_RATE_SCALINGS)}, '
-                f'not {self.learning_rate_scaling!r}'
-            )
-
-    def scaled_to(self, replicas: int) -> TrainingConfig:
-        """What this comes to on so many replicas: `batch_size` and `learning_rate` as they are.
-
-        With k times the images a step the learning rate is k times as high by the linear rule
-        (Goyal et al. 2017, arXiv:1706.02677, section 2.1), the root of k times by that for Adam
-        (Malladi et al. 2022, arXiv:2205.10287, section 4).
-        """
-        batch_size = self.batch_size_per_replica * replicas or self.batch_size
-        growth = batch_size / self.batch_size
-        factor = {'none': 1.0, 'linear': growth, 'sqrt': math.sqrt(growth)}
-        return dataclasses.replace(
-            self,
-            batch_size=batch_size,
-            learning_rate=self.learning_rate * factor[self.learning_rate_scaling],
-            batch_size_per_replica=0,
-            learning_rate_scaling='none',
-        )
-
-    def to_json_dict(self) -> dict[str, Any]:
-        """The same as a dictionary that JSON can carry."""
-        return dataclasses.asdict(self)
-
-    @classmethod
-    def from_json_dict(cls, values: Mapping[str, Any]) -> TrainingConfig:
-        """The inverse of `to_json_dict`."""
-        return cls(**values)
-
-
 def train(
-    network_config: capsnet.NetworkConfig,
+    network_config: NetworkConfig,
     config: TrainingConfig,
     training_data: dataset.LabeledImages,
     evaluation_data: dataset.LabeledImages,
@@ -152,7 +84,7 @@ def train(
         checkpoints,
         model,
         evaluation_data,
-        settings={**network_config.to_json_dict(), **config.to_json_dict()},
+        settings={**dataclasses.asdict(network_config), **dataclasses.asdict(config)},
         learning_rate=schedule,
         batch_size=config.batch_size,
         first_step=steps.start,
@@ -251,7 +183,7 @@ class _Loop:
 
 
 def _build(
-    network_config: capsnet.NetworkConfig,
+    network_config: NetworkConfig,
     config: TrainingConfig,
     strategy: tf.distribute.Strategy,
     steps_per_epoch: int,
@@ -278,7 +210,7 @@ def _start(
     profile_steps: Sequence[int],
 ) -> None:
     """Says what is trained and from where; raises TrainingError as `train` describes."""
-    origin = fingerprint([config.to_json_dict(), steps.start], state.weights())
+    origin = fingerprint([dataclasses.asdict(config), steps.start], state.weights())
     strategies.assert_same_on_all_workers(strategy, origin, 'checkpoint to start from')
     replicas = strategy.num_replicas_in_sync
     place = '1 replica' if replicas == 1 else f'{replicas} replicas'

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import keras
 import tensorflow as tf
 
 from capsmodel.networks import capsnet, losses
 from capsmodel.summaries.training_log import STEPS_BETWEEN_SCALARS
-
-if TYPE_CHECKING:
-    from capsmodel.training.loop import TrainingConfig
+from capsmodel.training.settings import TrainingConfig
 
 
 def example_metrics(

@@ -1,7 +1,7 @@
 """The process that trains: `python -m capsmodel.training.worker REQUEST`.
 
 The Trainer starts this process, so that training has its own TensorFlow: one that sees the GPUs,
-may be deterministic, and can join other workers. REQUEST is a JSON file that `Request.write` wrote.
+may be deterministic, and can join other workers. REQUEST is a file that TrainingRequest wrote.
 
 To train on several machines (`--strategy multi_worker`, TF_CONFIG), the Trainer starts the chief's
 process, and you run this command on each other machine until it ends with 0. All workers read the
@@ -23,92 +23,12 @@ import os
 import signal
 import sys
 import threading
-import uuid
-from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Iterator
+from typing import Any
 
 import start_tensorflow
 from capsmodel.training.errors import Diverged, TrainingError, out_of_memory
-
-if TYPE_CHECKING:
-    import numpy as np
-    import tensorflow as tf
-
-    from capsmodel.data.dataset import LabeledImages
-    from capsmodel.networks.capsnet import NetworkConfig
-    from capsmodel.training.loop import TrainingConfig
-
-
-@dataclasses.dataclass(frozen=True)
-class Request:
-    """What to train.
-
-    Attributes:
-        network: The JSON form of NetworkConfig.
-        training: The JSON form of TrainingConfig.
-        train_files: Patterns of the transformed examples to learn from.
-        eval_files: Patterns of those that pick the best epoch.
-        log_dir: Folder for TensorBoard; empty: no log.
-        checkpoint_root: Folder in which each training has one for its checkpoints.
-        checkpoint_steps: Steps between two checkpoints; 0: only each epoch's end has one.
-        eval_batch_size: Images a step of an evaluation; 0: as many as there is memory for.
-        deterministic: Whether to use deterministic operations only.
-        profile_steps: First and last step that TensorFlow's profiler looks at; none: no profile.
-        warm_start_from: Folder of an exported network whose weights to start from; empty: none.
-        code_version: Of the code that trains: a checkpoint of another one is not used.
-    """
-
-    network: dict[str, Any]
-    training: dict[str, Any]
-    train_files: list[str]
-    eval_files: list[str]
-    log_dir: str
-    checkpoint_root: str
-    checkpoint_steps: int
-    eval_batch_size: int
-    deterministic: bool
-    profile_steps: list[int]
-    warm_start_from: str
-    code_version: str
-
-    def with_values(self, values: Mapping[str, Any]) -> Request:
-        """The same with other values of the settings of network and training so named."""
-        changed: dict[str, Any] = {
-            part: {name: values.get(name, value) for name, value in getattr(self, part).items()}
-            for part in ('network', 'training')
-        }
-        return dataclasses.replace(self, **changed)
-
-    def with_absolute_paths(self) -> Request:
-        """The same for processes that have another working directory."""
-        return dataclasses.replace(
-            self,
-            train_files=[_absolute(path) for path in self.train_files],
-            eval_files=[_absolute(path) for path in self.eval_files],
-            log_dir=_absolute(self.log_dir),
-            checkpoint_root=_absolute(self.checkpoint_root),
-            warm_start_from=_absolute(self.warm_start_from),
-        )
-
-    def write(self, path: str | os.PathLike) -> None:
-        """Writes the request as JSON."""
-        unfinished = f'{os.fspath(path)}.{uuid.uuid4().hex}'
-        with open(unfinished, 'w', encoding='utf-8') as file:
-            json.dump(dataclasses.asdict(self), file)
-        os.replace(unfinished, path)
-
-    @classmethod
-    def read(cls, path: str | os.PathLike) -> Request:
-        """Reads what `write` wrote.
-
-        Raises:
-            TrainingError: It is not there, or not a request.
-        """
-        try:
-            with open(path, encoding='utf-8') as file:
-                return cls(**json.load(file))
-        except (OSError, ValueError, TypeError) as error:
-            raise TrainingError(f'The request {path} cannot be read: {error}') from error
+from capsmodel.training.request import TrainingRequest
 
 
 def main() -> None:
@@ -157,7 +77,8 @@ def _train(path: str, strategy_name: str, stop: _Stop, phase: _Phase) -> dict[st
     # TensorFlow takes seconds to load: `stop` handles signals meanwhile.
     import tensorflow as tf
 
-    from capsmodel.training import loop, strategies
+    from capsmodel.data.dataset import load_examples
+    from capsmodel.training import loop, strategies, warm_start
     from capsmodel.training.checkpoints import Checkpoints, fingerprint
 
     for gpu in tf.config.list_physical_devices('GPU'):
@@ -165,27 +86,39 @@ def _train(path: str, strategy_name: str, stop: _Stop, phase: _Phase) -> dict[st
     with stop.at_once():
         strategy = strategies.make(strategy_name)
     # Only now, when all workers are there: before, the file may hold an earlier training's request.
-    request = Request.read(path)
+    request = TrainingRequest.read(path)
     if request.deterministic:
         tf.config.experimental.enable_op_determinism()
-    given = _read_inputs(request)
-    folder = os.path.join(request.checkpoint_root, _identity(request, given, strategy))
-    checkpoints = Checkpoints(folder, request.checkpoint_steps)
+    size = (request.network.image_height, request.network.image_width)
+    training_data = load_examples(request.train_files, *size)
+    evaluation_data = load_examples(request.eval_files, *size)
+    exported = request.warm_start_from
+    weights = warm_start.exported_weights(exported) if exported else []
+    scaled = request.training.scaled_to(strategy.num_replicas_in_sync)
+    name = fingerprint(
+        {
+            'network': dataclasses.asdict(request.network),
+            'training': dataclasses.asdict(scaled),
+            'code': request.code_version,
+        },
+        [*training_data, *evaluation_data, *weights],
+    )
+    checkpoints = Checkpoints(os.path.join(request.checkpoint_root, name), request.checkpoint_steps)
     is_chief = strategies.is_chief(strategy)
     with checkpoints.locked() if is_chief else contextlib.nullcontext():
         try:
             with strategies.report_lost_workers(strategy):
                 model = loop.train(
-                    given.network_config,
-                    given.training_config,
-                    given.training_data,
-                    given.evaluation_data,
+                    request.network,
+                    request.training,
+                    training_data,
+                    evaluation_data,
                     request.log_dir or None,
                     strategy=strategy,
                     checkpoints=checkpoints,
                     should_stop=stop.requested,
                     profile_steps=request.profile_steps,
-                    initial_weights=given.initial_weights,
+                    initial_weights=weights,
                     eval_batch_size=request.eval_batch_size,
                     phase=phase.begins,
                 )
@@ -198,51 +131,6 @@ def _train(path: str, strategy_name: str, stop: _Stop, phase: _Phase) -> dict[st
             raise
     trained = fingerprint(None, [variable.numpy() for variable in model.variables])
     return {'folder': os.fspath(checkpoints.folder), 'weights': trained}
-
-
-class _Inputs(NamedTuple):
-    """What a request names, read from its files."""
-
-    network_config: NetworkConfig
-    training_config: TrainingConfig
-    training_data: LabeledImages
-    evaluation_data: LabeledImages
-    initial_weights: list[np.ndarray]
-
-
-def _read_inputs(request: Request) -> _Inputs:
-    from capsmodel.data.dataset import load_examples
-    from capsmodel.networks.capsnet import NetworkConfig
-    from capsmodel.training.loop import TrainingConfig
-    from capsmodel.training.warm_start import exported_weights
-
-    network_config = NetworkConfig.from_json_dict(request.network)
-    size = (network_config.image_height, network_config.image_width)
-    return _Inputs(
-        network_config,
-        TrainingConfig.from_json_dict(request.training),
-        load_examples(request.train_files, *size),
-        load_examples(request.eval_files, *size),
-        exported_weights(request.warm_start_from) if request.warm_start_from else [],
-    )
-
-
-def _identity(request: Request, given: _Inputs, strategy: tf.distribute.Strategy) -> str:
-    """A fingerprint of everything that decides the training's result."""
-    from capsmodel.training.checkpoints import fingerprint
-
-    scaled = given.training_config.scaled_to(strategy.num_replicas_in_sync)
-    settings = {
-        'network': given.network_config.to_json_dict(),
-        'training': scaled.to_json_dict(),
-        'code': request.code_version,
-    }
-    arrays = [*given.training_data, *given.evaluation_data, *given.initial_weights]
-    return fingerprint(settings, arrays)
-
-
-def _absolute(path: str) -> str:
-    return path if not path or '://' in path else os.path.abspath(path)
 
 
 class _Phase:

@@ -14,8 +14,9 @@ from project_paths import DATA
 from tensorflow.core.protobuf import saved_model_pb2
 
 from capsmodel.networks import capsnet
-from capsmodel.training import evaluation, loop, warm_start
+from capsmodel.training import evaluation, warm_start
 from capsmodel.training.checkpoints import Checkpoints, Progress
+from capsmodel.training.state import load_best
 from serving.models.model import LoadedModel
 
 # Versions of TensorFlow add up in other orders.
@@ -57,7 +58,7 @@ def _sum(weights):
 
 def test_the_best_epoch_is_read_to_the_bit(checkpoints):
     network = capsnet.CapsNet(golden.NETWORK)
-    assert loop.load_best(network, checkpoints) == Progress(golden.STOPPED_AT, _BEST)
+    assert load_best(network, checkpoints) == Progress(golden.STOPPED_AT, _BEST)
     assert _sum(network.get_weights()) == _BEST_WEIGHTS
     judged = evaluation.evaluate(network, golden.images(40, seed=2))
     assert (judged.accuracy, -judged.margin_loss) == pytest.approx(_BEST, rel=1e-4)
@@ -66,7 +67,7 @@ def test_the_best_epoch_is_read_to_the_bit(checkpoints):
 def test_the_training_goes_on_and_comes_to_the_same_end(checkpoints, archive, tmp_path, capfd):
     shutil.copytree(checkpoints.folder, tmp_path / 'training')
     network = golden.train(Checkpoints(tmp_path / 'training'))
-    said = f'  going on from the checkpoint of step {golden.STOPPED_AT} of {golden.STEPS}\n'
+    said = f'  resuming from the checkpoint of step {golden.STOPPED_AT} of {golden.STEPS}\n'
     assert said in capfd.readouterr().err
     for number, weight in enumerate(network.get_weights()):
         np.testing.assert_allclose(weight, archive[f'end/{number}'], **_ROUNDING)

@@ -23,7 +23,8 @@ from tensorflow_serving.apis import prediction_log_pb2
 from capsmodel.data import features
 from capsmodel.data.images import decode_images
 from capsmodel.networks import memory
-from capsmodel.networks.capsnet import CapsNet, NetworkConfig, lengths
+from capsmodel.networks.capsnet import CapsNet, lengths
+from capsmodel.networks.settings import NetworkConfig
 from capsmodel.signatures import export
 from capsmodel.training import warm_start
 from capsmodel.training.errors import TrainingError

@@ -15,8 +15,8 @@ from tfx_project import COMPLETE, Project
 
 from capsmodel.networks import capsnet
 from capsmodel.training import launcher, warm_start
+from capsmodel.training.request import TrainingRequest
 from capsmodel.training.state import load_best
-from capsmodel.training.worker import Request
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow]
 
@@ -87,8 +87,10 @@ def test_two_workers_train_what_is_pushed_as_one_does(root, mnist_dir, tmp_path)
 
     (version,) = project.versions()
     pushed = warm_start.exported_weights(f'{project.config.serving_model_dir}/{version}')
-    alone = dataclasses.replace(Request.read(request), checkpoint_root=str(tmp_path / 'alone'))
-    model = capsnet.CapsNet(capsnet.NetworkConfig.from_json_dict(alone.network))
+    alone = dataclasses.replace(
+        TrainingRequest.read(request), checkpoint_root=str(tmp_path / 'alone')
+    )
+    model = capsnet.CapsNet(alone.network)
     load_best(model, launcher.train(alone, 'default'))
     assert len(pushed) == len(model.variables)
     for weights, variable in zip(pushed, model.variables, strict=True):

@@ -18,10 +18,11 @@ import plain_tensorflow
 import pytest
 import tensorflow as tf
 import tensorflow_datasets as tfds
+from project_paths import RECORDER
 from rest_server import request, rest_server
 from tfx_project import CACHED, COMPLETE, FAILED, Project, finished, sentence
 
-from pipeline import make_commands
+from pipeline import code_version, make_commands
 from serving import client
 
 pytestmark = pytest.mark.e2e
@@ -37,10 +38,16 @@ _BEFORE_THE_GATE = {
 
 
 @pytest.fixture(scope='module')
-def project(root, mnist_dir, tmp_path_factory):
+def imports(tmp_path_factory):
+    """Where each process of the project records what it imports."""
+    return tmp_path_factory.mktemp('imports')
+
+
+@pytest.fixture(scope='module')
+def project(root, mnist_dir, imports, tmp_path_factory):
     var = tmp_path_factory.mktemp('var')
     (var / 'data').symlink_to(mnist_dir)
-    return Project(root, var)
+    return Project(root, var, PYTHONPATH=str(RECORDER), RECORDED_IMPORTS=str(imports))
 
 
 def test_a_wrong_setting_ends_in_a_sentence(project):
@@ -103,6 +110,37 @@ def test_first_run_is_blessed_and_pushed(project, second_run):
     # Each process has a log of its own; the second run may have come to its end, too.
     logs = [log.read_text() for log in (project.var / 'logs').iterdir()]
     assert any('Component Pusher is finished.' in log for log in logs)
+
+
+@_after_the_first_run
+def test_cache_keys_have_all_that_the_first_run_imported(imports):
+    processes = ('local_runner.py', 'training.worker', 'serving.server')
+    by_process: dict[str, set[str]] = {name: set() for name in processes}
+    for path in imports.iterdir():
+        command, *modules = path.read_text().splitlines()
+        for name, imported in by_process.items():
+            if name in command:
+                imported.update(modules)
+    keys = {node: code_version.modules_of(node).keys() for node in code_version.STARTS_WITH}
+
+    def unknown(process, known):
+        return {
+            module
+            for module in by_process[process]
+            if module not in known and not module.startswith(code_version.WITHOUT_RESULTS)
+        }
+
+    assert 'capsmodel.training.loop' in by_process['training.worker']
+    assert 'serving.app' in by_process['serving.server']
+    assert unknown('training.worker', keys['Trainer']) == set()
+    assert unknown('serving.server', keys['InfraCheck']) == set()
+    # Nodes that are never cached, and so have no key.
+    assert unknown('local_runner.py', set().union(*keys.values())) == {
+        'components.baseline_strategy',
+        'components.push_error',
+        'components.pusher',
+        'components.version_folders',
+    }
 
 
 @_after_the_first_run

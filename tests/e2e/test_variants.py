@@ -134,5 +134,5 @@ def test_dataset_that_is_not_prepared_is_named(root, tmp_path):
     done = project.run()
     assert done.returncode == 1
     assert 'mnist is not prepared' in done.stderr
-    assert f'What prepares it: make data VAR={tmp_path}\n' in done.stderr
+    assert f'To prepare it: make data VAR={tmp_path}\n' in done.stderr
     assert 'Traceback' not in done.stderr

@@ -132,8 +132,8 @@ def test_node_whose_inputs_cannot_be_resolved_ends_the_run(tmp_path):
     absl_logging.set_verbosity(absl_logging.INFO)
     try:
         with (
-            pytest.raises(console.StageFailed, match=r'^BaselineResolver failed: .*its inputs'),
-            console.stage_lines(config, stages=1),
+            pytest.raises(console.NodeFailed, match=r'^BaselineResolver failed: .*its inputs'),
+            console.node_lines(config, nodes=1),
         ):
             tfx.orchestration.LocalDagRunner().run(pipeline)
     finally:

@@ -22,20 +22,22 @@ from small_training import TRAINING
 from capsmodel import signatures
 from capsmodel.data import dataset, features
 from capsmodel.networks import capsnet
+from capsmodel.networks.settings import NetworkConfig
 from capsmodel.training import loop
 from capsmodel.training.checkpoints import Checkpoints
 from capsmodel.training.errors import TrainingError
+from capsmodel.training.state import load_best
 
 SIZE, CLASSES, DIM = 14, 3, 4
-NETWORK = capsnet.NetworkConfig(
+NETWORK = NetworkConfig(
     image_height=SIZE,
     image_width=SIZE,
     num_classes=CLASSES,
     conv1_filters=4,
-    conv1_kernel=5,
+    conv1_kernel_size=5,
     primary_channels=2,
     primary_dim=4,
-    primary_kernel=5,
+    primary_kernel_size=5,
     digit_dim=DIM,
     decoder_units=(8,),
 )
@@ -57,7 +59,7 @@ def images(count: int, seed: int) -> dataset.LabeledImages:
 
 
 def train(checkpoints: Checkpoints, steps: int = STEPS) -> capsnet.CapsNet:
-    """Trains, going on from the checkpoints; TrainingError if told to stop after so many steps."""
+    """Trains, resuming from the checkpoints; TrainingError if told to stop after so many steps."""
     left = iter(range(steps))
     return loop.train(
         NETWORK,
@@ -73,7 +75,7 @@ def train(checkpoints: Checkpoints, steps: int = STEPS) -> capsnet.CapsNet:
 def best(checkpoints: Checkpoints) -> capsnet.CapsNet:
     """The network of the best epoch."""
     network = capsnet.CapsNet(NETWORK)
-    loop.load_best(network, checkpoints)
+    load_best(network, checkpoints)
     return network
 
 

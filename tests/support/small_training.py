@@ -1,7 +1,7 @@
 """A network and settings with which a training on genuine digits takes seconds."""
 
-from capsmodel.networks.capsnet import NetworkConfig
-from capsmodel.training.loop import TrainingConfig
+from capsmodel.networks.settings import NetworkConfig
+from capsmodel.training.settings import TrainingConfig
 
 NETWORK = NetworkConfig(
     28, 28, 10, conv1_filters=8, primary_channels=2, digit_dim=4, decoder_units=(16,)

@@ -16,7 +16,7 @@ from project_paths import PROGRAMS, ROOT
 
 from capsmodel.data import dataset
 from capsmodel.networks import memory
-from capsmodel.networks.capsnet import NetworkConfig
+from capsmodel.networks.settings import NetworkConfig
 
 _GB = 2**30
 
@@ -143,7 +143,7 @@ def test_an_evaluation_keeps_to_a_containers_limit_and_a_kill_names_the_settings
     noise = np.random.default_rng(0).integers(0, 256, (300, 28, 28), dtype=np.uint8)
     labeled = dataset.LabeledImages(noise, np.arange(300) % 10)
     request = training_request.write(
-        tmp_path, network=NetworkConfig(28, 28, 10).to_json_dict(), batch_size=4, epochs=1
+        tmp_path, network=NetworkConfig(28, 28, 10), batch_size=4, epochs=1
     )
     transformed_examples.write(tmp_path / 'train.gz', labeled, range(8))
     transformed_examples.write(tmp_path / 'eval.gz', labeled)

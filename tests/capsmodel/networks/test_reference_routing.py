@@ -8,9 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tape import gradient_of
 
-from capsmodel.networks.capsnet import CapsNet, NetworkConfig, lengths
+from capsmodel.networks.capsnet import CapsNet, lengths
 from capsmodel.networks.losses import margin_loss
 from capsmodel.networks.reference_routing import predictions, procedure_1, reference_routing
+from capsmodel.networks.settings import NetworkConfig
 
 # [n, parents, children, dim]
 U_HAT = np.random.default_rng(5).normal(size=(2, 3, 6, 4))
@@ -20,10 +21,10 @@ SMALL = {
     'image_width': 12,
     'num_classes': 3,
     'conv1_filters': 8,
-    'conv1_kernel': 5,
+    'conv1_kernel_size': 5,
     'primary_channels': 4,
     'primary_dim': 4,
-    'primary_kernel': 3,
+    'primary_kernel_size': 3,
     'digit_dim': 5,
     'decoder': False,
 }

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from capsmodel.networks.capsnet import CapsNet, NetworkConfig
+from capsmodel.networks.capsnet import CapsNet
+from capsmodel.networks.settings import NetworkConfig
 from capsmodel.summaries.coupling import entropy, of_network
 
 

@@ -98,7 +98,7 @@ def test_training_to_the_end_in_a_process_of_its_own(tmp_path, capfd):
     assert [line for line in said.err.splitlines() if line.startswith('  epoch')][-1].startswith(
         '  epoch 3/3: accuracy '
     )
-    model = capsnet.CapsNet(capsnet.NetworkConfig.from_json_dict(request.network))
+    model = capsnet.CapsNet(request.network)
     progress = load_best(model, checkpoints)
     assert progress.step == 60
     judged = evaluation.evaluate(model, training_request.digits()[1])

@@ -19,8 +19,8 @@ sys.modules['tensorflow'] = types.ModuleType('tensorflow')
 _, var, how = sys.argv
 config = configs.from_preset('tiny', var=var)
 with (
-    console.sentences_for_errors(config),
-    console.stage_lines(config, stages=2, heading='Slices chosen'),
+    console.exit_on_error(config),
+    console.node_lines(config, nodes=2, heading='Slices chosen'),
 ):
     logging.info('Component %s is running.', 'Trainer')
     logging.info('a detail of TFX')

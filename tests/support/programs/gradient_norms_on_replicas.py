@@ -7,11 +7,11 @@ from two_devices import NETWORK, noise
 
 from capsmodel.data import dataset
 from capsmodel.networks import capsnet, losses
-from capsmodel.training import loop
+from capsmodel.training.settings import TrainingConfig
 from capsmodel.training.steps import make_train_step
 
 images = noise(10)
-settings = loop.TrainingConfig(
+settings = TrainingConfig(
     epochs=21,
     batch_size=10,
     learning_rate=0.0,

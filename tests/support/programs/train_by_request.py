@@ -9,11 +9,12 @@ import start_tensorflow
 
 start_tensorflow.load()
 
-from capsmodel.training import launcher, worker  # noqa: E402
+from capsmodel.training import launcher  # noqa: E402
 from capsmodel.training.errors import TrainingError  # noqa: E402
+from capsmodel.training.request import TrainingRequest  # noqa: E402
 
 _, path, *strategy = sys.argv
 try:
-    launcher.train(worker.Request.read(path), *strategy)
+    launcher.train(TrainingRequest.read(path), *strategy)
 except TrainingError as error:
     print('ended:', error)

@@ -9,9 +9,10 @@ from two_devices import NETWORK, noise
 from capsmodel.networks import capsnet
 from capsmodel.training import evaluation, loop, strategies
 from capsmodel.training.errors import TrainingError
+from capsmodel.training.settings import TrainingConfig
 
 images = noise(40)
-settings = loop.TrainingConfig(
+settings = TrainingConfig(
     epochs=2,
     batch_size=10,
     learning_rate=1e-2,
