@@ -8,7 +8,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 
-from components.datasets.temporary_files import temporary_files_in
+from components.temporary_files import temporary_files_in
 from pipeline import locks
 from pipeline.configs import Config
 

@@ -23,8 +23,8 @@ from serving.config_files import (
 )
 from serving.console import complain, say
 from serving.errors import ServingError
-from serving.http.origins import Origins, host_names, is_loopback
-from serving.http.rest import Limits, RestService
+from serving.web.origins import Origins, host_names, is_loopback
+from serving.web.rest import Limits, RestService
 from serving.metrics import Metrics
 from serving.models.manager import ModelManager
 from serving.models.model import LoadedModel

@@ -21,7 +21,7 @@ from typing import Any
 import start_tensorflow
 from components.datasets import mnist_source
 from components.datasets.errors import DatasetError, first_line
-from components.datasets.temporary_files import temporary_files_in
+from components.temporary_files import temporary_files_in
 from components.datasets.tfds_dataset import image_and_label, load_builder, name_and_version
 
 _MNIST_VERSION = '3.0.1'

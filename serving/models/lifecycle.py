@@ -12,7 +12,7 @@ from typing import NamedTuple
 from tensorflow_serving.config.model_server_config_pb2 import ModelConfig
 
 from serving.errors import ServingError
-from serving.http.responses import metadata_json
+from serving.web.responses import metadata_json
 from serving.models.model import LoadedModel
 from serving.models.tasks import Task
 

@@ -20,12 +20,12 @@ from async_timeout import timeout
 
 from serving.console import complain
 from serving.errors import ServingError
-from serving.http import responses
-from serving.http.bodies import SMALL_BYTES, Bodies, Body, BodyError
-from serving.http.connections import Connections
-from serving.http.demo_page import DemoPage
-from serving.http.origins import CORS_HEADERS, Origins
-from serving.http.responses import Route
+from serving.web import responses
+from serving.web.bodies import SMALL_BYTES, Bodies, Body, BodyError
+from serving.web.connections import Connections
+from serving.web.demo_page import DemoPage
+from serving.web.origins import CORS_HEADERS, Origins
+from serving.web.responses import Route
 from serving.metrics import CONTENT_TYPE, Metrics
 from serving.models.manager import ModelManager
 from serving.models.model import COSTLY_AT_ONCE, LoadedModel
@@ -37,7 +37,7 @@ from serving.requests.lane import Lane
 _T = TypeVar('_T')
 
 # JSON of less than so many bytes or values is read and written on the event loop: to hand it to a
-# thread would take longer. The bytes are SMALL_BYTES of serving/http/bodies.py.
+# thread would take longer. The bytes are SMALL_BYTES of serving/web/bodies.py.
 _SMALL_VALUES = 1 << 13
 # The cost of the requests that may wait beside the light ones, together: some of the costliest; and
 # about the seconds that one of cost 1 takes.

@@ -11,7 +11,7 @@ import textwrap
 import pytest
 from aiohttp import web
 
-from serving.http.connections import Connections
+from serving.web.connections import Connections
 
 _GET = b'GET / HTTP/1.1\r\nHost: localhost\r\n\r\n'
 _WAIT = _GET.replace(b'/', b'/wait', 1)
@@ -213,7 +213,7 @@ def test_the_server_header_tells_no_versions():
 _SHORT_OF_DESCRIPTORS = """
     import asyncio, os, resource, socket
     from aiohttp import web
-    from serving.http.connections import Connections
+    from serving.web.connections import Connections
 
     async def main():
         async def handle(request):

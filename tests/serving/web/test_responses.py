@@ -6,7 +6,7 @@ from google.protobuf import text_format
 from tensorflow.core.protobuf import meta_graph_pb2
 
 from serving.errors import ServingError
-from serving.http.responses import Route, error_json, metadata_json, parse_path, status_json
+from serving.web.responses import Route, error_json, metadata_json, parse_path, status_json
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from aiohttp import web
 
 from serving.console import complain
 from serving.errors import ServingError
-from serving.http.descriptors import raise_descriptor_limit
+from serving.web.descriptors import raise_descriptor_limit
 
 _BACKLOG = 1024  # connections that wait to be accepted
 _ACCEPTED_AT_ONCE = 16  # before others have their turn in the event loop

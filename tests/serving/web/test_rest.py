@@ -13,8 +13,8 @@ import pytest
 from busy_model import busy_model
 
 from serving.config_files import BatchingOptions, single_model_config
-from serving.http.origins import Origins
-from serving.http.rest import Limits, RestService
+from serving.web.origins import Origins
+from serving.web.rest import Limits, RestService
 from serving.metrics import Metrics
 from serving.models.manager import ModelManager
 from serving.requests.batching import Batcher
