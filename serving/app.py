@@ -23,13 +23,13 @@ from serving.config_files import (
 )
 from serving.console import complain, say
 from serving.errors import ServingError
-from serving.web.origins import Origins, host_names, is_loopback
-from serving.web.rest import Limits, RestService
 from serving.metrics import Metrics
 from serving.models.manager import ModelManager
 from serving.models.model import LoadedModel
 from serving.requests.batching import Batcher
 from serving.stopping import Stopping, close
+from serving.web.origins import Origins, host_names, is_loopback
+from serving.web.rest import Limits, RestService
 
 _DEMO = os.path.join(os.path.dirname(os.path.abspath(__file__)), 'demo')
 

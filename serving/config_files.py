@@ -20,7 +20,7 @@ from tensorflow_serving.config.model_server_config_pb2 import (
 )
 
 from serving.config.config_pb2 import BatchingParameters, MonitoringConfig
-from serving.errors import ServingError
+from serving.errors import ServingError, invalid
 from serving.processors import processors
 
 METRICS_PATH = '/monitoring/prometheus/metrics'
@@ -82,17 +82,17 @@ def read_model_config(path: str) -> ModelServerConfig:
     """
     config = _parse(path, ModelServerConfig())
     if not config.HasField('model_config_list'):
-        raise _invalid(path, 'has no model_config_list: it says no model to serve')
+        raise _wrong(path, 'has no model_config_list: it says no model to serve')
     names = set()
     for model in config.model_config_list.config:
         if not model.name:
-            raise _invalid(path, 'has a model without a name')
+            raise _wrong(path, 'has a model without a name')
         if model.name in names:
-            raise _invalid(path, f'lists the model {model.name} more than once')
+            raise _wrong(path, f'lists the model {model.name} more than once')
         names.add(model.name)
         model.base_path = _local_path(model.base_path, path)
         if not os.path.isabs(model.base_path):
-            raise _invalid(
+            raise _wrong(
                 path,
                 f"needs an absolute path as base_path of the model {model.name}, not '"
                 f"{model.base_path}'",
@@ -100,7 +100,7 @@ def read_model_config(path: str) -> ModelServerConfig:
         # model_type is what model_platform was called before: the real server takes one of them.
         platform = (model.model_platform, model.model_type)
         if platform not in ((_PLATFORM, MODEL_TYPE_UNSPECIFIED), ('', TENSORFLOW)):
-            raise _invalid(path, f'needs model_platform: "{_PLATFORM}" for the model {model.name}')
+            raise _wrong(path, f'needs model_platform: "{_PLATFORM}" for the model {model.name}')
     return config
 
 
@@ -112,7 +112,7 @@ def read_batching_parameters(path: str) -> BatchingOptions:
     """
     parameters = _parse(path, BatchingParameters())
     if parameters.pad_variable_length_inputs:
-        raise _invalid(
+        raise _wrong(
             path,
             'asks for pad_variable_length_inputs, which this server does not do: requests of '
             'different shapes run apart. Remove the line',
@@ -128,15 +128,15 @@ def read_batching_parameters(path: str) -> BatchingOptions:
     options = BatchingOptions(**given, allowed_batch_sizes=tuple(parameters.allowed_batch_sizes))
     for name in ('max_batch_size', 'max_enqueued_batches', 'num_batch_threads'):
         if getattr(options, name) < 1:
-            raise _invalid(path, f'needs a {name} of at least 1, not {getattr(options, name)}')
+            raise _wrong(path, f'needs a {name} of at least 1, not {getattr(options, name)}')
     if options.batch_timeout_micros < 0:
-        raise _invalid(path, 'has a negative batch_timeout_micros')
+        raise _wrong(path, 'has a negative batch_timeout_micros')
     largest = options.max_batch_size
     limit = 'max_batch_size'
     if options.enable_large_batch_splitting:
         limit = 'max_execution_batch_size'
         if not 1 <= options.max_execution_batch_size <= largest:
-            raise _invalid(
+            raise _wrong(
                 path,
                 f'needs a max_execution_batch_size from 1 to max_batch_size, {largest}, not '
                 f'{options.max_execution_batch_size}',
@@ -144,7 +144,7 @@ def read_batching_parameters(path: str) -> BatchingOptions:
         largest = options.max_execution_batch_size
     sizes = options.allowed_batch_sizes
     if sizes and (sizes[0] < 1 or list(sizes) != sorted(set(sizes)) or sizes[-1] != largest):
-        raise _invalid(
+        raise _wrong(
             path,
             f'needs allowed_batch_sizes that increase and end with {limit}, {largest}, not '
             f'{", ".join(map(str, sizes))}',
@@ -166,7 +166,7 @@ def read_monitoring_config(path: str) -> str | None:
         return None
     metrics_path = prometheus.path or METRICS_PATH
     if not metrics_path.startswith('/'):
-        raise _invalid(path, f"needs a path that begins with '/', not '{metrics_path}'")
+        raise _wrong(path, f"needs a path that begins with '/', not '{metrics_path}'")
     return metrics_path
 
 
@@ -177,7 +177,7 @@ def _local_path(base_path: str, where: str) -> str:
         return base_path
     scheme, host, folder = found.groups()
     if scheme.lower() != 'file' or host not in ('', 'localhost'):
-        raise _invalid(
+        raise _wrong(
             where,
             f"names '{base_path}', but this server reads local folders alone",
         )
@@ -191,15 +191,15 @@ def _parse(path: str, message: _Message) -> _Message:
     except OSError as error:
         raise ServingError('NOT_FOUND', f'Cannot read {path}: {error.strerror}.') from error
     except UnicodeDecodeError as error:
-        raise _invalid(path, 'is no text in UTF-8') from error
+        raise _wrong(path, 'is no text in UTF-8') from error
     except text_format.ParseError as error:
         line = error.GetLine()
         if line is None:
-            raise ServingError('INVALID_ARGUMENT', f'{path}: {error}') from error
+            raise invalid(f'{path}: {error}') from error
         # It says "line:column : what is wrong".
         what = str(error).partition(' : ')[2]
-        raise ServingError('INVALID_ARGUMENT', f'{path}, line {line}: {what}') from error
+        raise invalid(f'{path}, line {line}: {what}') from error
 
 
-def _invalid(path: str, what: str) -> ServingError:
-    return ServingError('INVALID_ARGUMENT', f'{path} {what}.')
+def _wrong(path: str, what: str) -> ServingError:
+    return invalid(f'{path} {what}.')

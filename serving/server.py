@@ -16,7 +16,7 @@ from importlib import metadata
 from typing import Any
 
 import start_tensorflow
-from serving.errors import ServingError
+from serving.errors import ServingError, invalid
 from serving.processors import processors
 from serving.stopping import Stopping
 
@@ -37,9 +37,9 @@ def main() -> None:
 
 async def _serve(arguments: argparse.Namespace, stopping: Stopping) -> None:
     if not arguments.model_base_path and not arguments.model_config_file:
-        raise _invalid('Say what to serve: give --model_base_path or --model_config_file.')
+        raise invalid('Say what to serve: give --model_base_path or --model_config_file.')
     if arguments.batching_parameters_file and not arguments.enable_batching:
-        raise _invalid('--batching_parameters_file needs --enable_batching beside it.')
+        raise invalid('--batching_parameters_file needs --enable_batching beside it.')
     with _bind(arguments.host, arguments.rest_api_port) as listener:
         # It takes seconds: now flags are seen to.
         start_tensorflow.load()
@@ -116,10 +116,6 @@ class _ShowVersion(argparse.Action):
             print(f'TensorFlow ModelServer: capsnet-tfx {own}')
             print(f'TensorFlow Library: {metadata.version("tensorflow")}')
             parser.exit()
-
-
-def _invalid(message: str) -> ServingError:
-    return ServingError('INVALID_ARGUMENT', message)
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -21,8 +21,8 @@ from typing import Any
 import start_tensorflow
 from components.datasets import mnist_source
 from components.datasets.errors import DatasetError, first_line
-from components.temporary_files import temporary_files_in
 from components.datasets.tfds_dataset import image_and_label, load_builder, name_and_version
+from components.temporary_files import temporary_files_in
 
 _MNIST_VERSION = '3.0.1'
 _WORK_PREFIX = '.preparing-'

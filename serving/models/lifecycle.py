@@ -12,7 +12,7 @@ from typing import NamedTuple
 from tensorflow_serving.config.model_server_config_pb2 import ModelConfig
 
 from serving.errors import ServingError
-from serving.web.responses import metadata_json
+from serving.models.descriptions import VersionStatus, metadata_json
 from serving.models.model import LoadedModel
 from serving.models.tasks import Task
 
@@ -21,16 +21,6 @@ START, LOADING, AVAILABLE, UNLOADING, END = 'START', 'LOADING', 'AVAILABLE', 'UN
 # A version that takes longer to load than this lets others be loaded beside it. Those that take
 # less are loaded one after the other, since each takes memory and all processors.
 _PATIENCE_SECONDS = 10.0
-
-
-@dataclasses.dataclass(frozen=True)
-class VersionStatus:
-    """Where a version is in its life: START, LOADING, AVAILABLE, UNLOADING, END."""
-
-    version: int
-    state: str
-    error_code: str = 'OK'
-    error_message: str = ''
 
 
 @dataclasses.dataclass(frozen=True)

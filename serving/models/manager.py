@@ -22,8 +22,9 @@ from collections.abc import Callable, Iterator
 
 from tensorflow_serving.config.model_server_config_pb2 import ModelConfig, ModelServerConfig
 
-from serving.errors import ServingError
-from serving.models.lifecycle import UNLOADING, Servable, VersionStatus, why_none
+from serving.errors import ServingError, invalid
+from serving.models.descriptions import VersionStatus
+from serving.models.lifecycle import UNLOADING, Servable, why_none
 from serving.models.model import LoadedModel
 from serving.models.reconciler import LOOK_SECONDS, Reconciler
 
@@ -119,9 +120,7 @@ class ModelManager:
             if label is not None:
                 version = self._labels.get(model, {}).get(label)
                 if version is None:
-                    raise ServingError(
-                        'INVALID_ARGUMENT', f'Unrecognized servable version label: {label}'
-                    )
+                    raise invalid(f'Unrecognized servable version label: {label}')
             leased = self._serving.get((model, version))
             if leased is None:
                 asked = f'Latest({model})' if version is None else f'Specific({model}, {version})'

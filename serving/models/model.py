@@ -19,7 +19,7 @@ from google.protobuf import message
 from tensorflow.core.protobuf import config_pb2, meta_graph_pb2
 from tensorflow_serving.apis import input_pb2, prediction_log_pb2
 
-from serving.errors import ServingError
+from serving.errors import ServingError, invalid
 from serving.models.shapes import Tensors, check_inputs, check_outputs, has_fixed_size
 from serving.processors import processors
 
@@ -165,9 +165,7 @@ class LoadedModel:
         except Exception as error:
             # A folder may hold anything, and each part of TensorFlow has an exception of its own.
             said = ' '.join(str(error).split()) or type(error).__name__
-            raise ServingError(
-                'INVALID_ARGUMENT', f'The SavedModel cannot be loaded: {said}'
-            ) from error
+            raise invalid(f'The SavedModel cannot be loaded: {said}') from error
         return {
             name: signature
             for name, signature in meta_graph.signature_def.items()
@@ -207,8 +205,7 @@ def _warmup_requests(directory: str) -> Iterator[tuple[str, dict[str, np.ndarray
     try:
         for count, record in enumerate(records, 1):
             if count > MAX_WARMUP_RECORDS:
-                raise ServingError(
-                    'INVALID_ARGUMENT',
+                raise invalid(
                     f'Number of warmup records exceeds the maximum ({MAX_WARMUP_RECORDS}) at '
                     f'{path}',
                 )
@@ -219,9 +216,7 @@ def _warmup_requests(directory: str) -> Iterator[tuple[str, dict[str, np.ndarray
             'DATA_LOSS', f'{said}. Please verify your warmup data is in TFRecord format.'
         ) from error
     except message.DecodeError as error:
-        raise ServingError(
-            'INVALID_ARGUMENT', f'Failed to parse warmup record from {path}'
-        ) from error
+        raise invalid(f'Failed to parse warmup record from {path}') from error
 
 
 def _requests(
@@ -256,8 +251,7 @@ def _examples(request_input: input_pb2.Input) -> dict[str, np.ndarray]:
 def _other_inputs(inputs: Mapping[str, np.ndarray], expected: Collection[str]) -> ServingError:
     extra = ','.join(sorted(inputs.keys() - set(expected)))
     missing = ','.join(sorted(set(expected) - inputs.keys()))
-    return ServingError(
-        'INVALID_ARGUMENT',
+    return invalid(
         f'input size does not match signature: {len(inputs)}!={len(expected)}. '
         f'Sent extra: {{{extra}}}. Missing but required: {{{missing}}}.',
     )

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from tensorflow.core.protobuf import meta_graph_pb2
 
-from serving.errors import ServingError
+from serving.errors import ServingError, invalid
 
 Tensors = Mapping[str, np.ndarray]
 
@@ -31,8 +31,7 @@ def check_inputs(name: str, signature: meta_graph_pb2.SignatureDef, inputs: Tens
     for key, info in signature.inputs.items():
         declared, shape = declared_shape(info), np.shape(inputs[key])
         if declared is not None and not _fits(shape, declared):
-            raise ServingError(
-                'INVALID_ARGUMENT',
+            raise invalid(
                 f'The input {key} of the signature {name} must have the shape {_text(declared)}, '
                 f'not {_text(shape)}; ? stands for any size.',
             )

@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 
 from serving.config_files import BatchingOptions
-from serving.errors import ServingError
+from serving.errors import ServingError, invalid
 from serving.metrics import Metrics
 from serving.requests.request_cost import MAX_BATCH_COST
 
@@ -125,15 +125,15 @@ class Batcher:
             ServingError: It cannot be batched, or has too many.
         """
         if not inputs:
-            raise _invalid('Batching Run() must have at least one input tensor')
+            raise invalid('Batching Run() must have at least one input tensor')
         if not all(value.ndim for value in inputs.values()):
-            raise _invalid('Batching Run() input tensors must have at least one dimension')
+            raise invalid('Batching Run() input tensors must have at least one dimension')
         size, *others = {len(value) for value in inputs.values()}
         if others:
-            raise _invalid('Batching Run() input tensors must have equal 0th-dimension size')
+            raise invalid('Batching Run() input tensors must have equal 0th-dimension size')
         most = self._options.max_batch_size
         if size > most:
-            raise _invalid(f'Task size {size} is larger than maximum input batch size {most}')
+            raise invalid(f'Task size {size} is larger than maximum input batch size {most}')
         return size
 
     def _check_capacity(self, queue: tuple[Run, str], size: int, room: int) -> None:
@@ -220,10 +220,6 @@ def _make_ready(batch: _Batch) -> None:
     batch.ready = True
     if batch.timer:
         batch.timer.cancel()
-
-
-def _invalid(message: str) -> ServingError:
-    return ServingError('INVALID_ARGUMENT', message)
 
 
 def _layout(inputs: Tensors) -> object:

@@ -13,9 +13,10 @@ from tensorflow.core.example import example_pb2, feature_pb2
 from tensorflow.core.framework import types_pb2
 from tensorflow.core.protobuf import meta_graph_pb2
 
+from serving.errors import invalid
 from serving.requests import json_text
 from serving.requests.json_size import MAX_INSTANCES, check_instances, check_size
-from serving.requests.json_text import excerpt, invalid
+from serving.requests.json_text import excerpt
 
 # The context becomes a part of each example: a large one becomes many times as large.
 _MAX_CONTEXT_BYTES = 1 << 26

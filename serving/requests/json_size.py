@@ -14,7 +14,7 @@ import numpy as np
 from tensorflow.core.framework import types_pb2
 from tensorflow.core.protobuf import meta_graph_pb2
 
-from serving.errors import ServingError
+from serving.errors import invalid
 from serving.models.shapes import ANY, declared_shape
 
 MAX_INSTANCES = 1000  # of a request, unless --max_instances says otherwise
@@ -37,8 +37,7 @@ _QUOTE, _COMMA, _LIST, _OBJECT = b'",[{'
 def check_instances(count: int, most: int) -> None:
     """Raises ServingError if a request has more than `most` instances."""
     if count > most:
-        raise ServingError(
-            'INVALID_ARGUMENT',
+        raise invalid(
             f'The request has {count:,} instances; at most {most:,} are allowed (--max_instances)',
         )
 
@@ -62,8 +61,7 @@ def check_size(
         return
     most = most_values(kind, signature_defs, max_instances)
     if len(body) > most and _is_larger(body, most):
-        raise ServingError(
-            'INVALID_ARGUMENT',
+        raise invalid(
             'The request has more values than one may have: more than this model takes for as '
             f'many instances as are allowed (--max_instances), or than {_MAX_VALUES:,}',
         )

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 import orjson
 
-from serving.errors import ServingError
+from serving.errors import ServingError, invalid
 
 _DEFAULT_SIGNATURE = 'serving_default'
 _EXCERPT = 256  # characters of a wrong value that an error shows
@@ -144,11 +144,6 @@ _DECODER = json.JSONDecoder(parse_int=_integer, parse_float=_float)
 
 def _parse_error(reason: str, offset: int) -> ServingError:
     return invalid(f'JSON Parse error: {reason} at offset: {offset}')
-
-
-def invalid(message: str) -> ServingError:
-    """The error of a request that is wrong in itself."""
-    return ServingError('INVALID_ARGUMENT', message)
 
 
 def signature_name(document: dict[str, Any]) -> str:

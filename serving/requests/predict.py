@@ -13,11 +13,11 @@ import tensorflow as tf
 from tensorflow.core.framework import types_pb2
 from tensorflow.core.protobuf import meta_graph_pb2
 
-from serving.errors import ServingError
+from serving.errors import ServingError, invalid
 from serving.models.shapes import has_open_size
 from serving.requests import json_text
 from serving.requests.json_size import MAX_INSTANCES, check_instances, check_size
-from serving.requests.json_text import excerpt, invalid
+from serving.requests.json_text import excerpt
 
 _MAX_RANK = 31  # numpy 1 has 32 dimensions; one may be the batch
 

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from serving.errors import ServingError
+from serving.errors import ServingError, invalid
 from serving.requests.picture_cost import hides_data, pixels
 
 # A request of cost 1 has so many rows, or bytes, or pixels to decode, or a part of each. What costs
@@ -56,8 +56,7 @@ def estimate(inputs: Mapping[str, np.ndarray]) -> float:
 
 
 def _too_much_work() -> ServingError:
-    return ServingError(
-        'INVALID_ARGUMENT',
+    return invalid(
         'The pictures in this request take more work to decode than '
         f'{MAX_PIXELS:,} pixels, which one request may have. Scans beyond the first, compressed '
         'texts, and data without pixels count as well',

@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import functools
 import ipaddress
-import json
 import logging
 import socket
 import time
@@ -15,7 +14,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from aiohttp import web
 
 from serving.console import complain
-from serving.errors import ServingError
+from serving.errors import ServingError, error_json
 from serving.web.descriptors import raise_descriptor_limit
 
 _BACKLOG = 1024  # connections that wait to be accepted
@@ -303,11 +302,11 @@ def _peer(transport: asyncio.Transport) -> str:
 
 def _refuse(accepted: socket.socket) -> None:
     """Answers without reading, since each connection is at work."""
-    body = json.dumps({'error': 'The server is busy with all its connections (--max_connections)'})
+    body = error_json('The server is busy with all its connections (--max_connections)')
     head = (
         'HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/json\r\n'
         f'Content-Length: {len(body)}\r\nServer: {_SERVER}\r\nConnection: close\r\n\r\n'
     )
     with accepted, contextlib.suppress(OSError):
         accepted.setblocking(False)
-        accepted.send((head + body).encode())
+        accepted.send(head.encode() + body)

@@ -19,20 +19,20 @@ from aiohttp import web
 from async_timeout import timeout
 
 from serving.console import complain
-from serving.errors import ServingError
-from serving.web import responses
-from serving.web.bodies import SMALL_BYTES, Bodies, Body, BodyError
-from serving.web.connections import Connections
-from serving.web.demo_page import DemoPage
-from serving.web.origins import CORS_HEADERS, Origins
-from serving.web.responses import Route
+from serving.errors import ServingError, error_json
 from serving.metrics import CONTENT_TYPE, Metrics
+from serving.models.descriptions import status_json
 from serving.models.manager import ModelManager
 from serving.models.model import COSTLY_AT_ONCE, LoadedModel
 from serving.requests import question
 from serving.requests.batching import Batcher, Tensors
 from serving.requests.json_size import MAX_INSTANCES
 from serving.requests.lane import Lane
+from serving.web.bodies import SMALL_BYTES, Bodies, Body, BodyError
+from serving.web.connections import Connections
+from serving.web.demo_page import DemoPage
+from serving.web.origins import CORS_HEADERS, Origins
+from serving.web.routes import Route, parse_path
 
 _T = TypeVar('_T')
 
@@ -167,7 +167,7 @@ class RestService:
             if request.method == 'OPTIONS':
                 _check_preflight(request)
                 return web.Response()
-            route = responses.parse_path(request.method, path)
+            route = parse_path(request.method, path)
             # Metrics keep every name for ever, so that clients must not invent any.
             model = route.model if route.model in self.model_names else ''
             if route.kind in ('status', 'metadata'):
@@ -198,9 +198,7 @@ class RestService:
 
     def _described(self, route: Route) -> bytes:
         if route.kind == 'status':
-            return responses.status_json(
-                self._manager.status(route.model, route.version, route.label)
-            )
+            return status_json(self._manager.status(route.model, route.version, route.label))
         with self._manager.servable(route.model, route.version, route.label) as servable:
             return servable.metadata
 
@@ -271,6 +269,6 @@ def _check_preflight(request: web.BaseRequest) -> None:
 def _error(status: int, message: str) -> web.Response:
     return web.Response(
         status=status,
-        body=responses.error_json(message),
+        body=error_json(message),
         headers={'Content-Type': 'application/json'},
     )

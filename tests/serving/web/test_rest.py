@@ -13,11 +13,11 @@ import pytest
 from busy_model import busy_model
 
 from serving.config_files import BatchingOptions, single_model_config
-from serving.web.origins import Origins
-from serving.web.rest import Limits, RestService
 from serving.metrics import Metrics
 from serving.models.manager import ModelManager
 from serving.requests.batching import Batcher
+from serving.web.origins import Origins
+from serving.web.rest import Limits, RestService
 
 _LIMITS = Limits()
 _PREDICT = b'POST /v1/models/busy:predict HTTP/1.1\r\nHost: x\r\n'
