@@ -6,9 +6,13 @@ own message; for the others, which tensorflow-serving-api does not have, see con
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import itertools
 import os
 import re
+import shutil
+from collections.abc import Callable, Iterator
 from typing import TypeVar
 
 from google.protobuf import text_format
@@ -102,6 +106,62 @@ def read_model_config(path: str) -> ModelServerConfig:
         if platform not in ((_PLATFORM, MODEL_TYPE_UNSPECIFIED), ('', TENSORFLOW)):
             raise _wrong(path, f'needs model_platform: "{_PLATFORM}" for the model {model.name}')
     return config
+
+
+def write_model_config(path: str, config: ModelServerConfig) -> None:
+    """Writes models.config, and keeps the comments at its top.
+
+    Raises:
+        ServingError: It cannot be written.
+    """
+    comments = b''
+    if os.path.exists(path):
+        with open(path, 'rb') as opened:
+            top = itertools.takewhile(lambda line: line.startswith((b'#', b'\n')), opened)
+            comments = b''.join(top)
+    _replace(path, comments + text_format.MessageToString(config).encode())
+
+
+@contextlib.contextmanager
+def restored_on_failure(path: str) -> Iterator[Callable[[], None]]:
+    """Puts a file back as it was, or away if it was missing, when the context is left by an error.
+
+    Yields a function that puts it back at once.
+    """
+    before = _read(path)
+
+    def restore() -> None:
+        if before is None:
+            with contextlib.suppress(FileNotFoundError):
+                os.remove(path)
+        elif before != _read(path):
+            _replace(path, before)
+
+    try:
+        yield restore
+    except BaseException:
+        restore()
+        raise
+
+
+def _read(path: str) -> bytes | None:
+    if not os.path.exists(path):
+        return None
+    with open(path, 'rb') as opened:
+        return opened.read()
+
+
+def _replace(path: str, content: bytes) -> None:
+    unfinished = f'{path}.{os.getpid()}.unfinished'  # no other process has this name
+    try:
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        with open(unfinished, 'wb') as opened:
+            opened.write(content)
+        if os.path.exists(path):
+            shutil.copymode(path, unfinished)
+        os.replace(unfinished, path)
+    except OSError as error:
+        raise ServingError('UNKNOWN', f'Cannot write {path}: {error.strerror}.') from error
 
 
 def read_batching_parameters(path: str) -> BatchingOptions:
