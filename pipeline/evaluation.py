@@ -35,44 +35,21 @@ def eval_config(config: Config, num_classes: int) -> config_pb2.EvalConfig:
         config_pb2.SlicingSpec(feature_values={features.LABEL: str(label)})
         for label in range(num_classes)
     ]
+    no_worse_than_baseline = config_pb2.GenericChangeThreshold(
+        direction=config_pb2.MetricDirection.HIGHER_IS_BETTER,
+        absolute={'value': -config.max_accuracy_drop - _ROUNDING},
+    )
     accuracy = config_pb2.MetricConfig(
         class_name='SparseCategoricalAccuracy',
         config=f'"name": "{ACCURACY}"',
         per_slice_thresholds=[
-            config_pb2.PerSliceMetricThreshold(
-                slicing_specs=[overall],
-                threshold=config_pb2.MetricThreshold(
-                    value_threshold=config_pb2.GenericValueThreshold(
-                        lower_bound={'value': config.min_accuracy - _ROUNDING}
-                    ),
-                    change_threshold=config_pb2.GenericChangeThreshold(
-                        direction=config_pb2.MetricDirection.HIGHER_IS_BETTER,
-                        absolute={'value': -config.max_accuracy_drop - _ROUNDING},
-                    ),
-                ),
-            ),
-            config_pb2.PerSliceMetricThreshold(
-                slicing_specs=classes,
-                threshold=config_pb2.MetricThreshold(
-                    value_threshold=config_pb2.GenericValueThreshold(
-                        lower_bound={'value': config.min_class_accuracy - _ROUNDING}
-                    )
-                ),
-            ),
+            _at_least(config.min_accuracy - _ROUNDING, [overall], no_worse_than_baseline),
+            _at_least(config.min_class_accuracy - _ROUNDING, classes),
         ],
     )
     example_count = config_pb2.MetricConfig(
         class_name='ExampleCount',
-        per_slice_thresholds=[
-            config_pb2.PerSliceMetricThreshold(
-                slicing_specs=[overall],
-                threshold=config_pb2.MetricThreshold(
-                    value_threshold=config_pb2.GenericValueThreshold(
-                        lower_bound={'value': config.min_test_images}
-                    )
-                ),
-            )
-        ],
+        per_slice_thresholds=[_at_least(config.min_test_images, [overall])],
     )
     model = {
         'signature_name': 'examples',
@@ -97,4 +74,19 @@ def eval_config(config: Config, num_classes: int) -> config_pb2.EvalConfig:
                 ]
             )
         ],
+    )
+
+
+def _at_least(
+    bound: float,
+    slices: list[config_pb2.SlicingSpec],
+    change: config_pb2.GenericChangeThreshold | None = None,
+) -> config_pb2.PerSliceMetricThreshold:
+    """The threshold that a metric must reach in each of some slices."""
+    return config_pb2.PerSliceMetricThreshold(
+        slicing_specs=slices,
+        threshold=config_pb2.MetricThreshold(
+            value_threshold=config_pb2.GenericValueThreshold(lower_bound={'value': bound}),
+            change_threshold=change,
+        ),
     )

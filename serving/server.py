@@ -1,6 +1,6 @@
 """The server: `python -m serving.server --model_name=capsnet --model_base_path=DIR`.
 
-It answers TensorFlow Serving's REST interface and takes those of its flags that concern it.
+It has TensorFlow Serving's REST interface, and its flags as far as they apply.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import math
 import socket
 import sys
 import warnings
+from collections.abc import Callable
 from importlib import metadata
 from typing import Any
 
@@ -22,9 +23,9 @@ from serving.stopping import Stopping
 
 
 def main() -> None:
-    """Serves until SIGTERM or SIGINT; exit code 1 and a sentence if that cannot be."""
-    arguments = _parser().parse_args()
-    # What TensorFlow and what it imports have to say concerns those who build them.
+    """Serves until SIGTERM or SIGINT; if that fails, prints why and exits with code 1."""
+    arguments = build_parser().parse_args()
+    # The warnings of TensorFlow and of what it imports are for those who develop them.
     if not sys.warnoptions:
         warnings.simplefilter('ignore')
     try:
@@ -41,7 +42,7 @@ async def _serve(arguments: argparse.Namespace, stopping: Stopping) -> None:
     if arguments.batching_parameters_file and not arguments.enable_batching:
         raise invalid('--batching_parameters_file needs --enable_batching beside it.')
     with _bind(arguments.host, arguments.rest_api_port) as listener:
-        # It takes seconds: now flags are seen to.
+        # Only now, since it takes seconds: wrong flags are reported at once.
         start_tensorflow.load()
         from serving import app
 
@@ -49,7 +50,7 @@ async def _serve(arguments: argparse.Namespace, stopping: Stopping) -> None:
 
 
 def _bind(host: str, port: int) -> socket.socket:
-    """A socket that does not listen yet."""
+    """A bound socket that does not listen yet."""
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(
             host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
@@ -95,12 +96,12 @@ def _bool(value: str) -> bool:
     return values[value.lower()]
 
 
-# As the real server takes them: --flag, --flag=true or --flag=false.
+# As in the real server: --flag, --flag=true or --flag=false.
 _BOOL: dict[str, Any] = {'type': _bool, 'nargs': '?', 'const': True, 'default': False}
 
 
 class _ShowVersion(argparse.Action):
-    """Tells the versions as the real server does, which takes --version=false as well."""
+    """Prints the versions as the real server does; like it, takes --version=false as well."""
 
     def __call__(
         self,
@@ -118,36 +119,60 @@ class _ShowVersion(argparse.Action):
             parser.exit()
 
 
-def _parser() -> argparse.ArgumentParser:
+def build_parser() -> argparse.ArgumentParser:
+    """The flags."""
     parser = argparse.ArgumentParser(
         prog='python -m serving.server',
         description="TensorFlow Serving's REST interface for SavedModels.",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
         allow_abbrev=False,
     )
-    add = parser.add_argument
-    add('--host', default='127.0.0.1', help='address to listen at, 0.0.0.0 for every one')
+    parser.add_argument(
+        '--version', action=_ShowVersion, **_BOOL, help='print the versions and exit'
+    )
+    _add_addresses(parser.add_argument_group('where to listen, and for whom').add_argument)
+    _add_models(parser.add_argument_group('models').add_argument)
+    _add_requests(parser.add_argument_group('requests').add_argument)
+    _add_limits(parser.add_argument_group('limits').add_argument)
+    return parser
+
+
+def _add_addresses(add: Callable[..., Any]) -> None:
+    add('--host', default='127.0.0.1', help='address to listen on; 0.0.0.0 for all addresses')
+    add('--rest_api_port', type=_port, default=8501, help='port to listen on; 0 for a free one')
     add(
         '--allowed_hosts',
         default='',
-        help='further names, with commas between, by which the server may be asked, and whose web '
-        'pages may ask it; while it listens on this machine only, it knows localhost and --host',
+        help='more names, separated by commas, by which clients may address the server and whose '
+        'web pages may use it; a server that only this machine can reach always allows localhost '
+        'and --host',
     )
-    add('--rest_api_port', type=_port, default=8501, help='0 for one that is free')
-    add('--model_name', default='default', help='name of the one model')
-    add('--model_base_path', help='folder with its versions, in folders named by numbers')
-    add('--model_config_file', help='ModelServerConfig as text: several models, labels, versions')
+    add(
+        '--rest_api_enable_cors_support',
+        **_BOOL,
+        help='let the web pages of all sites use the server and read its answers',
+    )
+    add('--demo', **_BOOL, help='show the page for drawing digits at /demo/')
+
+
+def _add_models(add: Callable[..., Any]) -> None:
+    add('--model_name', default='default', help='name of the model')
+    add('--model_base_path', help="folder of the model's versions, which are folders with numbers")
+    add(
+        '--model_config_file',
+        help='file with a ModelServerConfig as text, for several models, labels or versions',
+    )
     add(
         '--model_config_file_poll_wait_seconds',
         type=float,
         default=0,
-        help='seconds until that file is looked at again, 0 for never',
+        help='seconds between two looks at that file, 0 to read it once',
     )
     add(
         '--file_system_poll_wait_seconds',
         type=float,
         default=1,
-        help='seconds until new versions are looked for again, 0 for never',
+        help='seconds between two looks for new versions, 0 to look once',
     )
     add(
         '--allow_version_labels_for_unavailable_models',
@@ -157,27 +182,27 @@ def _parser() -> argparse.ArgumentParser:
     add(
         '--saved_model_tags',
         default='serve',
-        help='tags, with commas between, of the graph to load from a SavedModel',
+        help='tags, separated by commas, of the graph to load from a SavedModel',
     )
     add(
         '--enable_model_warmup',
         **{**_BOOL, 'default': True},
-        help='ask a version its warm-up requests before it serves',
+        help='run the warm-up requests of a version before it is served',
     )
     add(
         '--max_load_seconds',
         type=_seconds,
         default=120,
-        help='seconds after which a version that is being loaded counts as failed',
+        help='seconds after which a version that is still loading counts as failed',
     )
+
+
+def _add_requests(add: Callable[..., Any]) -> None:
     add('--enable_batching', **_BOOL, help='merge requests that come at the same time')
-    add('--batching_parameters_file', help='BatchingParameters as text')
-    add('--monitoring_config_file', help='MonitoringConfig as text: metrics for Prometheus')
+    add('--batching_parameters_file', help='file with BatchingParameters as text')
     add(
-        '--rest_api_timeout_in_ms',
-        type=int,
-        default=30000,
-        help='milliseconds after which a request is given up, 0 for never',
+        '--monitoring_config_file',
+        help='file with a MonitoringConfig as text: metrics for Prometheus',
     )
     add(
         '--rest_api_num_threads',
@@ -185,12 +210,16 @@ def _parser() -> argparse.ArgumentParser:
         default=4 * processors(),
         help='requests that run at the same time',
     )
+
+
+def _add_limits(add: Callable[..., Any]) -> None:
     add(
-        '--rest_api_enable_cors_support',
-        **_BOOL,
-        help='let the web pages of all sites ask the server and read its answers',
+        '--rest_api_timeout_in_ms',
+        type=int,
+        default=30000,
+        help='milliseconds after which the server gives a request up, 0 for never',
     )
-    add('--max_body_mb', type=_positive, default=32, help='the largest request, in MB')
+    add('--max_body_mb', type=_positive, default=32, help='size of the largest request, in MB')
     add(
         '--max_instances',
         type=_positive,
@@ -201,23 +230,21 @@ def _parser() -> argparse.ArgumentParser:
         '--max_pending_requests',
         type=_positive,
         default=1024,
-        help='requests that may wait or run, the next one is answered with 503',
+        help='requests that may wait or run; more are answered with 503',
     )
     add(
         '--max_connections',
         type=_positive,
         default=2048,
-        help='connections at a time, for the next one the one that has been idle longest is closed',
+        help='connections at a time; for each new one, the server closes the one that has been '
+        'idle longest',
     )
     add(
         '--shutdown_seconds',
         type=_seconds,
         default=60,
-        help='seconds after SIGTERM at which the server ends, whatever still runs',
+        help='seconds after SIGTERM at which the server ends even if requests still run',
     )
-    add('--version', action=_ShowVersion, **_BOOL, help='tell the versions and exit')
-    add('--demo', **_BOOL, help='show the page for drawing digits at /demo/')
-    return parser
 
 
 if __name__ == '__main__':

@@ -18,7 +18,7 @@ def flags(root):
 @pytest.fixture(scope='module')
 def own():
     """The flags of this server."""
-    options = server._parser()._option_string_actions
+    options = server.build_parser()._option_string_actions
     return {option.removeprefix('--') for option in options if option.startswith('--')} - {'help'}
 
 
