@@ -6,7 +6,6 @@ python -m components.datasets.prepare --dataset mnist --data_dir var/data [--idx
 import argparse
 import contextlib
 import errno
-import fcntl
 import fnmatch
 import io
 import os
@@ -15,10 +14,10 @@ import shutil
 import sys
 import tempfile
 import warnings
-from collections.abc import Iterator
 from typing import Any
 
 import start_tensorflow
+from components import locks
 from components.datasets import mnist_source
 from components.datasets.errors import DatasetError, first_line
 from components.datasets.tfds_dataset import image_and_label, load_builder, name_and_version
@@ -47,30 +46,18 @@ def prepare(
         print(f'mnist {_MNIST_VERSION} is ready in {data_dir}')
         return
     try:
-        root.mkdir(parents=True, exist_ok=True)
-        with (
-            _lock(root),
-            tempfile.TemporaryDirectory(prefix=_WORK_PREFIX, dir=root) as work,
-            temporary_files_in(work),
-        ):
-            _prepare(dataset, root, version, idx_dir, pathlib.Path(work))
+        waiting = f'Waiting for another process to prepare a dataset in {root} ...'
+        with locks.held(str(root / '.prepare.lock'), waiting):
+            for leftover in root.glob(f'{_WORK_PREFIX}*'):  # of a process that was killed
+                shutil.rmtree(leftover)
+            with (
+                tempfile.TemporaryDirectory(prefix=_WORK_PREFIX, dir=root) as work,
+                temporary_files_in(work),
+            ):
+                _prepare(dataset, root, version, idx_dir, pathlib.Path(work))
     except OSError as error:
         reason = 'the disk is full' if error.errno == errno.ENOSPC else error
         raise DatasetError(f'{dataset} cannot be prepared in {data_dir}: {reason}') from error
-
-
-@contextlib.contextmanager
-def _lock(root: pathlib.Path) -> Iterator[None]:
-    """Lets one process prepare at a time, and removes what an interrupted one left behind."""
-    with open(root / '.prepare.lock', 'w') as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            print(f'Waiting for another process to prepare a dataset in {root} ...', flush=True)
-            fcntl.flock(lock, fcntl.LOCK_EX)
-        for leftover in root.glob(f'{_WORK_PREFIX}*'):
-            shutil.rmtree(leftover)
-        yield
 
 
 def _prepare(

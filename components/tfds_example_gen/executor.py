@@ -14,7 +14,7 @@ from tfx.utils import proto_utils
 
 from components.datasets import tfds_dataset
 from components.datasets.errors import DatasetError
-from components.datasets.slices import check_slices
+from components.datasets.slice_rules import check_slices
 from components.tfds_example_gen import undecodable
 
 

@@ -212,7 +212,7 @@ def test_model_that_takes_too_long_is_refused(tmp_path):
         component.probe(_export(tmp_path), 0.1)
 
 
-def test_executor_blesses_as_the_pusher_expects_also_behind_a_proxy(tmp_path, monkeypatch):
+def test_component_blesses_as_the_pusher_expects_also_behind_a_proxy(tmp_path, monkeypatch):
     monkeypatch.setenv('http_proxy', 'http://127.0.0.1:9')  # leads nowhere
     model, blessing = standard_artifacts.Model(), standard_artifacts.InfraBlessing()
     model.id = 5
@@ -221,8 +221,7 @@ def test_executor_blesses_as_the_pusher_expects_also_behind_a_proxy(tmp_path, mo
     assert component.probe(str(tmp_path / 'model' / 'Format-Serving'), 120) == {
         'serving_default': 2
     }
-    executor = component.InfraCheckExecutor()
-    executor.Do({'model': [model]}, {'blessing': [blessing]}, {'timeout': 120})
+    component.InfraCheck.test_call(model=model, blessing=blessing, timeout=120)
     assert blessing.get_int_custom_property('blessed') == 1
     assert blessing.get_int_custom_property('current_model_id') == 5
     assert os.listdir(blessing.uri) == ['INFRA_BLESSED']

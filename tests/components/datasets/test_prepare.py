@@ -162,7 +162,7 @@ def test_folder_that_is_not_whole_is_named(small_sums, idx_dir, tmp_path):
 def test_disk_that_refuses_leaves_nothing(idx_dir, tmp_path, most_bytes_a_file):
     program = (
         'import resource, sys\n'
-        'from components import mnist_source, prepare_dataset\n'
+        'from components.datasets import mnist_source, prepare\n'
         f'mnist_source.MD5_OF_FILES = {SMALL_SUMS!r}\n'
         f'resource.setrlimit(resource.RLIMIT_FSIZE, ({most_bytes_a_file},) * 2)\n'
         'sys.exit(prepare.main())\n'
