@@ -113,7 +113,7 @@ def create_pipeline(
         code_version=code_version(
             'components.tfds_example_gen',
             'components.datasets.tfds_dataset',
-            'components.datasets.slices',
+            'components.datasets.slice_rules',
             *IMAGE_CHECK,
         ),
     )

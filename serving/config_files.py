@@ -1,7 +1,7 @@
-"""The files that say what is served and how: models.config, batching.config, monitoring.config.
+"""The configuration files: models.config, batching.config, monitoring.config.
 
-All three are protocol buffers as text, the files of TensorFlow Serving itself. models.config is its
-own message; for the others, which tensorflow-serving-api does not have, see config.proto.
+They are TensorFlow Serving's own files, protocol buffers as text. tensorflow-serving-api has the
+message for models.config; config.proto has the messages for the other two.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from serving.processors import processors
 
 METRICS_PATH = '/monitoring/prometheus/metrics'
 _PLATFORM = 'tensorflow'
-# What TensorFlow's file systems take for a URL; nothing in it is encoded.
+# A URL as TensorFlow's file systems understand it; nothing in it is encoded.
 _URL = re.compile(r'([a-zA-Z][0-9a-zA-Z.+-]*)://([^/]*)(.*)', re.DOTALL)
 
 _Message = TypeVar('_Message', bound=Message)
@@ -40,14 +40,14 @@ class BatchingOptions:
     """How requests are merged; the defaults are the real server's.
 
     Attributes:
-        max_batch_size: Examples that a request may have, and a batch without splitting, at most.
-        batch_timeout_micros: Microseconds that a request waits for others, at most.
+        max_batch_size: The most examples in a request and, without splitting, in a batch.
+        batch_timeout_micros: The most microseconds that a request waits for others.
         max_enqueued_batches: Batches that may wait for a thread.
         num_batch_threads: Batches that run at the same time.
-        allowed_batch_sizes: What batches are padded to, increasing; empty for no padding.
+        allowed_batch_sizes: Sizes to which batches are padded, increasing; empty for no padding.
         thread_pool_name: The name of the threads.
         enable_large_batch_splitting: Whether a request may be spread over several batches.
-        max_execution_batch_size: Examples in a batch at most, with splitting.
+        max_execution_batch_size: The most examples in a batch, with splitting.
     """
 
     max_batch_size: int = 1000
@@ -61,14 +61,14 @@ class BatchingOptions:
 
 
 def single_model_config(name: str, base_path: str) -> ModelServerConfig:
-    """The newest version below `base_path`, which may be relative or a file:// URL.
+    """The configuration that serves the newest version of one model.
 
     Args:
-        name: What it is served as.
-        base_path: The folder of its versions.
+        name: The model's name.
+        base_path: The folder of its versions, which may be relative or a file:// URL.
 
     Raises:
-        ServingError: It is a URL of another kind.
+        ServingError: `base_path` is a URL of another kind.
     """
     config = ModelServerConfig()
     folder = _local_path(base_path, '--model_base_path')
@@ -82,7 +82,7 @@ def read_model_config(path: str) -> ModelServerConfig:
     """Reads models.config.
 
     Raises:
-        ServingError: It cannot be read, or the real server would not take it.
+        ServingError: The file cannot be read, or the real server would refuse it.
     """
     config = _parse(path, ModelServerConfig())
     if not config.HasField('model_config_list'):
@@ -101,7 +101,7 @@ def read_model_config(path: str) -> ModelServerConfig:
                 f"needs an absolute path as base_path of the model {model.name}, not '"
                 f"{model.base_path}'",
             )
-        # model_type is what model_platform was called before: the real server takes one of them.
+        # model_type is the old name of model_platform; the real server wants exactly one of them.
         platform = (model.model_platform, model.model_type)
         if platform not in ((_PLATFORM, MODEL_TYPE_UNSPECIFIED), ('', TENSORFLOW)):
             raise _wrong(path, f'needs model_platform: "{_PLATFORM}" for the model {model.name}')
@@ -124,9 +124,9 @@ def write_model_config(path: str, config: ModelServerConfig) -> None:
 
 @contextlib.contextmanager
 def restored_on_failure(path: str) -> Iterator[Callable[[], None]]:
-    """Puts a file back as it was, or away if it was missing, when the context is left by an error.
+    """Restores a file, or removes it if it was missing, when an error leaves the context.
 
-    Yields a function that puts it back at once.
+    Yields a function that restores it at once.
     """
     before = _read(path)
 
@@ -168,7 +168,7 @@ def read_batching_parameters(path: str) -> BatchingOptions:
     """Reads batching.config.
 
     Raises:
-        ServingError: It cannot be read, or its values contradict each other.
+        ServingError: The file cannot be read, or its values contradict each other.
     """
     parameters = _parse(path, BatchingParameters())
     if parameters.pad_variable_length_inputs:
@@ -216,10 +216,10 @@ def read_monitoring_config(path: str) -> str | None:
     """Reads monitoring.config.
 
     Returns:
-        The path of the metrics' page; None if there is to be none.
+        The path of the metrics' page; None if the page is not enabled.
 
     Raises:
-        ServingError: It cannot be read, or the path does not begin with a slash.
+        ServingError: The file cannot be read, or the path does not begin with a slash.
     """
     prometheus = _parse(path, MonitoringConfig()).prometheus_config
     if not prometheus.enable:
@@ -231,7 +231,7 @@ def read_monitoring_config(path: str) -> str | None:
 
 
 def _local_path(base_path: str, where: str) -> str:
-    """The folder that a base path names, which may be a URL as in the real server."""
+    """The folder of a base path, which may be a URL, as in the real server."""
     found = _URL.fullmatch(base_path)
     if not found:
         return base_path
@@ -239,7 +239,7 @@ def _local_path(base_path: str, where: str) -> str:
     if scheme.lower() != 'file' or host not in ('', 'localhost'):
         raise _wrong(
             where,
-            f"names '{base_path}', but this server reads local folders alone",
+            f"names '{base_path}', but this server reads only local folders",
         )
     return folder
 
@@ -256,7 +256,7 @@ def _parse(path: str, message: _Message) -> _Message:
         line = error.GetLine()
         if line is None:
             raise invalid(f'{path}: {error}') from error
-        # It says "line:column : what is wrong".
+        # The message is "line:column : what is wrong".
         what = str(error).partition(' : ')[2]
         raise invalid(f'{path}, line {line}: {what}') from error
 

@@ -1,4 +1,4 @@
-"""The errors of the interface: TensorFlow's canonical codes and the HTTP status of each."""
+"""The errors of the interface: TensorFlow's canonical codes and their HTTP statuses."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ HTTP_STATUS = {
     'UNAUTHENTICATED': 401,
 }
 _CODES = tuple(HTTP_STATUS)
-# A message may quote what a client has sent, such as a name of megabytes.
+# A message may quote the client, who may have sent a name of megabytes.
 _MAX_CHARACTERS = 4000
 
 # TensorFlow puts an operation's place in the graph before and after the message.
@@ -43,7 +43,7 @@ class ServingError(Exception):
 
     Attributes:
         code: One of the keys of `HTTP_STATUS`.
-        message: What was wrong, for the client.
+        message: A sentence for the client.
     """
 
     def __init__(self, code: str, message: str):

@@ -1,15 +1,15 @@
 """Serves another version of a model by writing models.config, which running servers read again.
 
 `python -m serving.rollback --model_config_file F --model_name M` goes back to the version before
-the one that is served. It is pinned by `model_version_policy { specific }` and gets the label
-`stable`. Versions that do not load are left out. A running server finds out which these are;
-without one, or where it has failed to load a version before, this process loads the version.
+the one that is served. It pins that version (`model_version_policy { specific }`) and gives it the
+label `stable`. It leaves out versions that do not load. A running server finds out which these are;
+if none runs, or if it failed to load a version before, this process loads the version.
 
-TensorFlow Serving, and our server with it, applies the labels of a new models.config before its
-versions, and refuses all of it where a label is to move to a version that is not loaded. Under a
-running server the file is therefore written twice: first with both versions and the labels as they
-are; then, when the server says that the other version is available, with that one and its label. No
-request fails meanwhile. If the server does not come that far, the file is put back as it was.
+TensorFlow Serving and our server apply the labels of a new models.config before its versions, and
+refuse the whole file if a label moves to a version that is not loaded. So if a server runs, the
+file is written twice: first with both versions and the old labels; then, once the server says that
+the other version is available, with that version and its label alone. No request fails meanwhile.
+If the server does not get that far, the file is restored.
 
 Servers that start with such a file need --allow_version_labels_for_unavailable_models, since no
 version is loaded yet when they read its labels.
@@ -260,16 +260,16 @@ def main() -> int:
         prog='python -m serving.rollback', description=__doc__.splitlines()[0], allow_abbrev=False
     )
     add = parser.add_argument
-    add('--model_config_file', required=True, help='models.config; made if it is not there')
+    add('--model_config_file', required=True, help='models.config; made if it is missing')
     add('--model_name', required=True, help='the model')
-    add('--model_base_path', help='where its versions are, if models.config is new or moved')
+    add('--model_base_path', help='folder of its versions, if models.config is new or moved')
     which = parser.add_mutually_exclusive_group()
-    which.add_argument('--version', type=int, help='serve this one, not the one before')
-    which.add_argument('--latest', action='store_true', help='serve the newest one again')
+    which.add_argument('--version', type=int, help='serve this version, not the one before')
+    which.add_argument('--latest', action='store_true', help='serve the newest version again')
     which.add_argument(
-        '--keep', action='store_true', help='serve the same one, only write --model_base_path'
+        '--keep', action='store_true', help='serve the same version, only write --model_base_path'
     )
-    add('--url', default='http://127.0.0.1:8501', help='the running server')
+    add('--url', default='http://127.0.0.1:8501', help='address of the running server')
     add('--timeout', type=float, default=60.0, help='seconds to wait for the running server')
     arguments = parser.parse_args()
     if not arguments.url.startswith(('http://', 'https://')):

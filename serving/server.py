@@ -25,7 +25,7 @@ from serving.stopping import Stopping
 def main() -> None:
     """Serves until SIGTERM or SIGINT; if that fails, prints why and exits with code 1."""
     arguments = build_parser().parse_args()
-    # The warnings of TensorFlow and of what it imports are for those who develop them.
+    # The warnings of TensorFlow and of its dependencies are for their developers.
     if not sys.warnoptions:
         warnings.simplefilter('ignore')
     try:

@@ -23,8 +23,8 @@ class PredictRequest:
 
     Attributes:
         signature_name: A key of the model's SignatureDefs.
-        inputs: By the signature's input names; strings are object arrays of bytes.
-        row_format: Whether the request came in row format ("instances"), and so must the answer.
+        inputs: Arrays by the signature's input names; strings are object arrays of bytes.
+        row_format: Whether the request is in row format ("instances"), and so must be the answer.
     """
 
     signature_name: str
@@ -39,17 +39,17 @@ def parse_predict_request(
 ) -> PredictRequest:
     """Reads the body of a predict request.
 
-    As strict as the real server about dtypes and shapes, and stricter in one thing: a number too
-    big for int8, int16 or uint8 is refused, where the real server lets it wrap around.
+    It is as strict as the real server about dtypes and shapes, and stricter in one case: a number
+    too big for int8, int16 or uint8 is refused, while it overflows in the real server.
 
     Args:
         body: JSON.
-        signature_defs: The model's. Looked at after the JSON has been read, as in the real server.
+        signature_defs: The model's signatures, checked after the JSON, as in the real server.
         max_instances: The most instances, or entries of the first axis in column format.
 
     Raises:
-        ServingError: The body does not fit the signature, is larger than it may be, or the
-            signature has a dtype that JSON cannot carry.
+        ServingError: The body does not fit the signature or is too large, or the signature has a
+            dtype that JSON cannot carry.
     """
     check_size(body, 'predict', signature_defs, max_instances)
     document = json_text.parse_object(body)
@@ -124,7 +124,7 @@ def _parse_rows(
 def _parse_columns(
     inputs: Any, dtypes: dict[str, int], max_instances: dict[str, int]
 ) -> dict[str, np.ndarray]:
-    """Tensors by input; `max_instances` of those whose first axis is that of the instances."""
+    """Tensors by input; `max_instances` has the inputs whose first axis counts instances."""
     if not _has_names(inputs):
         if len(dtypes) > 1:
             raise invalid(
@@ -153,7 +153,7 @@ def format_predict_response(outputs: Mapping[str, np.ndarray], row_format: bool)
     """Writes the body of the answer.
 
     Args:
-        outputs: By the signature's output names; strings are object arrays of bytes.
+        outputs: Arrays by the signature's output names; strings are object arrays of bytes.
         row_format: Whether the request was in row format.
 
     Raises:

@@ -1,1 +1,1 @@
-"""HTTP: connections, bodies, routes and answers."""
+"""HTTP: connections, routes, bodies, who may ask, and the page."""

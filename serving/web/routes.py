@@ -1,4 +1,4 @@
-"""The paths of the REST interface: what a request asks, and of which model."""
+"""The paths of the REST interface."""
 
 from __future__ import annotations
 

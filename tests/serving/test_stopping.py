@@ -27,7 +27,7 @@ _STUCK_AFTERWARDS = (
     'finish.wait(); stack = contextlib.ExitStack(); stack.callback(time.sleep, 60); '
     'stopping.close(stack)'
 )
-_LATE = 'Something still runs 0.5 seconds after the server was told to stop: it ends without that '
+_LATE = 'Requests still run 0.5 seconds after the server was told to stop: it ends without them '
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ import textwrap
 
 import pytest
 from aiohttp import web
+from slow_client import slow_client
 
 from serving.web.connections import Connections
 
@@ -131,10 +132,7 @@ def test_whoever_is_being_answered_stays():
 def test_answers_that_nobody_reads_end_the_connection():
     async def scenario(world):
         loop = asyncio.get_running_loop()
-        with socket.socket() as client:
-            client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048)
-            client.setblocking(False)
-            await loop.sock_connect(client, world.address)
+        async with slow_client(world.address) as client:
             with contextlib.suppress(asyncio.TimeoutError, ConnectionError):
                 await asyncio.wait_for(loop.sock_sendall(client, _GET * 100_000), 0.3)
             while world.connections._open:
@@ -213,6 +211,7 @@ def test_the_server_header_tells_no_versions():
 _SHORT_OF_DESCRIPTORS = """
     import asyncio, os, resource, socket
     from aiohttp import web
+from slow_client import slow_client
     from serving.web.connections import Connections
 
     async def main():
