@@ -10,6 +10,7 @@ import contextlib
 import dataclasses
 import itertools
 import os
+import pathlib
 import re
 import shutil
 from collections.abc import Callable, Iterator
@@ -114,12 +115,9 @@ def write_model_config(path: str, config: ModelServerConfig) -> None:
     Raises:
         ServingError: It cannot be written.
     """
-    comments = b''
-    if os.path.exists(path):
-        with open(path, 'rb') as opened:
-            top = itertools.takewhile(lambda line: line.startswith((b'#', b'\n')), opened)
-            comments = b''.join(top)
-    _replace(path, comments + text_format.MessageToString(config).encode())
+    lines = (_read(path) or b'').splitlines(keepends=True)
+    comments = itertools.takewhile(lambda line: line.startswith((b'#', b'\n')), lines)
+    _replace(path, b''.join(comments) + text_format.MessageToString(config).encode())
 
 
 @contextlib.contextmanager
@@ -145,18 +143,14 @@ def restored_on_failure(path: str) -> Iterator[Callable[[], None]]:
 
 
 def _read(path: str) -> bytes | None:
-    if not os.path.exists(path):
-        return None
-    with open(path, 'rb') as opened:
-        return opened.read()
+    return pathlib.Path(path).read_bytes() if os.path.exists(path) else None
 
 
 def _replace(path: str, content: bytes) -> None:
     unfinished = f'{path}.{os.getpid()}.unfinished'  # no other process has this name
     try:
         os.makedirs(os.path.dirname(path), exist_ok=True)
-        with open(unfinished, 'wb') as opened:
-            opened.write(content)
+        pathlib.Path(unfinished).write_bytes(content)
         if os.path.exists(path):
             shutil.copymode(path, unfinished)
         os.replace(unfinished, path)

@@ -121,23 +121,14 @@ def roll_back(
 
 @dataclasses.dataclass(frozen=True)
 class _Trials:
-    """Finds out which versions of a model can be served.
-
-    Attributes:
-        path: models.config.
-        config: Its content.
-        model_name: The model.
-        versions: The folder of each version.
-        server: The server that may be running.
-        available: The versions that the server serves; empty if none runs.
-    """
+    """Finds out which versions of a model can be served."""
 
     path: str
     config: ModelServerConfig
     model_name: str
-    versions: Mapping[int, str]
+    versions: Mapping[int, str]  # their folders
     server: Server
-    available: Collection[int]
+    available: Collection[int]  # the versions that the server serves; empty if none runs
 
     def first_that_loads(self, numbers: Iterable[int]) -> tuple[int | None, dict[int, str]]:
         """The first of some versions that can be served, and the errors of those before it."""

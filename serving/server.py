@@ -96,10 +96,6 @@ def _bool(value: str) -> bool:
     return values[value.lower()]
 
 
-# As in the real server: --flag, --flag=true or --flag=false.
-_BOOL: dict[str, Any] = {'type': _bool, 'nargs': '?', 'const': True, 'default': False}
-
-
 class _ShowVersion(argparse.Action):
     """Prints the versions as the real server does; like it, takes --version=false as well."""
 
@@ -119,132 +115,100 @@ class _ShowVersion(argparse.Action):
             parser.exit()
 
 
+# By group: name, type, default and meaning.
+_FLAGS: dict[str, list[tuple[str, Callable[[str], Any], Any, str]]] = {
+    'where to listen, and for whom': [
+        ('--host', str, '127.0.0.1', 'address to listen on; 0.0.0.0 for all addresses'),
+        ('--rest_api_port', _port, 8501, 'port to listen on; 0 for a free one'),
+        (
+            '--allowed_hosts',
+            str,
+            '',
+            'more names, separated by commas, by which clients may address the server and whose '
+            'web pages may use it; a server that only this machine can reach always allows '
+            'localhost and --host',
+        ),
+        ('--rest_api_enable_cors_support', _bool, False, 'let the pages of all sites use it'),
+        ('--demo', _bool, False, 'show the page for drawing digits at /demo/'),
+    ],
+    'models': [
+        ('--model_name', str, 'default', 'name of the model'),
+        ('--model_base_path', str, None, "folder of the model's versions, named by numbers"),
+        ('--model_config_file', str, None, 'ModelServerConfig as text, for several models'),
+        (
+            '--model_config_file_poll_wait_seconds',
+            float,
+            0,
+            'seconds between two looks at that file; 0 to read it once',
+        ),
+        (
+            '--file_system_poll_wait_seconds',
+            float,
+            1,
+            'seconds between two looks for new versions; 0 to look once',
+        ),
+        (
+            '--allow_version_labels_for_unavailable_models',
+            _bool,
+            False,
+            'let a new label stand for a version that is not loaded yet',
+        ),
+        ('--saved_model_tags', str, 'serve', "tags of a SavedModel's graph, separated by commas"),
+        ('--enable_model_warmup', _bool, True, 'run the warm-up requests of new versions'),
+        ('--max_load_seconds', _seconds, 120, 'seconds after which a slow load counts as failed'),
+    ],
+    'requests': [
+        ('--enable_batching', _bool, False, 'merge requests that come at the same time'),
+        ('--batching_parameters_file', str, None, 'BatchingParameters as text'),
+        ('--monitoring_config_file', str, None, 'MonitoringConfig as text: metrics for Prometheus'),
+        ('--rest_api_num_threads', _positive, 4 * processors(), 'requests that run at a time'),
+    ],
+    'limits': [
+        ('--rest_api_timeout_in_ms', int, 30000, 'milliseconds for a request; 0 for no limit'),
+        ('--max_body_mb', _positive, 32, 'size of the largest request, in MB'),
+        ('--max_instances', _positive, 1000, 'instances or examples of a request'),
+        (
+            '--max_pending_requests',
+            _positive,
+            1024,
+            'requests that may wait or run; more are answered with 503',
+        ),
+        (
+            '--max_connections',
+            _positive,
+            2048,
+            'connections at a time; each new one closes the one that has been idle longest',
+        ),
+        (
+            '--shutdown_seconds',
+            _seconds,
+            60,
+            'seconds after SIGTERM at which the server ends even if requests still run',
+        ),
+    ],
+}
+
+
 def build_parser() -> argparse.ArgumentParser:
     """The flags."""
     parser = argparse.ArgumentParser(
         prog='python -m serving.server',
+        usage='%(prog)s [--FLAG=VALUE ...]',
         description="TensorFlow Serving's REST interface for SavedModels.",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
         allow_abbrev=False,
     )
+    # As in the real server: --flag, --flag=true or --flag=false.
+    switch: dict[str, Any] = {'type': _bool, 'nargs': '?', 'const': True}
     parser.add_argument(
-        '--version', action=_ShowVersion, **_BOOL, help='print the versions and exit'
+        '--version', action=_ShowVersion, **switch, default=False, help='print the versions'
     )
-    _add_addresses(parser.add_argument_group('where to listen, and for whom').add_argument)
-    _add_models(parser.add_argument_group('models').add_argument)
-    _add_requests(parser.add_argument_group('requests').add_argument)
-    _add_limits(parser.add_argument_group('limits').add_argument)
+    for title, flags in _FLAGS.items():
+        group = parser.add_argument_group(title)
+        for name, kind, default, meaning in flags:
+            form = switch if kind is _bool else {'type': kind}
+            group.add_argument(name, default=default, help=meaning, **form)
     return parser
-
-
-def _add_addresses(add: Callable[..., Any]) -> None:
-    add('--host', default='127.0.0.1', help='address to listen on; 0.0.0.0 for all addresses')
-    add('--rest_api_port', type=_port, default=8501, help='port to listen on; 0 for a free one')
-    add(
-        '--allowed_hosts',
-        default='',
-        help='more names, separated by commas, by which clients may address the server and whose '
-        'web pages may use it; a server that only this machine can reach always allows localhost '
-        'and --host',
-    )
-    add(
-        '--rest_api_enable_cors_support',
-        **_BOOL,
-        help='let the web pages of all sites use the server and read its answers',
-    )
-    add('--demo', **_BOOL, help='show the page for drawing digits at /demo/')
-
-
-def _add_models(add: Callable[..., Any]) -> None:
-    add('--model_name', default='default', help='name of the model')
-    add('--model_base_path', help="folder of the model's versions, which are folders with numbers")
-    add(
-        '--model_config_file',
-        help='file with a ModelServerConfig as text, for several models, labels or versions',
-    )
-    add(
-        '--model_config_file_poll_wait_seconds',
-        type=float,
-        default=0,
-        help='seconds between two looks at that file, 0 to read it once',
-    )
-    add(
-        '--file_system_poll_wait_seconds',
-        type=float,
-        default=1,
-        help='seconds between two looks for new versions, 0 to look once',
-    )
-    add(
-        '--allow_version_labels_for_unavailable_models',
-        **_BOOL,
-        help='let a new label stand for a version that is not loaded yet',
-    )
-    add(
-        '--saved_model_tags',
-        default='serve',
-        help='tags, separated by commas, of the graph to load from a SavedModel',
-    )
-    add(
-        '--enable_model_warmup',
-        **{**_BOOL, 'default': True},
-        help='run the warm-up requests of a version before it is served',
-    )
-    add(
-        '--max_load_seconds',
-        type=_seconds,
-        default=120,
-        help='seconds after which a version that is still loading counts as failed',
-    )
-
-
-def _add_requests(add: Callable[..., Any]) -> None:
-    add('--enable_batching', **_BOOL, help='merge requests that come at the same time')
-    add('--batching_parameters_file', help='file with BatchingParameters as text')
-    add(
-        '--monitoring_config_file',
-        help='file with a MonitoringConfig as text: metrics for Prometheus',
-    )
-    add(
-        '--rest_api_num_threads',
-        type=_positive,
-        default=4 * processors(),
-        help='requests that run at the same time',
-    )
-
-
-def _add_limits(add: Callable[..., Any]) -> None:
-    add(
-        '--rest_api_timeout_in_ms',
-        type=int,
-        default=30000,
-        help='milliseconds after which the server gives a request up, 0 for never',
-    )
-    add('--max_body_mb', type=_positive, default=32, help='size of the largest request, in MB')
-    add(
-        '--max_instances',
-        type=_positive,
-        default=1000,
-        help='instances or examples that one request may have',
-    )
-    add(
-        '--max_pending_requests',
-        type=_positive,
-        default=1024,
-        help='requests that may wait or run; more are answered with 503',
-    )
-    add(
-        '--max_connections',
-        type=_positive,
-        default=2048,
-        help='connections at a time; for each new one, the server closes the one that has been '
-        'idle longest',
-    )
-    add(
-        '--shutdown_seconds',
-        type=_seconds,
-        default=60,
-        help='seconds after SIGTERM at which the server ends even if requests still run',
-    )
 
 
 if __name__ == '__main__':

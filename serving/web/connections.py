@@ -199,18 +199,6 @@ class _Connection(web.RequestHandler):
         is_answering: Whether a whole request has come and is not answered yet.
     """
 
-    __slots__ = (
-        '_connections',
-        '_gives_up',
-        '_head_bytes',
-        '_in_request',
-        '_is_held',
-        '_socket',
-        '_write_seconds',
-        'is_answering',
-        'peer',
-    )
-
     def __init__(self, connections: Connections, write_seconds: float, **settings: object) -> None:
         super().__init__(connections, **settings)  # type: ignore[arg-type]
         self._connections = connections
