@@ -43,7 +43,7 @@ _LATE = 'Requests still run 0.5 seconds after the server was told to stop: it en
             1,
             0,
             '',
-            'The server ends without what still runs, whose answer nobody waits for.\n',
+            'The server ends while computations still run whose clients have gone.\n',
         ),
     ],
 )

@@ -211,7 +211,6 @@ def test_the_server_header_tells_no_versions():
 _SHORT_OF_DESCRIPTORS = """
     import asyncio, os, resource, socket
     from aiohttp import web
-from slow_client import slow_client
     from serving.web.connections import Connections
 
     async def main():
