@@ -54,7 +54,7 @@ def roll_back(
     latest: bool = False,
     keep: bool = False,
 ) -> str:
-    """Has another version of a model served.
+    """Changes which version of a model is served.
 
     Args:
         path: models.config. If the file is missing, it is made, with its folders.

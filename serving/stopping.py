@@ -45,7 +45,7 @@ class Stopping:
         signal.pthread_sigmask(signal.SIG_SETMASK, self._mask)
 
     def finish_by(self, finish: Callable[[], object], seconds: float) -> None:
-        """From now on a signal calls `finish`, and ends the process `seconds` later."""
+        """From now on a signal calls `finish`; `seconds` later the process ends in any case."""
         self._seconds = seconds
         self._finish = finish
 

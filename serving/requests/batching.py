@@ -223,7 +223,7 @@ def _make_ready(batch: _Batch) -> None:
 
 
 def _layout(inputs: Tensors) -> object:
-    """What must be equal if arrays are to be merged."""
+    """Names, dtypes and shapes, which must be equal if arrays are to be merged."""
     return frozenset((name, value.dtype, value.shape[1:]) for name, value in inputs.items())
 
 
