@@ -1,8 +1,8 @@
-"""What the Evaluator measures, and what a model must reach to be blessed."""
+"""The metrics of the Evaluator, and the bounds that a model must reach to be blessed."""
 
 from __future__ import annotations
 
-# The package itself has these names in 0.47, and no more in 0.52.
+# The package itself exports these names in 0.47, but not in 0.52.
 from tensorflow_model_analysis.proto import config_pb2
 
 from capsmodel.data import features
@@ -11,24 +11,23 @@ from pipeline.configs import Config
 ACCURACY = 'accuracy'
 CANDIDATE, BASELINE = 'candidate', 'baseline'
 
-# TFMA's accuracies are float32: 9 of 10 is a little below 0.9, and is to reach a bound of 0.9.
+# TFMA's accuracies are float32: 9 of 10 is a little below 0.9, but must reach a bound of 0.9.
 _ROUNDING = 1e-7
 
 
 def eval_config(config: Config, num_classes: int) -> config_pb2.EvalConfig:
     """Metrics, slices and thresholds.
 
-    The accuracy over all test images and that of each class have bounds of their own: a threshold
-    without slices would hold for every slice alike. Classes are named one by one, so that one
-    without any test image is noticed. The candidate is compared with the last blessed model over
-    all images only.
+    The accuracy over all test images and the accuracy of each class have bounds of their own, so
+    thresholds name their slices. Classes are named one by one, so that a class without any test
+    image is noticed. The candidate is compared with the last blessed model over all images only.
 
     Args:
         config: The settings.
         num_classes: Labels are 0 to num_classes - 1.
 
     Returns:
-        What the Evaluator takes; without a baseline it leaves out what concerns one.
+        The Evaluator's configuration; if there is no baseline, it ignores the comparison.
     """
     overall = config_pb2.SlicingSpec()
     classes = [
