@@ -1,1 +1,1 @@
-"""TFX components that TFX itself does not have, and the preparation of the dataset they read."""
+"""TFX components that TFX lacks, the datasets that they read, and helpers of processes."""

@@ -1,7 +1,7 @@
-"""Stops the run before it trains when the data have anomalies, or the test images judge nothing.
+"""Stops the run before training if the data have anomalies or too few test images.
 
-TFX by itself goes on after anomalies, and a model that the test images cannot judge would be
-rejected by the Evaluator, after the training.
+Plain TFX continues after anomalies, and the Evaluator would reject a model that the test images
+cannot judge only after the training.
 """
 
 import collections
@@ -18,9 +18,9 @@ from tfx.utils import io_utils
 
 from components.gate import GateRefused
 
-# What TfdsExampleGen calls it.
+# TfdsExampleGen's name for the label.
 _LABEL = 'label'
-# The message names at most this many missing classes.
+# The most missing classes that the message names.
 _MOST_NAMED = 10
 
 
@@ -32,19 +32,19 @@ def AnomalyGate(  # noqa: N802 (a component is named like a class)
     min_test_images: tfx.dsl.components.Parameter[int],
     code_version: tfx.dsl.components.Parameter[str] = '',
 ) -> None:
-    """Lets data without anomalies pass, if their test images can judge a model.
+    """Passes data that have no anomalies and enough test images to judge a model.
 
     Args:
-        anomalies: What ExampleValidator wrote.
-        examples: The raw examples, whose split `test` is looked at.
+        anomalies: The output of ExampleValidator.
+        examples: The raw examples; the gate reads the split `test`.
         num_classes: Labels are 0 to num_classes - 1; each must be among the test images.
-        min_test_images: The fewest test images that are enough.
-        code_version: Of this gate; another one opens or shuts it anew.
+        min_test_images: The number of test images that are enough.
+        code_version: Version of this code; part of the cache key.
 
     Raises:
-        GateRefused: There are anomalies, or a split is empty: the message names each split, feature
-            and anomaly. Or the test images are too few or lack a class: it names how many there
-            are, how many there must be, and the classes.
+        GateRefused: There are anomalies, or a split is empty; the message names each split, feature
+            and anomaly. Or there are too few test images, or none of some class; the message has
+            their number, the number required, and the classes.
     """
     refusals = []
     found = [
@@ -63,7 +63,7 @@ def AnomalyGate(  # noqa: N802 (a component is named like a class)
 
 
 def _label_counts(examples: tfx.dsl.Artifact, split: str) -> collections.Counter[int]:
-    """How many examples of a split have which label."""
+    """The number of examples of a split by label."""
     folder = artifact_utils.get_split_uri([examples], split)
     files = [os.path.join(folder, name) for name in sorted(fileio.listdir(folder))]
     labels = {_LABEL: tf.io.VarLenFeature(tf.int64)}
@@ -93,7 +93,7 @@ def _read(anomalies: tfx.dsl.Artifact, split: str) -> anomalies_pb2.Anomalies:
 
 def _descriptions(anomalies: anomalies_pb2.Anomalies) -> Iterator[str]:
     if anomalies.data_missing:
-        # ExampleValidator's own verdict on a split without examples is that nothing is wrong.
+        # ExampleValidator reports nothing for a split without examples.
         yield 'no examples'
     for reason in anomalies.dataset_anomaly_info.reason:
         yield f'dataset: {_text(reason)}'

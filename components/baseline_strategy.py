@@ -1,4 +1,4 @@
-"""Which model a candidate is compared with."""
+"""Finds the model with which a candidate is compared."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from components.infra_check.component import MODEL_ID_PROPERTY
 
 
 class LatestOtherBlessedModelStrategy(resolver.ResolverStrategy):
-    """Resolves the model that was blessed last and can be served, the candidate itself left aside.
+    """Resolves the last blessed model that can be served, other than the candidate itself.
 
-    TFX's LatestBlessedModelStrategy resolves the candidate too once it is blessed. Then the first
-    rerun with nothing changed has another baseline than the run before: the Evaluator is not
-    cached, and the Pusher pushes the same model again. Without the candidate the baseline of a
-    rerun is what it was, and a retrained model is compared with the one before it.
+    TFX's LatestBlessedModelStrategy also resolves the candidate, once it is blessed. Then the first
+    rerun has another baseline although nothing has changed: the Evaluator is not cached, and the
+    Pusher pushes the same model again. Without the candidate, the baseline of a rerun stays the
+    same, and a retrained model is compared with the model before it.
 
-    A model that InfraCheck refused was never pushed, and nothing is to be compared with it.
+    A model that InfraCheck refused is no baseline, because it was never pushed.
 
-    Channels of the Resolver: `candidate`, the model to be judged, where there is one already;
-    `model`, `model_blessing` and `infra_blessing`, all the models and blessings of the pipeline.
+    Channels of the Resolver: `candidate` is the model to be judged, if there is one already;
+    `model`, `model_blessing` and `infra_blessing` have all models and blessings of the pipeline.
     """
 
     def resolve_artifacts(
@@ -35,7 +35,7 @@ class LatestOtherBlessedModelStrategy(resolver.ResolverStrategy):
         """Returns the candidate, and at most one `model` with its blessings.
 
         Raises:
-            BaselineMissing: The model is gone from the disk, or cannot be found for another reason.
+            BaselineMissing: The model's files are missing, or it cannot be found for other reasons.
         """
         try:
             return _resolve(input_dict)
@@ -66,7 +66,7 @@ def _resolve(input_dict: dict[str, list[types.Artifact]]) -> dict[str, list[type
     if not others:
         return {**input_dict, 'model': [], 'model_blessing': [], 'infra_blessing': []}
     last, blessing, model = max(others, key=lambda entry: entry[0])
-    # A candidate that was blessed since then was compared with it, and the cache has the result.
+    # If the candidate was blessed since then, the cache has the result of their comparison.
     if last == max(identifier for identifier, _, _ in blessed):
         _check_is_there(model)
     return {

@@ -1,4 +1,4 @@
-"""Removes the checkpoints of trainings that have served their purpose, once a model is pushed."""
+"""Removes the checkpoints of finished trainings once a model is pushed."""
 
 import glob
 import os
@@ -14,13 +14,13 @@ def CheckpointRemoval(  # noqa: N802 (a component is named like a class)
     finished: tfx.dsl.components.Parameter[str],
     code_version: tfx.dsl.components.Parameter[str] = '',
 ) -> None:
-    """Removes the folders of finished trainings; those of others can still be gone on from.
+    """Removes the folders of finished trainings; unfinished trainings can still be resumed.
 
     Args:
-        pushed_model: What the Pusher wrote: until then, a training might have to be exported again.
-        finished: Pattern of the files that mark the folder that they lie in as a finished
-            training's.
-        code_version: Of this component; another one runs anew.
+        pushed_model: The output of the Pusher. Before the push, a model may have to be exported
+            again.
+        finished: Pattern of the files that mark their folder as that of a finished training.
+        code_version: Version of this code; part of the cache key.
     """
     for marker in glob.glob(finished):
         folder = os.path.dirname(marker)

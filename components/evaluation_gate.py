@@ -1,4 +1,4 @@
-"""Stops the run when the Evaluator did not bless the model."""
+"""Stops the run if the Evaluator did not bless the model."""
 
 import tensorflow_model_analysis as tfma
 from tensorflow_model_analysis.proto import validation_result_pb2
@@ -14,16 +14,16 @@ def EvaluationGate(  # noqa: N802 (a component is named like a class)
     blessing: tfx.dsl.components.InputArtifact[tfx.types.standard_artifacts.ModelBlessing],
     code_version: tfx.dsl.components.Parameter[str] = '',
 ) -> None:
-    """Lets a blessed model pass; the Evaluator by itself ends in success either way.
+    """Passes a blessed model; the Evaluator itself ends in success either way.
 
     Args:
-        evaluation: The Evaluator's.
-        blessing: The Evaluator's.
-        code_version: Of this gate; another one opens or shuts it anew.
+        evaluation: The Evaluator's evaluation.
+        blessing: The Evaluator's blessing.
+        code_version: Version of this code; part of the cache key.
 
     Raises:
         GateRefused: The model is not blessed. The message names each bound that was missed, and by
-            how much.
+            how much it was missed.
     """
     blessed = blessing.get_int_custom_property(constants.ARTIFACT_PROPERTY_BLESSED_KEY)
     if blessed != constants.BLESSED_VALUE:
@@ -32,7 +32,7 @@ def EvaluationGate(  # noqa: N802 (a component is named like a class)
 
 
 def shortfalls(result: validation_result_pb2.ValidationResult) -> list[str]:
-    """Says of each threshold that was missed what was asked, what came, and the difference."""
+    """A sentence for each missed threshold: the value, the bound and the difference."""
     sentences = []
     for validation in result.metric_validations_per_slice:
         images = ' and '.join(
@@ -75,5 +75,5 @@ def _bounds_missed(
 
 
 def _number(value: float) -> str:
-    """Counts as they are, fractions with four places."""
+    """Formats a count as it is, a fraction with four decimal places."""
     return f'{value:.0f}' if value >= 1 and value == round(value) else f'{value:.4f}'

@@ -1,13 +1,13 @@
-"""The errors by which the pipeline refuses to go on."""
+"""The errors with which the pipeline refuses to continue."""
 
 
 class GateRefused(Exception):
-    """A gate said no: the message is one sentence for the person who started the run."""
+    """A gate stops the run; the message is one sentence for the person who started it."""
 
 
 class BaselineMissing(BaseException):
-    """The model to compare with cannot be had: the message says why and what to do.
+    """The baseline is missing; the message says why and what to do.
 
-    This is no Exception: TFX catches those of a resolver strategy and goes on without a result, so
-    that the Evaluator would compare the new model with nothing.
+    It is not an Exception, because TFX catches the exceptions of a resolver strategy and continues
+    without a result, so that the Evaluator would compare the new model with nothing.
     """

@@ -1,5 +1,5 @@
-"""A model that cannot be put where servers find it."""
+"""The error of a push."""
 
 
 class PushError(Exception):
-    """The model is not pushed: the message is for the person who started the run."""
+    """The model is not pushed; the message is for the person who started the run."""

@@ -1,8 +1,8 @@
-"""Puts a blessed model where servers look for versions: as a whole, and only if it is not there.
+"""Pushes a blessed model to the folder of versions: as a whole, and only if it is not there yet.
 
-TFX's Pusher copies into the folder that servers look at, so that a kill or a full disk leaves half
-a version. And it is cached: it pushes nothing where a folder was deleted, or where other settings
-were pushed in between.
+TFX's Pusher copies into the folder that servers read, so that a kill or a full disk leaves half a
+version. And it is cached: it pushes nothing if the folder was deleted, or if another model was
+pushed in between.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from tfx.types import artifact_utils, component_spec, standard_artifacts, standa
 from components import version_folders
 from components.push_error import PushError
 
-# Of a PushedModel: the version that it names was there before, and nothing was copied.
+# Property of a PushedModel: its version was there before, and nothing was copied.
 LIVE_ALREADY = 'live_already'
 
 
@@ -40,7 +40,7 @@ class PusherSpec(component_spec.ComponentSpec):
 
 
 class PusherExecutor(executor.Executor):
-    """Makes a blessed model the newest version, unless it is that already."""
+    """Makes a blessed model the newest version, unless it is the newest already."""
 
     def Do(
         self,
@@ -50,12 +50,12 @@ class PusherExecutor(executor.Executor):
     ) -> None:
         """Pushes, and records the version in the PushedModel's custom properties.
 
-        As with TFX's Pusher these are `pushed`, `pushed_destination` and `pushed_version`, and what
-        is pushed is copied to the artifact's own folder too. `live_already` is 1 where the newest
-        version is the model byte for byte: then nothing is copied.
+        As in TFX's Pusher, these are `pushed`, `pushed_destination` and `pushed_version`, and the
+        model is also copied to the artifact's own folder. `live_already` is 1 if the newest version
+        is the same model, byte for byte; then nothing is copied.
 
         Raises:
-            PushError: The model cannot be written. Nothing of it is in the base directory then.
+            PushError: The model cannot be written. Then no part of it is in the base directory.
         """
         pushed = artifact_utils.get_single_instance(
             output_dict[standard_component_specs.PUSHED_MODEL_KEY]
@@ -81,7 +81,7 @@ class PusherExecutor(executor.Executor):
 
 
 class Pusher(base_component.BaseComponent):
-    """Makes a blessed model the newest of the versions in a folder, in every run anew.
+    """Makes a blessed model the newest version in a folder; runs in every run.
 
     Outputs: `pushed_model`, a PushedModel.
     """
@@ -110,9 +110,9 @@ class Pusher(base_component.BaseComponent):
                 model_blessing=model_blessing,
                 infra_blessing=infra_blessing,
                 base_directory=base_directory,
-                # TFX's cache can be switched off for a whole pipeline only. But a parameter is part
-                # of its key, and runners replace this one by the id of the run: no run finds the
-                # result of another, while a node that is started again in its run does.
+                # TFX can switch off its cache only for a whole pipeline. But parameters are part of
+                # the cache key, and runners set this one to the id of the run: no run finds the
+                # result of another, while a node that is started again in the same run does.
                 run_id=tfx.dsl.experimental.RuntimeParameter(
                     name=constants.PIPELINE_RUN_ID_PARAMETER_NAME, ptype=str, default=''
                 ),
@@ -122,9 +122,9 @@ class Pusher(base_component.BaseComponent):
 
 
 def _push(model: str, base_directory: str, archive: str) -> tuple[int, str, bool]:
-    """Number and folder of the version that is the model, and whether it is a new one."""
+    """Number and folder of the model's version, and whether it is new."""
     with version_folders.locked(base_directory):
-        # Of the halves too: TensorFlow Serving gives a version up that it has failed to load.
+        # With the numbers of half versions: TensorFlow Serving gives up a version that failed once.
         taken = version_folders.find(base_directory)
         version_folders.remove_leftovers(base_directory)
         versions = version_folders.find(base_directory)
@@ -133,7 +133,7 @@ def _push(model: str, base_directory: str, archive: str) -> tuple[int, str, bool
             if version_folders.digests(versions[newest]) == version_folders.digests(model):
                 return newest, versions[newest], False
         version = version_folders.next_version(taken, time.time())
-        # First: what fails here is not live yet.
+        # Copied here first: if this fails, no server has seen the model yet.
         version_folders.copy(model, archive)
         path = os.path.join(base_directory, str(version))
         version_folders.publish(model, path)

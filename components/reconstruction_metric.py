@@ -12,14 +12,14 @@ OUTPUT = 'reconstruction_error'
 
 
 class ReconstructionError(tfma.metrics.Metric):
-    """Mean of the output `reconstruction_error`, for models whose signature has one.
+    """Mean of the output `reconstruction_error`, for models whose signature has this output.
 
-    A network without a decoder has no such output; then there is no such metric.
+    A network without a decoder has no such output, and then no such metric.
 
     Args:
-        name: The metric's.
-        code_version: Of this module. It changes nothing but the Evaluator's cache key, of which the
-            configuration of its metrics is a part.
+        name: The name of the metric.
+        code_version: Version of this module. It only changes the Evaluator's cache key, of which
+            the metrics' configuration is a part.
     """
 
     def __init__(self, name: str = OUTPUT, code_version: str = ''):
@@ -60,7 +60,7 @@ class _MeanOutput(beam.CombineFn):
         self, accumulator: tuple[float, int], element: metric_types.StandardMetricInputs
     ) -> tuple[float, int]:
         predictions = element[tfma.PREDICTIONS_KEY]
-        # One model's predictions stand alone, those of several under each one's name.
+        # The predictions of several models are keyed by their names, those of one model are not.
         predictions = predictions.get(self._key.model_name, predictions)
         if OUTPUT not in predictions:
             return accumulator

@@ -1,9 +1,9 @@
-"""The folder of a model's versions, as a pipeline writes it.
+"""The folder of a model's versions, as the pipeline writes it.
 
-Servers take each sub-folder that is named by a number for a version, the highest for the newest. On
-this machine's disks a version appears in one step, by renaming. In a bucket (`gs://...`, or where
-Vertex AI mounts one, `/gcs/...`) nothing can be renamed in one step: there saved_model.pb, without
-which a folder is no version to our server, is written last.
+For servers, each sub-folder with a number for a name is a version, and the highest number is the
+newest. On this machine's disks a version appears in one step, by renaming. In a bucket (`gs://...`,
+or `/gcs/...` where Vertex AI mounts one) nothing can be renamed in one step. There the pipeline
+writes saved_model.pb last, because our server ignores a folder without it.
 """
 
 from __future__ import annotations
@@ -24,17 +24,17 @@ from tfx.dsl.io import fileio
 
 from components.push_error import PushError
 
-MAX_VERSION = 2**63 - 1  # of TensorFlow Serving
+MAX_VERSION = 2**63 - 1  # TensorFlow Serving's
 
 _GRAPH = 'saved_model.pb'
 _UNFINISHED = '.unfinished'
-# All that TensorFlow writes into a SavedModel.
+# The files and folders that TensorFlow writes into a SavedModel.
 _SAVED_MODEL = {'assets', 'assets.extra', 'fingerprint.pb', 'variables', _GRAPH}
 _CHUNK = 1 << 20
 
 
 def find(base_directory: str) -> dict[int, str]:
-    """Number and path of whatever is named by a version's number, even if it is none."""
+    """Number and path of everything whose name is a version's number, even if it is no version."""
     if not fileio.isdir(base_directory):
         return {}
     names = sorted(name.rstrip('/') for name in fileio.listdir(base_directory))
@@ -46,10 +46,10 @@ def find(base_directory: str) -> dict[int, str]:
 
 
 def next_version(taken: Collection[int], now: float) -> int:
-    """The number of a new version: the time, or more where a clock that was wrong gave a later one.
+    """The number of a new version: the time, or one more than the highest number if that is later.
 
     Args:
-        taken: The numbers that are taken.
+        taken: The numbers in use.
         now: Seconds since 1970.
 
     Raises:
@@ -78,9 +78,9 @@ def digests(folder: str) -> dict[str, str]:
 
 @contextlib.contextmanager
 def locked(base_directory: str) -> Iterator[None]:
-    """Makes the folder where it is missing, and lets one process of this machine in at a time.
+    """Makes the folder if it is missing, and lets in one process of this machine at a time.
 
-    What another process is still copying is no leftover.
+    So no process takes for a leftover what another is still copying.
     """
     if _in_bucket(base_directory):
         yield
@@ -88,7 +88,7 @@ def locked(base_directory: str) -> Iterator[None]:
     os.makedirs(base_directory, exist_ok=True)
     descriptor = os.open(base_directory, os.O_RDONLY)
     try:
-        # Some network file systems lock no folders.
+        # Some network file systems cannot lock folders.
         with contextlib.suppress(OSError):
             fcntl.flock(descriptor, fcntl.LOCK_EX)
         yield
@@ -97,10 +97,10 @@ def locked(base_directory: str) -> Iterator[None]:
 
 
 def remove_leftovers(base_directory: str) -> None:
-    """Removes what killed pushes left: unfinished copies, and the halves of TFX's own Pusher.
+    """Removes the remains of killed pushes: unfinished copies, and halves that TFX's Pusher left.
 
-    In a bucket it removes nothing: what looks like half a version may be one that another process
-    is writing.
+    In a bucket it removes nothing, because another process may be writing what looks like half a
+    version.
     """
     if _in_bucket(base_directory):
         return
@@ -109,13 +109,13 @@ def remove_leftovers(base_directory: str) -> None:
             _remove(os.path.join(base_directory, name))
     for path in find(base_directory).values():
         if _is_half(path):
-            # In one step, so that no server meets even less of it.
+            # Renamed first, in one step, so that no server finds even less of it.
             os.rename(path, path + _UNFINISHED)
             _remove(path + _UNFINISHED)
 
 
 def publish(model: str, path: str) -> None:
-    """Copies a SavedModel to the folder of a new version, which appears complete or not at all."""
+    """Copies a SavedModel to the folder of a new version, which appears whole or not at all."""
     if _in_bucket(path):
         copy(model, path)
         return
@@ -130,7 +130,7 @@ def publish(model: str, path: str) -> None:
 
 
 def copy(model: str, folder: str) -> None:
-    """Copies the files of a SavedModel; what is copied to this machine's disks is on them then."""
+    """Copies the files of a SavedModel, and waits until they are on the disk."""
     for name in sorted(_files(model), key=lambda name: (name == _GRAPH, name)):
         path = os.path.join(folder, name)
         fileio.makedirs(os.path.dirname(path))
@@ -143,14 +143,14 @@ def copy(model: str, folder: str) -> None:
 
 def _remove(unfinished: str) -> None:
     shutil.rmtree(unfinished)
-    logging.warning('%s is removed: a push was broken off while it wrote it.', unfinished)
+    logging.warning('%s is removed: it was left by a push that was interrupted.', unfinished)
 
 
 def _is_half(path: str) -> bool:
-    """Whether a folder is a copy of a SavedModel that was broken off.
+    """Whether a folder is an unfinished copy of a SavedModel.
 
-    It is one only if no server could ever load it, and if it holds nothing but parts of a
-    SavedModel. TFX's Pusher writes saved_model.pb last: where that is whole, all else is.
+    It is only if no server could ever load it, and if it has nothing but parts of a SavedModel.
+    TFX's Pusher writes saved_model.pb last: if that file is whole, the others are.
     """
     if os.path.islink(path) or not os.path.isdir(path):
         return False
@@ -161,7 +161,7 @@ def _is_half(path: str) -> bool:
             return not saved_model_pb2.SavedModel.FromString(opened.read()).meta_graphs
     except (FileNotFoundError, message.DecodeError):
         return True
-    except OSError:  # Nobody can tell.
+    except OSError:  # unknown
         return False
 
 
@@ -186,7 +186,7 @@ def _writing(path: str) -> Iterator[IO[bytes]]:
 
 
 def _write_through(folder: str) -> None:
-    """Has the names in a folder written to the disk."""
+    """Writes the names in a folder to the disk."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)

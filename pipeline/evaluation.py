@@ -1,10 +1,10 @@
-"""What the Evaluator measures, and what a model must reach to be blessed."""
+"""The metrics of the Evaluator, and the bounds that a model must reach to be blessed."""
 
 from __future__ import annotations
 
 import json
 
-# The package itself has these names in 0.47, and no more in 0.52.
+# The package itself exports these names in 0.47, but not in 0.52.
 from tensorflow_model_analysis.proto import config_pb2
 
 from capsmodel.data import features
@@ -13,17 +13,16 @@ from pipeline.settings import Config
 ACCURACY = 'accuracy'
 CANDIDATE, BASELINE = 'candidate', 'baseline'
 
-# TFMA's accuracies are float32: 9 of 10 is a little below 0.9, and is to reach a bound of 0.9.
+# TFMA's accuracies are float32: 9 of 10 is a little below 0.9, but must reach a bound of 0.9.
 _ROUNDING = 1e-7
 
 
 def eval_config(config: Config, num_classes: int, code_version: str = '') -> config_pb2.EvalConfig:
     """Metrics, slices and thresholds.
 
-    The accuracy over all test images and that of each class have bounds of their own: a threshold
-    without slices would hold for every slice alike. Classes are named one by one, so that one
-    without any test image is noticed. The candidate is compared with the last blessed model over
-    all images only.
+    The accuracy over all test images and the accuracy of each class have bounds of their own, so
+    thresholds name their slices. Classes are named one by one, so that a class without any test
+    image is noticed. The candidate is compared with the last blessed model over all images only.
 
     Args:
         config: The settings.
@@ -31,51 +30,28 @@ def eval_config(config: Config, num_classes: int, code_version: str = '') -> con
         code_version: Of the code that the Evaluator runs; part of its cache key.
 
     Returns:
-        What the Evaluator takes; without a baseline it leaves out what concerns one.
+        The Evaluator's configuration; if there is no baseline, it ignores the comparison.
     """
     overall = config_pb2.SlicingSpec()
     classes = [
         config_pb2.SlicingSpec(feature_values={features.LABEL: str(label)})
         for label in range(num_classes)
     ]
+    no_worse_than_baseline = config_pb2.GenericChangeThreshold(
+        direction=config_pb2.MetricDirection.HIGHER_IS_BETTER,
+        absolute={'value': -config.max_accuracy_drop - _ROUNDING},
+    )
     accuracy = config_pb2.MetricConfig(
         class_name='SparseCategoricalAccuracy',
         config=f'"name": "{ACCURACY}"',
         per_slice_thresholds=[
-            config_pb2.PerSliceMetricThreshold(
-                slicing_specs=[overall],
-                threshold=config_pb2.MetricThreshold(
-                    value_threshold=config_pb2.GenericValueThreshold(
-                        lower_bound={'value': config.min_accuracy - _ROUNDING}
-                    ),
-                    change_threshold=config_pb2.GenericChangeThreshold(
-                        direction=config_pb2.MetricDirection.HIGHER_IS_BETTER,
-                        absolute={'value': -config.max_accuracy_drop - _ROUNDING},
-                    ),
-                ),
-            ),
-            config_pb2.PerSliceMetricThreshold(
-                slicing_specs=classes,
-                threshold=config_pb2.MetricThreshold(
-                    value_threshold=config_pb2.GenericValueThreshold(
-                        lower_bound={'value': config.min_class_accuracy - _ROUNDING}
-                    )
-                ),
-            ),
+            _at_least(config.min_accuracy - _ROUNDING, [overall], no_worse_than_baseline),
+            _at_least(config.min_class_accuracy - _ROUNDING, classes),
         ],
     )
     example_count = config_pb2.MetricConfig(
         class_name='ExampleCount',
-        per_slice_thresholds=[
-            config_pb2.PerSliceMetricThreshold(
-                slicing_specs=[overall],
-                threshold=config_pb2.MetricThreshold(
-                    value_threshold=config_pb2.GenericValueThreshold(
-                        lower_bound={'value': config.min_test_images}
-                    )
-                ),
-            )
-        ],
+        per_slice_thresholds=[_at_least(config.min_test_images, [overall])],
     )
     model = {
         'signature_name': 'examples',
@@ -102,4 +78,19 @@ def eval_config(config: Config, num_classes: int, code_version: str = '') -> con
                 ]
             )
         ],
+    )
+
+
+def _at_least(
+    bound: float,
+    slices: list[config_pb2.SlicingSpec],
+    change: config_pb2.GenericChangeThreshold | None = None,
+) -> config_pb2.PerSliceMetricThreshold:
+    """The threshold that a metric must reach in each of some slices."""
+    return config_pb2.PerSliceMetricThreshold(
+        slicing_specs=slices,
+        threshold=config_pb2.MetricThreshold(
+            value_threshold=config_pb2.GenericValueThreshold(lower_bound={'value': bound}),
+            change_threshold=change,
+        ),
     )

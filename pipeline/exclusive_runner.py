@@ -10,7 +10,8 @@ from typing import Any
 
 from tfx.orchestration.local.local_dag_runner import LocalDagRunner
 
-from pipeline import console, locks, metadata_check, var_folder
+from components import locks
+from pipeline import console, metadata_check, var_folder
 from pipeline.settings import Config
 
 

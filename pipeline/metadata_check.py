@@ -15,7 +15,8 @@ from collections.abc import Iterator
 import ml_metadata as mlmd
 from tfx.orchestration import metadata as tfx_metadata
 
-from pipeline import locks, metadata
+from components import locks
+from pipeline import metadata
 from pipeline.metadata_error import MetadataError
 from pipeline.settings import Config
 

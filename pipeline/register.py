@@ -10,7 +10,8 @@ import os
 import subprocess
 import sys
 
-from pipeline import configs, locks
+from components import locks
+from pipeline import configs
 from pipeline.settings import Config
 
 _RUNNER = os.path.join(os.path.dirname(os.path.abspath(__file__)), 'local_runner.py')

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
-from components.datasets.slices import check_slices, default_slices, number_of_images
+from components.datasets.slice_rules import check_slices, default_slices, number_of_images
 from components.datasets.tfds_dataset import is_prepared, load_builder
 from pipeline.settings import MOST_IMAGES, Config
 

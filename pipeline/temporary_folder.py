@@ -8,8 +8,8 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 
-from components.datasets.temporary_files import temporary_files_in
-from pipeline import locks
+from components import locks
+from components.temporary_files import temporary_files_in
 from pipeline.settings import Config
 
 # In each folder: locked by the process that uses it.

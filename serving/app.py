@@ -1,4 +1,4 @@
-"""The life of the server: models are loaded, requests are answered, and what runs is finished."""
+"""The life of the server: it loads models, answers requests, and finishes those that run."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ from serving.config_files import (
 )
 from serving.console import complain, say
 from serving.errors import ServingError
-from serving.http.origins import Origins, host_names, is_loopback
-from serving.http.rest import Limits, RestService
 from serving.metrics import Metrics
 from serving.models.manager import ModelManager
 from serving.models.model import LoadedModel
 from serving.requests.batching import Batcher
 from serving.stopping import Stopping, close
+from serving.web.origins import Origins, host_names, is_loopback
+from serving.web.rest import Limits, RestService
 
 _DEMO = os.path.join(os.path.dirname(os.path.abspath(__file__)), 'demo')
 
@@ -40,66 +40,40 @@ async def serve(arguments: argparse.Namespace, listener: socket.socket, stopping
     Args:
         arguments: The flags of serving/server.py.
         listener: Where to listen once the models are loaded.
-        stopping: Tells it to stop.
+        stopping: Says when to stop.
 
     Raises:
-        ServingError: A file of the configuration or a model is not fit to be served.
+        ServingError: A configuration file is wrong, or a model cannot be served.
     """
-    # It says what is deprecated, which is the real server's way of running models.
+    # TensorFlow warns that sessions are deprecated; the real server runs models in them as well.
     tf.get_logger().setLevel('ERROR')
-    if arguments.model_config_file:
-        config = read_model_config(arguments.model_config_file)
+    path = arguments.model_config_file
+    if path:
+        config = read_model_config(path)
     else:
         config = single_model_config(arguments.model_name, arguments.model_base_path)
-    batching = None
-    if arguments.batching_parameters_file:
-        batching = read_batching_parameters(arguments.batching_parameters_file)
-    elif arguments.enable_batching:
-        batching = BatchingOptions()
+    batching = _batching_options(arguments)
     metrics_path = None
     if arguments.monitoring_config_file:
         metrics_path = read_monitoring_config(arguments.monitoring_config_file)
     limits = _limits(arguments)
-    manager = ModelManager(
-        config,
-        arguments.file_system_poll_wait_seconds,
-        arguments.allow_version_labels_for_unavailable_models,
-        functools.partial(
-            LoadedModel,
-            seconds=limits.timeout,
-            tags=tuple(filter(None, arguments.saved_model_tags.split(','))) or ('serve',),
-            warm_up=arguments.enable_model_warmup,
-        ),
-        arguments.max_load_seconds,
-    )
+    manager = _model_manager(arguments, config, limits)
     await asyncio.to_thread(manager.start, wait_for_first=True)
     with contextlib.ExitStack() as stack:
         stack.callback(manager.close)
         metrics = Metrics()
-        executor = stack.enter_context(
-            concurrent.futures.ThreadPoolExecutor(arguments.rest_api_num_threads, 'rest')
-        )
-        batcher = None
-        if batching:
-            batch_executor = stack.enter_context(
-                concurrent.futures.ThreadPoolExecutor(batching.num_batch_threads, 'batch')
-            )
-            batcher = Batcher(batching, batch_executor, metrics)
         service = RestService(
             manager,
             _names(config),
-            executor,
-            batcher,
+            _threads(stack, arguments.rest_api_num_threads, 'rest'),
+            Batcher(batching, _threads(stack, batching.num_batch_threads, 'batch'), metrics)
+            if batching
+            else None,
             metrics,
             metrics_path,
             _DEMO if arguments.demo else None,
             limits,
-            Origins(
-                is_local=is_loopback(listener.getsockname()[0]),
-                host=arguments.host,
-                allowed_hosts=host_names(arguments.allowed_hosts),
-                any_page=arguments.rest_api_enable_cors_support,
-            ),
+            _origins(arguments, listener),
         )
         stack.callback(service.close)
         stop = asyncio.Event()
@@ -111,14 +85,36 @@ async def serve(arguments: argparse.Namespace, listener: socket.socket, stopping
             _announce(manager, config, listener)
             seconds = arguments.model_config_file_poll_wait_seconds
             following = None
-            if arguments.model_config_file and seconds > 0:
-                following = asyncio.create_task(
-                    _follow(arguments.model_config_file, seconds, manager, service, config)
-                )
+            if path and seconds > 0:
+                following = asyncio.create_task(_follow(path, seconds, manager, service, config))
             await stop.wait()
             if following:
                 following.cancel()
         close(stack.pop_all())
+
+
+def _batching_options(arguments: argparse.Namespace) -> BatchingOptions | None:
+    if arguments.batching_parameters_file:
+        return read_batching_parameters(arguments.batching_parameters_file)
+    return BatchingOptions() if arguments.enable_batching else None
+
+
+def _model_manager(
+    arguments: argparse.Namespace, config: ModelServerConfig, limits: Limits
+) -> ModelManager:
+    load = functools.partial(
+        LoadedModel,
+        seconds=limits.timeout,
+        tags=tuple(filter(None, arguments.saved_model_tags.split(','))) or ('serve',),
+        warm_up=arguments.enable_model_warmup,
+    )
+    return ModelManager(
+        config,
+        arguments.file_system_poll_wait_seconds,
+        arguments.allow_version_labels_for_unavailable_models,
+        load,
+        arguments.max_load_seconds,
+    )
 
 
 def _limits(arguments: argparse.Namespace) -> Limits:
@@ -133,8 +129,24 @@ def _limits(arguments: argparse.Namespace) -> Limits:
     )
 
 
+def _origins(arguments: argparse.Namespace, listener: socket.socket) -> Origins:
+    return Origins(
+        is_local=is_loopback(listener.getsockname()[0]),
+        host=arguments.host,
+        allowed_hosts=host_names(arguments.allowed_hosts),
+        any_page=arguments.rest_api_enable_cors_support,
+    )
+
+
+def _threads(
+    stack: contextlib.ExitStack, count: int, name: str
+) -> concurrent.futures.ThreadPoolExecutor:
+    """Threads that end with `stack`."""
+    return stack.enter_context(concurrent.futures.ThreadPoolExecutor(count, name))
+
+
 def _announce(manager: ModelManager, config: ModelServerConfig, listener: socket.socket) -> None:
-    """Says what is served, and from now on what changes."""
+    """Prints the versions that are served, and from then on each change."""
     for name in _names(config):
         statuses = manager.status(name)
         versions = [str(status.version) for status in statuses if status.state == 'AVAILABLE']
@@ -161,7 +173,7 @@ async def _follow(
     service: RestService,
     config: ModelServerConfig,
 ) -> None:
-    """Reads the file of the models again and again, and applies what has changed."""
+    """Reads models.config again and again, and applies its changes."""
 
     def apply() -> ModelServerConfig:
         changed = read_model_config(path)
@@ -175,7 +187,7 @@ async def _follow(
         try:
             config = await asyncio.to_thread(apply)
         except ServingError as error:
-            # It may succeed the next time, such as when a version for a label is there.
+            # The next try may succeed, for example once the version for a label is loaded.
             if complaint != str(error):
                 complaint = str(error)
                 complain(complaint)
@@ -190,6 +202,6 @@ def _names(config: ModelServerConfig) -> list[str]:
 
 def _base_url(listener: socket.socket) -> str:
     host, port = listener.getsockname()[:2]
-    # An address that stands for every one cannot be asked everywhere.
+    # Not every system lets clients connect to the address that stands for all addresses.
     host = {'0.0.0.0': '127.0.0.1', '::': '::1'}.get(host, host)
     return f'http://[{host}]:{port}' if ':' in host else f'http://{host}:{port}'

@@ -1,7 +1,7 @@
 """Asks a running server what digit a picture shows: `python -m serving.client seven.png`.
 
-The file goes over TensorFlow Serving's REST interface as it is; the model brings it to its own size
-and colours. Needs Python alone.
+It sends the file unchanged over TensorFlow Serving's REST interface; the model converts the picture
+to its own size and colours. It needs only Python.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import Any
 
 _URL = 'http://127.0.0.1:8501/v1/models/capsnet'
 _BAR_WIDTH = 40  # characters
-# A server of models is asked directly, whatever proxy leads to the rest of the world.
+# The client asks the server directly, even if a proxy is set for everything else.
 _opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 
@@ -34,13 +34,13 @@ class NotServed(ClientError):
 def predict(
     image: bytes, url: str, signature: str = 'serving_default', timeout: float = 30
 ) -> dict[str, Any]:
-    """What a model says of one picture.
+    """Asks a model about one picture.
 
     Args:
         image: The content of a PNG or JPEG file.
-        url: Of the model, such as `http://127.0.0.1:8501/v1/models/capsnet`; a version or a label
-            may follow: `.../versions/3`, `.../labels/stable`.
-        signature: One that takes encoded pictures.
+        url: The model's URL, such as `http://127.0.0.1:8501/v1/models/capsnet`; a version or a
+            label may follow: `.../versions/3`, `.../labels/stable`.
+        signature: A signature that takes encoded pictures.
         timeout: Seconds to wait for the server.
 
     Returns:
@@ -67,7 +67,7 @@ def predict(
 
 
 def _model_url(url: str) -> str:
-    """The URL as it is sent: characters that no URL has, such as spaces, are encoded."""
+    """The URL with those characters encoded that a URL may not have, such as spaces."""
     url = url.strip()
     if not url.startswith(('http://', 'https://')):
         raise ClientError(f"The URL '{url}' does not begin with http:// or https://")
@@ -75,12 +75,12 @@ def _model_url(url: str) -> str:
         parts = urllib.parse.urlsplit(url)
         host, port = parts.hostname, parts.port
         name = (host or '').encode('idna').decode()
-    except ValueError as error:  # Also of IDNA.
+    except ValueError as error:  # from IDNA as well
         raise ClientError(f"'{url}' is no URL: {error}") from None
     path = parts.path.rstrip('/').removesuffix(':predict')
     if not name or not path:
         what = 'model' if name else 'server'
-        raise ClientError(f"The URL '{url}' names no {what}: it is to be like {_URL}")
+        raise ClientError(f"The URL '{url}' names no {what}: it must look like {_URL}")
     if ':' in name:
         name = f'[{name}]'
     if port is not None:
@@ -103,7 +103,7 @@ def _post(url: str, body: bytes, timeout: float) -> Any:
             'Start one, or name another one with --url'
         ) from None
     except ValueError as error:
-        # Of urllib for what is no URL, and of json for what is no JSON.
+        # urllib raises it for an invalid URL, json for invalid JSON.
         raise ClientError(f'{url} does not answer as TensorFlow Serving does: {error}') from None
 
 
@@ -115,11 +115,11 @@ def _reason(error: urllib.error.HTTPError) -> str:
 
 
 def report(prediction: dict[str, Any], bar: str = '█') -> str:
-    """The digit and its scores, for people.
+    """Formats the digit and its scores for people.
 
     Args:
-        prediction: With `label` and `scores`, a number for each class.
-        bar: What bars are made of.
+        prediction: Has `label`, and `scores` with a number for each class.
+        bar: The character that bars are made of.
 
     Raises:
         ClientError: One of the two is missing.
@@ -139,15 +139,17 @@ def report(prediction: dict[str, Any], bar: str = '█') -> str:
 def main() -> None:
     """Prints the digit of a picture, and its scores.
 
-    The exit code is 2 if there is no server or no such model, and 1 for all else that goes wrong.
+    The exit code is 2 if there is no server or no such model, and 1 for every other error.
     """
     parser = argparse.ArgumentParser(
         prog='python -m serving.client', description='Asks a server what digit a picture shows.'
     )
     parser.add_argument('image', metavar='IMAGE', help='a PNG or JPEG file; - for standard input')
-    parser.add_argument('--url', default=_URL, help='of the model on the server (%(default)s)')
+    parser.add_argument('--url', default=_URL, help='URL of the model (%(default)s)')
     parser.add_argument(
-        '--signature', default='serving_default', help='one that takes pictures (%(default)s)'
+        '--signature',
+        default='serving_default',
+        help='a signature that takes pictures (%(default)s)',
     )
     arguments = parser.parse_args([_as_file(argument) for argument in sys.argv[1:]])
     try:
@@ -167,7 +169,7 @@ def _as_file(argument: str) -> str:
 
 
 def _bar() -> str:
-    """What bars can be made of where the output goes."""
+    """The character for bars: a block, or # if the output's encoding lacks it."""
     try:
         '█'.encode(sys.stdout.encoding)
     except UnicodeEncodeError:

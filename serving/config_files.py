@@ -1,14 +1,19 @@
-"""The files that say what is served and how: models.config, batching.config, monitoring.config.
+"""The configuration files: models.config, batching.config, monitoring.config.
 
-All three are protocol buffers as text, the files of TensorFlow Serving itself. models.config is its
-own message; for the others, which tensorflow-serving-api does not have, see config.proto.
+They are TensorFlow Serving's own files, protocol buffers as text. tensorflow-serving-api has the
+message for models.config; config.proto has the messages for the other two.
 """
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import itertools
 import os
+import pathlib
 import re
+import shutil
+from collections.abc import Callable, Iterator
 from typing import TypeVar
 
 from google.protobuf import text_format
@@ -20,12 +25,12 @@ from tensorflow_serving.config.model_server_config_pb2 import (
 )
 
 from serving.config.config_pb2 import BatchingParameters, MonitoringConfig
-from serving.errors import ServingError
+from serving.errors import ServingError, invalid
 from serving.processors import processors
 
 METRICS_PATH = '/monitoring/prometheus/metrics'
 _PLATFORM = 'tensorflow'
-# What TensorFlow's file systems take for a URL; nothing in it is encoded.
+# A URL as TensorFlow's file systems understand it; nothing in it is encoded.
 _URL = re.compile(r'([a-zA-Z][0-9a-zA-Z.+-]*)://([^/]*)(.*)', re.DOTALL)
 
 _Message = TypeVar('_Message', bound=Message)
@@ -36,14 +41,14 @@ class BatchingOptions:
     """How requests are merged; the defaults are the real server's.
 
     Attributes:
-        max_batch_size: Examples that a request may have, and a batch without splitting, at most.
-        batch_timeout_micros: Microseconds that a request waits for others, at most.
+        max_batch_size: The most examples in a request and, without splitting, in a batch.
+        batch_timeout_micros: The most microseconds that a request waits for others.
         max_enqueued_batches: Batches that may wait for a thread.
         num_batch_threads: Batches that run at the same time.
-        allowed_batch_sizes: What batches are padded to, increasing; empty for no padding.
+        allowed_batch_sizes: Sizes to which batches are padded, increasing; empty for no padding.
         thread_pool_name: The name of the threads.
         enable_large_batch_splitting: Whether a request may be spread over several batches.
-        max_execution_batch_size: Examples in a batch at most, with splitting.
+        max_execution_batch_size: The most examples in a batch, with splitting.
     """
 
     max_batch_size: int = 1000
@@ -57,14 +62,14 @@ class BatchingOptions:
 
 
 def single_model_config(name: str, base_path: str) -> ModelServerConfig:
-    """The newest version below `base_path`, which may be relative or a file:// URL.
+    """The configuration that serves the newest version of one model.
 
     Args:
-        name: What it is served as.
-        base_path: The folder of its versions.
+        name: The model's name.
+        base_path: The folder of its versions, which may be relative or a file:// URL.
 
     Raises:
-        ServingError: It is a URL of another kind.
+        ServingError: `base_path` is a URL of another kind.
     """
     config = ModelServerConfig()
     folder = _local_path(base_path, '--model_base_path')
@@ -78,41 +83,90 @@ def read_model_config(path: str) -> ModelServerConfig:
     """Reads models.config.
 
     Raises:
-        ServingError: It cannot be read, or the real server would not take it.
+        ServingError: The file cannot be read, or the real server would refuse it.
     """
     config = _parse(path, ModelServerConfig())
     if not config.HasField('model_config_list'):
-        raise _invalid(path, 'has no model_config_list: it says no model to serve')
+        raise _wrong(path, 'has no model_config_list: it says no model to serve')
     names = set()
     for model in config.model_config_list.config:
         if not model.name:
-            raise _invalid(path, 'has a model without a name')
+            raise _wrong(path, 'has a model without a name')
         if model.name in names:
-            raise _invalid(path, f'lists the model {model.name} more than once')
+            raise _wrong(path, f'lists the model {model.name} more than once')
         names.add(model.name)
         model.base_path = _local_path(model.base_path, path)
         if not os.path.isabs(model.base_path):
-            raise _invalid(
+            raise _wrong(
                 path,
                 f"needs an absolute path as base_path of the model {model.name}, not '"
                 f"{model.base_path}'",
             )
-        # model_type is what model_platform was called before: the real server takes one of them.
+        # model_type is the old name of model_platform; the real server wants exactly one of them.
         platform = (model.model_platform, model.model_type)
         if platform not in ((_PLATFORM, MODEL_TYPE_UNSPECIFIED), ('', TENSORFLOW)):
-            raise _invalid(path, f'needs model_platform: "{_PLATFORM}" for the model {model.name}')
+            raise _wrong(path, f'needs model_platform: "{_PLATFORM}" for the model {model.name}')
     return config
+
+
+def write_model_config(path: str, config: ModelServerConfig) -> None:
+    """Writes models.config, and keeps the comments at its top.
+
+    Raises:
+        ServingError: It cannot be written.
+    """
+    lines = (_read(path) or b'').splitlines(keepends=True)
+    comments = itertools.takewhile(lambda line: line.startswith((b'#', b'\n')), lines)
+    _replace(path, b''.join(comments) + text_format.MessageToString(config).encode())
+
+
+@contextlib.contextmanager
+def restored_on_failure(path: str) -> Iterator[Callable[[], None]]:
+    """Restores a file, or removes it if it was missing, when an error leaves the context.
+
+    Yields a function that restores it at once.
+    """
+    before = _read(path)
+
+    def restore() -> None:
+        if before is None:
+            with contextlib.suppress(FileNotFoundError):
+                os.remove(path)
+        elif before != _read(path):
+            _replace(path, before)
+
+    try:
+        yield restore
+    except BaseException:
+        restore()
+        raise
+
+
+def _read(path: str) -> bytes | None:
+    return pathlib.Path(path).read_bytes() if os.path.exists(path) else None
+
+
+def _replace(path: str, content: bytes) -> None:
+    unfinished = f'{path}.{os.getpid()}.unfinished'  # no other process has this name
+    try:
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        pathlib.Path(unfinished).write_bytes(content)
+        if os.path.exists(path):
+            shutil.copymode(path, unfinished)
+        os.replace(unfinished, path)
+    except OSError as error:
+        raise ServingError('UNKNOWN', f'Cannot write {path}: {error.strerror}.') from error
 
 
 def read_batching_parameters(path: str) -> BatchingOptions:
     """Reads batching.config.
 
     Raises:
-        ServingError: It cannot be read, or its values contradict each other.
+        ServingError: The file cannot be read, or its values contradict each other.
     """
     parameters = _parse(path, BatchingParameters())
     if parameters.pad_variable_length_inputs:
-        raise _invalid(
+        raise _wrong(
             path,
             'asks for pad_variable_length_inputs, which this server does not do: requests of '
             'different shapes run apart. Remove the line',
@@ -128,15 +182,15 @@ def read_batching_parameters(path: str) -> BatchingOptions:
     options = BatchingOptions(**given, allowed_batch_sizes=tuple(parameters.allowed_batch_sizes))
     for name in ('max_batch_size', 'max_enqueued_batches', 'num_batch_threads'):
         if getattr(options, name) < 1:
-            raise _invalid(path, f'needs a {name} of at least 1, not {getattr(options, name)}')
+            raise _wrong(path, f'needs a {name} of at least 1, not {getattr(options, name)}')
     if options.batch_timeout_micros < 0:
-        raise _invalid(path, 'has a negative batch_timeout_micros')
+        raise _wrong(path, 'has a negative batch_timeout_micros')
     largest = options.max_batch_size
     limit = 'max_batch_size'
     if options.enable_large_batch_splitting:
         limit = 'max_execution_batch_size'
         if not 1 <= options.max_execution_batch_size <= largest:
-            raise _invalid(
+            raise _wrong(
                 path,
                 f'needs a max_execution_batch_size from 1 to max_batch_size, {largest}, not '
                 f'{options.max_execution_batch_size}',
@@ -144,7 +198,7 @@ def read_batching_parameters(path: str) -> BatchingOptions:
         largest = options.max_execution_batch_size
     sizes = options.allowed_batch_sizes
     if sizes and (sizes[0] < 1 or list(sizes) != sorted(set(sizes)) or sizes[-1] != largest):
-        raise _invalid(
+        raise _wrong(
             path,
             f'needs allowed_batch_sizes that increase and end with {limit}, {largest}, not '
             f'{", ".join(map(str, sizes))}',
@@ -156,30 +210,30 @@ def read_monitoring_config(path: str) -> str | None:
     """Reads monitoring.config.
 
     Returns:
-        The path of the metrics' page; None if there is to be none.
+        The path of the metrics' page; None if the page is not enabled.
 
     Raises:
-        ServingError: It cannot be read, or the path does not begin with a slash.
+        ServingError: The file cannot be read, or the path does not begin with a slash.
     """
     prometheus = _parse(path, MonitoringConfig()).prometheus_config
     if not prometheus.enable:
         return None
     metrics_path = prometheus.path or METRICS_PATH
     if not metrics_path.startswith('/'):
-        raise _invalid(path, f"needs a path that begins with '/', not '{metrics_path}'")
+        raise _wrong(path, f"needs a path that begins with '/', not '{metrics_path}'")
     return metrics_path
 
 
 def _local_path(base_path: str, where: str) -> str:
-    """The folder that a base path names, which may be a URL as in the real server."""
+    """The folder of a base path, which may be a URL, as in the real server."""
     found = _URL.fullmatch(base_path)
     if not found:
         return base_path
     scheme, host, folder = found.groups()
     if scheme.lower() != 'file' or host not in ('', 'localhost'):
-        raise _invalid(
+        raise _wrong(
             where,
-            f"names '{base_path}', but this server reads local folders alone",
+            f"names '{base_path}', but this server reads only local folders",
         )
     return folder
 
@@ -191,15 +245,15 @@ def _parse(path: str, message: _Message) -> _Message:
     except OSError as error:
         raise ServingError('NOT_FOUND', f'Cannot read {path}: {error.strerror}.') from error
     except UnicodeDecodeError as error:
-        raise _invalid(path, 'is no text in UTF-8') from error
+        raise _wrong(path, 'is no text in UTF-8') from error
     except text_format.ParseError as error:
         line = error.GetLine()
         if line is None:
-            raise ServingError('INVALID_ARGUMENT', f'{path}: {error}') from error
-        # It says "line:column : what is wrong".
+            raise invalid(f'{path}: {error}') from error
+        # The message is "line:column : what is wrong".
         what = str(error).partition(' : ')[2]
-        raise ServingError('INVALID_ARGUMENT', f'{path}, line {line}: {what}') from error
+        raise invalid(f'{path}, line {line}: {what}') from error
 
 
-def _invalid(path: str, what: str) -> ServingError:
-    return ServingError('INVALID_ARGUMENT', f'{path} {what}.')
+def _wrong(path: str, what: str) -> ServingError:
+    return invalid(f'{path} {what}.')

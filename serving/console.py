@@ -1,4 +1,4 @@
-"""Lines for who runs the server."""
+"""Lines for the person who runs the server."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ def complain(line: str) -> None:
 
 
 def _write(file: int, line: str) -> None:
-    # Who started the server may be gone, or may not read: neither must stop it, so that a line that
-    # would have to wait is dropped.
+    # Nobody may be there to read. That must not stop the server, so a line that would have to wait
+    # is dropped.
     with contextlib.suppress(OSError):
         if select.select([], [file], [], 0)[1]:
             os.write(file, f'{line}\n'.encode(errors='replace'))

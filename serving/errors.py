@@ -1,7 +1,8 @@
-"""The errors of the interface: TensorFlow's canonical codes and the HTTP status of each."""
+"""The errors of the interface: TensorFlow's canonical codes and their HTTP statuses."""
 
 from __future__ import annotations
 
+import json
 import re
 import typing
 
@@ -30,10 +31,10 @@ HTTP_STATUS = {
     'UNAUTHENTICATED': 401,
 }
 _CODES = tuple(HTTP_STATUS)
-# A message may quote what a client has sent, such as a name of megabytes.
+# A message may quote the client, who may have sent a name of megabytes.
 _MAX_CHARACTERS = 4000
 
-# Where in the graph an operation is stands around what it said.
+# TensorFlow puts an operation's place in the graph before and after the message.
 _PLACE = re.compile(r'\A(?:\{\{function_node [^}]*\}\} *)+|\n\t \[\[\{\{.*', re.DOTALL)
 
 
@@ -42,7 +43,7 @@ class ServingError(Exception):
 
     Attributes:
         code: One of the keys of `HTTP_STATUS`.
-        message: What was wrong, for the client.
+        message: A sentence for the client.
     """
 
     def __init__(self, code: str, message: str):
@@ -60,5 +61,15 @@ class ServingError(Exception):
 
     @classmethod
     def of_tensorflow(cls, error: tf.errors.OpError) -> ServingError:
-        """What an operation of a model said, without where in the graph it said it."""
+        """The error of an operation of a model, without its place in the graph."""
         return cls(_CODES[error.error_code], _PLACE.sub('', error.message))
+
+
+def invalid(message: str) -> ServingError:
+    """The error of a request, a flag or a file that is wrong in itself."""
+    return ServingError('INVALID_ARGUMENT', message)
+
+
+def error_json(message: str) -> bytes:
+    """The body of an HTTP response that reports an error."""
+    return json.dumps({'error': message}).encode()

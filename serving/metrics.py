@@ -1,7 +1,7 @@
-"""What the server counts, for Prometheus, under the names of TensorFlow Serving.
+"""Metrics for Prometheus, under the names of TensorFlow Serving.
 
 Names, labels and bucket limits are those of tensorflow_serving/servables/tensorflow/util.cc and
-tensorflow_serving/batching/ (commit 9d981c5): `/` of TensorFlow's names becomes `:`.
+tensorflow_serving/batching/ (commit 9d981c5), with `:` in place of `/`.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ CONTENT_TYPE = 'text/plain; version=0.0.4; charset=utf-8'
 
 _PREFIX = ':tensorflow:serving:'
 _ENTRYPOINT = 'REST'
-# What the real server calls a session that runs SavedModels.
+# The real server's name for a session that runs SavedModels.
 _RUNTIME = 'TF1'
 
 
 class Metrics(Collector):
-    """Counts and histograms since the start; to be used by one thread.
+    """Counts and histograms since the start; only one thread may use it.
 
     Latencies are exported in microseconds.
     """
@@ -75,21 +75,21 @@ class Metrics(Collector):
         """Counts a request that was answered.
 
         Args:
-            model: Its model. Names that nobody serves must not get here: each is kept for ever.
+            model: Its model. Each name is kept for ever, so pass only names of served models.
             api: 'predict', 'classify' or 'regress'; '' for status and metadata.
             code: The canonical code of the outcome, such as 'OK'.
-            seconds: What it took in all.
+            seconds: From the whole request to its answer.
         """
         self._requests.add((model, code))
         if code == 'OK':
             self._request_latency.observe((model, api, _ENTRYPOINT), 1e6 * seconds)
 
     def runtime(self, model: str, api: str, seconds: float) -> None:
-        """Counts what TensorFlow took for a request; `api` as in `request`."""
+        """Counts the time that TensorFlow took for a request; `api` as in `request`."""
         self._runtime_latency.observe((model, api.capitalize(), _RUNTIME), 1e6 * seconds)
 
     def input(self, size: int) -> None:
-        """Counts an input of `size` rows of a request that is to be batched."""
+        """Counts an input with `size` rows, of a request that will be batched."""
         self._input_size.observe((), size)
 
     def batch(self, thread_pool: str, waited: Sequence[float], size: int, padding: int) -> None:
@@ -98,8 +98,8 @@ class Metrics(Collector):
         Args:
             thread_pool: The name of the pool that runs it.
             waited: Seconds that each of its tasks has waited.
-            size: Rows, those of padding left out.
-            padding: Rows that were added.
+            size: Rows without padding.
+            padding: Rows of padding.
         """
         for seconds in waited:
             self._queuing_latency.observe((thread_pool,), 1e6 * seconds)
@@ -108,14 +108,14 @@ class Metrics(Collector):
         self._batch_runs.add(())
 
     def collect(self) -> Iterator[Metric]:
-        """What there is, for prometheus-client."""
+        """Yields the metrics to prometheus-client."""
         for metric in vars(self).values():
             yield metric.family()
 
     def page(self) -> bytes:
-        """What Prometheus reads."""
+        """The page that Prometheus reads."""
         page = exposition.generate_latest(self)
-        # prometheus-client renames counters to end in _total in the lines that describe them.
+        # prometheus-client adds _total to the names of counters in the lines that describe them.
         return re.sub(rb'(?m)^(# (?:HELP|TYPE) \S+)_total ', rb'\1 ', page)
 
 
@@ -140,7 +140,8 @@ class _Histogram:
     ) -> None:
         self._name, self._text, self._labels = _PREFIX + name, text, labels
         self._limits = limits
-        # As the real server writes them, so that a query for one bucket finds it.
+        # As the real server writes them, so that the same query finds a bucket of either server.
+        # prometheus_client.Histogram would write '10.0', and samples `_created`.
         self._le = [*(f'{limit:g}' for limit in limits), '+Inf']
         self._buckets: dict[tuple[str, ...], list[int]] = {}
         self._sums: dict[tuple[str, ...], float] = {}

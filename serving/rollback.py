@@ -1,15 +1,15 @@
 """Serves another version of a model by writing models.config, which running servers read again.
 
 `python -m serving.rollback --model_config_file F --model_name M` goes back to the version before
-the one that is served. It is pinned by `model_version_policy { specific }` and gets the label
-`stable`. Versions that do not load are left out. A running server finds out which these are;
-without one, or where it has failed to load a version before, this process loads the version.
+the one that is served. It pins that version (`model_version_policy { specific }`) and gives it the
+label `stable`. It leaves out versions that do not load. A running server finds out which these are;
+if none runs, or if it failed to load a version before, this process loads the version.
 
-TensorFlow Serving, and our server with it, applies the labels of a new models.config before its
-versions, and refuses all of it where a label is to move to a version that is not loaded. Under a
-running server the file is therefore written twice: first with both versions and the labels as they
-are; then, when the server says that the other version is available, with that one and its label. No
-request fails meanwhile. If the server does not come that far, the file is put back as it was.
+TensorFlow Serving and our server apply the labels of a new models.config before its versions, and
+refuse the whole file if a label moves to a version that is not loaded. So if a server runs, the
+file is written twice: first with both versions and the old labels; then, once the server says that
+the other version is available, with that version and its label alone. No request fails meanwhile.
+If the server does not get that far, the file is restored.
 
 Servers that start with such a file need --allow_version_labels_for_unavailable_models, since no
 version is loaded yet when they read its labels.
@@ -18,18 +18,20 @@ version is loaded yet when they read its labels.
 from __future__ import annotations
 
 import argparse
-import contextlib
-import itertools
+import dataclasses
 import os
-import shutil
 import sys
 import warnings
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Mapping
 
-from google.protobuf import text_format
 from tensorflow_serving.config.model_server_config_pb2 import ModelConfig, ModelServerConfig
 
-from serving.config_files import read_model_config, single_model_config
+from serving.config_files import (
+    read_model_config,
+    restored_on_failure,
+    single_model_config,
+    write_model_config,
+)
 from serving.errors import ServingError
 from serving.models.loadable import load_error
 from serving.models.versions import find_versions
@@ -39,7 +41,7 @@ STABLE = 'stable'
 
 
 class Refused(Exception):
-    """It cannot be done; the message says why. models.config is as it was."""
+    """The rollback cannot be done; the message says why. models.config is as it was before."""
 
 
 def roll_back(
@@ -52,25 +54,26 @@ def roll_back(
     latest: bool = False,
     keep: bool = False,
 ) -> str:
-    """Has another version of a model served.
+    """Changes which version of a model is served.
 
     Args:
-        path: models.config. If it is not there it is made, with its folders.
+        path: models.config. If the file is missing, it is made, with its folders.
         model_name: The model.
-        server: Waited for if it answers.
-        base_path: Where the model's versions are, for a new models.config, and for one that names
-            another folder because it was moved or copied together with this one.
-        version: Which one to pin; by default, without `latest` and `keep`, the one before the
-            present one.
-        latest: Whether to pin none and serve the newest version.
-        keep: Whether to serve what was served, and only to write `base_path`.
+        server: A server that may be running. If it answers, this function waits for it.
+        base_path: The folder of the model's versions. Needed if models.config is missing; corrects
+            the path in it if the folder was moved or copied together with models.config.
+        version: The version to pin. By default, without `latest` and `keep`, it is the one before
+            the version that is served.
+        latest: Whether to remove the pin and serve the newest version.
+        keep: Whether to change nothing but `base_path`.
 
     Returns:
-        What is served now, and which versions were left out; nothing if nothing is changed.
+        A sentence that says what is served now, and which versions were left out; '' if nothing
+        has changed.
 
     Raises:
         Refused: It cannot be done.
-        ServingError: models.config cannot be read, or the server does not follow it.
+        ServingError: models.config cannot be read or written, or the server does not follow it.
     """
     path = os.path.realpath(path)
     is_new = not os.path.exists(path)
@@ -80,47 +83,27 @@ def roll_back(
     is_moved = bool(base_path and _set_base_path(_find(before, model_name, path), base_path))
     if keep:
         if is_new or is_moved:
-            _write(path, before)
+            write_model_config(path, before)
         return ''
     config = ModelServerConfig.FromString(before.SerializeToString())
     model = _find(config, model_name, path)
     versions = _versions(model, may_be_missing=latest)
-    # A file that is not there is read by no server.
+    # No server reads a file that is missing.
     available = [] if is_new else server.available()
-
-    def why_not(number: int) -> str:
-        """Why a version cannot be served; empty if it can."""
-        if number in available:
-            return ''
-        if not available or server.has_failed(number):
-            error = load_error(versions[number])
-            if error or not available:
-                return error
-        both = ModelServerConfig.FromString(before.SerializeToString())
-        policy = _find(both, model_name, path).model_version_policy
-        policy.specific.versions[:] = sorted({*available, number})
-        _write(path, both)
-        try:
-            return server.wait(number, lambda answering: number in answering)
-        except ServingError:
-            # TensorFlow Serving tries a version that does not load for minutes.
-            if error := load_error(versions[number]):
-                return error
-            raise
-
-    with _put_back_on_failure(path) as put_back:
+    trials = _Trials(path, before, model_name, versions, server, available)
+    with restored_on_failure(path) as restore:
         if latest:
-            # Who makes the file by this only says what servers do by themselves.
+            # A new file without a pin only says what servers do by themselves: try no version.
             candidates = [] if is_new else sorted(versions, reverse=True)
-            target, errors = _first_without_error(candidates, why_not)
+            target, errors = trials.first_that_loads(candidates)
             removed = _unpin(model, target)
         else:
-            target, errors = _choose(model, versions, available, version, why_not)
+            target, errors = _choose(model, versions, available, version, trials)
             removed = _pin(model, versions, target)
         if not is_new and not is_moved and config == before:
-            put_back()
+            restore()
             return '' if latest else f'{model_name} is pinned to version {target} already.'
-        _write(path, config)
+        write_model_config(path, config)
         if target is not None and available:
             error = server.wait(target, lambda answering: max(answering, default=None) == target)
             if error:
@@ -136,6 +119,47 @@ def roll_back(
     return f'{where}; {back}.{labels}{_left_out(errors)}'
 
 
+@dataclasses.dataclass(frozen=True)
+class _Trials:
+    """Finds out which versions of a model can be served."""
+
+    path: str
+    config: ModelServerConfig
+    model_name: str
+    versions: Mapping[int, str]  # their folders
+    server: Server
+    available: Collection[int]  # the versions that the server serves; empty if none runs
+
+    def first_that_loads(self, numbers: Iterable[int]) -> tuple[int | None, dict[int, str]]:
+        """The first of some versions that can be served, and the errors of those before it."""
+        errors: dict[int, str] = {}
+        for number in numbers:
+            if not (error := self._error(number)):
+                return number, errors
+            errors[number] = error
+        return None, errors
+
+    def _error(self, number: int) -> str:
+        """Why a version cannot be served; '' if it can."""
+        if number in self.available:
+            return ''
+        if not self.available or self.server.has_failed(number):
+            error = load_error(self.versions[number])
+            if error or not self.available:
+                return error
+        both = ModelServerConfig.FromString(self.config.SerializeToString())
+        policy = _find(both, self.model_name, self.path).model_version_policy
+        policy.specific.versions[:] = sorted({*self.available, number})
+        write_model_config(self.path, both)
+        try:
+            return self.server.wait(number, lambda answering: number in answering)
+        except ServingError:
+            # TensorFlow Serving tries a version that does not load for minutes.
+            if error := load_error(self.versions[number]):
+                return error
+            raise
+
+
 def _find(config: ModelServerConfig, name: str, path: str) -> ModelConfig:
     models = {model.name: model for model in config.model_config_list.config}
     if name not in models:
@@ -144,7 +168,7 @@ def _find(config: ModelServerConfig, name: str, path: str) -> ModelConfig:
 
 
 def _set_base_path(model: ModelConfig, base_path: str) -> bool:
-    """Corrects where the versions of a model are; gives whether it was wrong."""
+    """Corrects the folder of a model's versions; returns whether it was wrong."""
     before, model.base_path = model.base_path, os.path.abspath(base_path)
     return model.base_path != before
 
@@ -163,9 +187,9 @@ def _choose(
     versions: Collection[int],
     available: Collection[int],
     asked: int | None,
-    why_not: Callable[[int], str],
+    trials: _Trials,
 ) -> tuple[int, dict[int, str]]:
-    """The version to pin, and why those that would have come before it cannot be served."""
+    """The version to pin, and the errors of the versions that were tried before it."""
     pinned = model.model_version_policy.specific.versions
     served = max(available or pinned or versions, default=None)
     candidates = [version for version in versions if served is not None and version < served]
@@ -173,7 +197,7 @@ def _choose(
     if asked is not None:
         candidates = [asked] if asked in versions else []
         wanted = str(asked)
-    target, errors = _first_without_error(sorted(candidates, reverse=True), why_not)
+    target, errors = trials.first_that_loads(sorted(candidates, reverse=True))
     if target is None:
         there = ', '.join(map(str, sorted(versions))) or 'none'
         loads = ' that loads' if errors else ''
@@ -184,17 +208,6 @@ def _choose(
     return target, errors
 
 
-def _first_without_error(
-    numbers: Iterable[int], why_not: Callable[[int], str]
-) -> tuple[int | None, dict[int, str]]:
-    errors: dict[int, str] = {}
-    for number in numbers:
-        if not (error := why_not(number)):
-            return number, errors
-        errors[number] = error
-    return None, errors
-
-
 def _left_out(errors: Mapping[int, str]) -> str:
     return ''.join(
         f' Version {version} is left out, since it does not load: {error.rstrip(".")}.'
@@ -203,7 +216,7 @@ def _left_out(errors: Mapping[int, str]) -> str:
 
 
 def _pin(model: ModelConfig, versions: Collection[int], target: int) -> list[str]:
-    """Has `target` served, and below it what other labels stand for; gives the labels removed."""
+    """Pins `target`, and the older versions that have labels; returns the labels removed."""
     kept = {
         label: version
         for label, version in model.version_labels.items()
@@ -215,7 +228,7 @@ def _pin(model: ModelConfig, versions: Collection[int], target: int) -> list[str
 
 
 def _unpin(model: ModelConfig, newest: int | None) -> list[str]:
-    """Has the newest version served; gives the labels removed."""
+    """Removes the pin; returns the labels removed."""
     model.ClearField('model_version_policy')
     kept = {
         label: version
@@ -232,71 +245,22 @@ def _relabel(model: ModelConfig, labels: dict[str, int]) -> list[str]:
     return removed
 
 
-@contextlib.contextmanager
-def _put_back_on_failure(path: str) -> Iterator[Callable[[], None]]:
-    """Yields what puts the file back in another case, too."""
-    text = _read(path)
-
-    def put_back() -> None:
-        if text is None:
-            with contextlib.suppress(FileNotFoundError):
-                os.remove(path)
-        elif text != _read(path):
-            _replace(path, text)
-
-    try:
-        yield put_back
-    except BaseException:
-        put_back()
-        raise
-
-
-def _read(path: str) -> bytes | None:
-    if not os.path.exists(path):
-        return None
-    with open(path, 'rb') as opened:
-        return opened.read()
-
-
-def _write(path: str, config: ModelServerConfig) -> None:
-    """Writes the file anew, under the comments that stand at its top."""
-    comments = b''
-    if os.path.exists(path):
-        with open(path, 'rb') as opened:
-            top = itertools.takewhile(lambda line: line.startswith((b'#', b'\n')), opened)
-            comments = b''.join(top)
-    _replace(path, comments + text_format.MessageToString(config).encode())
-
-
-def _replace(path: str, text: bytes) -> None:
-    unfinished = f'{path}.{os.getpid()}.unfinished'  # of no other process
-    try:
-        os.makedirs(os.path.dirname(path), exist_ok=True)
-        with open(unfinished, 'wb') as opened:
-            opened.write(text)
-        if os.path.exists(path):
-            shutil.copymode(path, unfinished)
-        os.replace(unfinished, path)
-    except OSError as error:
-        raise Refused(f'Cannot write {path}: {error.strerror}.') from error
-
-
 def main() -> int:
-    """Runs the command; gives the exit code."""
+    """Runs the command; returns the exit code."""
     parser = argparse.ArgumentParser(
         prog='python -m serving.rollback', description=__doc__.splitlines()[0], allow_abbrev=False
     )
     add = parser.add_argument
-    add('--model_config_file', required=True, help='models.config; made if it is not there')
+    add('--model_config_file', required=True, help='models.config; made if it is missing')
     add('--model_name', required=True, help='the model')
-    add('--model_base_path', help='where its versions are, if models.config is new or moved')
+    add('--model_base_path', help='folder of its versions, if models.config is new or moved')
     which = parser.add_mutually_exclusive_group()
-    which.add_argument('--version', type=int, help='serve this one, not the one before')
-    which.add_argument('--latest', action='store_true', help='serve the newest one again')
+    which.add_argument('--version', type=int, help='serve this version, not the one before')
+    which.add_argument('--latest', action='store_true', help='serve the newest version again')
     which.add_argument(
-        '--keep', action='store_true', help='serve the same one, only write --model_base_path'
+        '--keep', action='store_true', help='serve the same version, only write --model_base_path'
     )
-    add('--url', default='http://127.0.0.1:8501', help='the running server')
+    add('--url', default='http://127.0.0.1:8501', help='address of the running server')
     add('--timeout', type=float, default=60.0, help='seconds to wait for the running server')
     arguments = parser.parse_args()
     if not arguments.url.startswith(('http://', 'https://')):

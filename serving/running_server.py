@@ -1,4 +1,4 @@
-"""What a running server tells of the versions of a model."""
+"""Asks a running server about the versions of a model."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ _Status = dict[int, tuple[str, str]]
 
 
 class Server:
-    """What a running server tells of the versions of a model.
+    """A server that may be running, asked about the versions of one model.
 
     Args:
-        url: Where its REST interface is.
+        url: The address of its REST interface.
         model: The name of the model.
-        timeout: Seconds that it may take to read models.config again and to load a version.
+        timeout: Seconds that the server may take to read models.config again and load a version.
     """
 
     def __init__(self, url: str, model: str, timeout: float) -> None:
@@ -32,23 +32,23 @@ class Server:
         self._status_url = f'{self.url}/v1/models/{urllib.parse.quote(model, safe="")}'
         self._timeout = timeout
         self._before: _Status = {}
-        # No proxy stands between a server and who administers it.
+        # Asked directly, even if a proxy is set for everything else.
         self._opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
     def available(self) -> list[int]:
-        """The versions that answer requests; none where no server does, or not for the model."""
+        """The versions that answer requests; empty if no server runs, or it lacks the model."""
         self._before = self._status()
         return _available(self._before)
 
     def has_failed(self, version: int) -> bool:
-        """Whether a version had failed to load when `available` was asked."""
+        """Whether a version had failed to load when `available` was called."""
         return bool(self._before.get(version, ('', ''))[1])
 
     def wait(self, version: int, reached: Callable[[Collection[int]], bool]) -> str:
-        """Waits until `reached` is true of the available versions.
+        """Waits until `reached` is true for the available versions.
 
         Returns:
-            Why `version` has failed to load; empty if it has not.
+            Why `version` failed to load; '' if it loaded.
 
         Raises:
             ServingError: It takes too long.
@@ -57,7 +57,7 @@ class Server:
         while not reached(_available(status := self._status())):
             is_late = time.monotonic() > deadline
             _, error = status.get(version, ('', ''))
-            # It may have failed long ago, and be tried again now.
+            # An old error does not count: the server may be trying again.
             if error and (is_late or status[version] != self._before.get(version)):
                 return error
             if is_late:

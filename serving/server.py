@@ -1,6 +1,6 @@
 """The server: `python -m serving.server --model_name=capsnet --model_base_path=DIR`.
 
-It answers TensorFlow Serving's REST interface and takes those of its flags that concern it.
+It has TensorFlow Serving's REST interface, and its flags as far as they apply.
 """
 
 from __future__ import annotations
@@ -12,20 +12,20 @@ import math
 import socket
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib import metadata
 from typing import Any
 
 import start_tensorflow
-from serving.errors import ServingError
+from serving.errors import ServingError, invalid
 from serving.processors import processors
 from serving.stopping import Stopping
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Serves until SIGTERM or SIGINT; exit code 1 and a sentence if that cannot be."""
-    options = _parser().parse_args(arguments)
-    # What TensorFlow and what it imports have to say concerns those who build them.
+    """Serves until SIGTERM or SIGINT; if that fails, prints why and exits with code 1."""
+    options = build_parser().parse_args(arguments)
+    # The warnings of TensorFlow and of its dependencies are for their developers.
     if not sys.warnoptions:
         warnings.simplefilter('ignore')
     try:
@@ -38,11 +38,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 async def _serve(arguments: argparse.Namespace, stopping: Stopping) -> None:
     if not arguments.model_base_path and not arguments.model_config_file:
-        raise _invalid('Say what to serve: give --model_base_path or --model_config_file.')
+        raise invalid('Say what to serve: give --model_base_path or --model_config_file.')
     if arguments.batching_parameters_file and not arguments.enable_batching:
-        raise _invalid('--batching_parameters_file needs --enable_batching beside it.')
+        raise invalid('--batching_parameters_file needs --enable_batching beside it.')
     with _bind(arguments.host, arguments.rest_api_port) as listener:
-        # It takes seconds: now flags are seen to.
+        # Only now, since it takes seconds: wrong flags are reported at once.
         start_tensorflow.load()
         from serving import app
 
@@ -50,7 +50,7 @@ async def _serve(arguments: argparse.Namespace, stopping: Stopping) -> None:
 
 
 def _bind(host: str, port: int) -> socket.socket:
-    """A socket that does not listen yet."""
+    """A bound socket that does not listen yet."""
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(
             host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
@@ -96,12 +96,8 @@ def _bool(value: str) -> bool:
     return values[value.lower()]
 
 
-# As the real server takes them: --flag, --flag=true or --flag=false.
-_BOOL: dict[str, Any] = {'type': _bool, 'nargs': '?', 'const': True, 'default': False}
-
-
 class _ShowVersion(argparse.Action):
-    """Tells the versions as the real server does, which takes --version=false as well."""
+    """Prints the versions as the real server does; like it, takes --version=false as well."""
 
     def __call__(
         self,
@@ -119,109 +115,99 @@ class _ShowVersion(argparse.Action):
             parser.exit()
 
 
-def _invalid(message: str) -> ServingError:
-    return ServingError('INVALID_ARGUMENT', message)
+# By group: name, type, default and meaning.
+_FLAGS: dict[str, list[tuple[str, Callable[[str], Any], Any, str]]] = {
+    'where to listen, and for whom': [
+        ('--host', str, '127.0.0.1', 'address to listen on; 0.0.0.0 for all addresses'),
+        ('--rest_api_port', _port, 8501, 'port to listen on; 0 for a free one'),
+        (
+            '--allowed_hosts',
+            str,
+            '',
+            'more names, separated by commas, by which clients may address the server and whose '
+            'web pages may use it; a server that only this machine can reach always allows '
+            'localhost and --host',
+        ),
+        ('--rest_api_enable_cors_support', _bool, False, 'let the pages of all sites use it'),
+        ('--demo', _bool, False, 'show the page for drawing digits at /demo/'),
+    ],
+    'models': [
+        ('--model_name', str, 'default', 'name of the model'),
+        ('--model_base_path', str, None, "folder of the model's versions, named by numbers"),
+        ('--model_config_file', str, None, 'ModelServerConfig as text, for several models'),
+        (
+            '--model_config_file_poll_wait_seconds',
+            float,
+            0,
+            'seconds between two looks at that file; 0 to read it once',
+        ),
+        (
+            '--file_system_poll_wait_seconds',
+            float,
+            1,
+            'seconds between two looks for new versions; 0 to look once',
+        ),
+        (
+            '--allow_version_labels_for_unavailable_models',
+            _bool,
+            False,
+            'let a new label stand for a version that is not loaded yet',
+        ),
+        ('--saved_model_tags', str, 'serve', "tags of a SavedModel's graph, separated by commas"),
+        ('--enable_model_warmup', _bool, True, 'run the warm-up requests of new versions'),
+        ('--max_load_seconds', _seconds, 120, 'seconds after which a slow load counts as failed'),
+    ],
+    'requests': [
+        ('--enable_batching', _bool, False, 'merge requests that come at the same time'),
+        ('--batching_parameters_file', str, None, 'BatchingParameters as text'),
+        ('--monitoring_config_file', str, None, 'MonitoringConfig as text: metrics for Prometheus'),
+        ('--rest_api_num_threads', _positive, 4 * processors(), 'requests that run at a time'),
+    ],
+    'limits': [
+        ('--rest_api_timeout_in_ms', int, 30000, 'milliseconds for a request; 0 for no limit'),
+        ('--max_body_mb', _positive, 32, 'size of the largest request, in MB'),
+        ('--max_instances', _positive, 1000, 'instances or examples of a request'),
+        (
+            '--max_pending_requests',
+            _positive,
+            1024,
+            'requests that may wait or run; more are answered with 503',
+        ),
+        (
+            '--max_connections',
+            _positive,
+            2048,
+            'connections at a time; each new one closes the one that has been idle longest',
+        ),
+        (
+            '--shutdown_seconds',
+            _seconds,
+            60,
+            'seconds after SIGTERM at which the server ends even if requests still run',
+        ),
+    ],
+}
 
 
-def _parser() -> argparse.ArgumentParser:
+def build_parser() -> argparse.ArgumentParser:
+    """The flags."""
     parser = argparse.ArgumentParser(
         prog='python -m serving.server',
+        usage='%(prog)s [--FLAG=VALUE ...]',
         description="TensorFlow Serving's REST interface for SavedModels.",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
         allow_abbrev=False,
     )
-    add = parser.add_argument
-    add('--host', default='127.0.0.1', help='address to listen at, 0.0.0.0 for every one')
-    add(
-        '--allowed_hosts',
-        default='',
-        help='further names, with commas between, by which the server may be asked, and whose web '
-        'pages may ask it; while it listens on this machine only, it knows localhost and --host',
+    # As in the real server: --flag, --flag=true or --flag=false.
+    switch: dict[str, Any] = {'type': _bool, 'nargs': '?', 'const': True}
+    parser.add_argument(
+        '--version', action=_ShowVersion, **switch, default=False, help='print the versions'
     )
-    add('--rest_api_port', type=_port, default=8501, help='0 for one that is free')
-    add('--model_name', default='default', help='name of the one model')
-    add('--model_base_path', help='folder with its versions, in folders named by numbers')
-    add('--model_config_file', help='ModelServerConfig as text: several models, labels, versions')
-    add(
-        '--model_config_file_poll_wait_seconds',
-        type=float,
-        default=0,
-        help='seconds until that file is looked at again, 0 for never',
-    )
-    add(
-        '--file_system_poll_wait_seconds',
-        type=float,
-        default=1,
-        help='seconds until new versions are looked for again, 0 for never',
-    )
-    add(
-        '--allow_version_labels_for_unavailable_models',
-        **_BOOL,
-        help='let a new label stand for a version that is not loaded yet',
-    )
-    add(
-        '--saved_model_tags',
-        default='serve',
-        help='tags, with commas between, of the graph to load from a SavedModel',
-    )
-    add(
-        '--enable_model_warmup',
-        **{**_BOOL, 'default': True},
-        help='ask a version its warm-up requests before it serves',
-    )
-    add(
-        '--max_load_seconds',
-        type=_seconds,
-        default=120,
-        help='seconds after which a version that is being loaded counts as failed',
-    )
-    add('--enable_batching', **_BOOL, help='merge requests that come at the same time')
-    add('--batching_parameters_file', help='BatchingParameters as text')
-    add('--monitoring_config_file', help='MonitoringConfig as text: metrics for Prometheus')
-    add(
-        '--rest_api_timeout_in_ms',
-        type=int,
-        default=30000,
-        help='milliseconds after which a request is given up, 0 for never',
-    )
-    add(
-        '--rest_api_num_threads',
-        type=_positive,
-        default=4 * processors(),
-        help='requests that run at the same time',
-    )
-    add(
-        '--rest_api_enable_cors_support',
-        **_BOOL,
-        help='let the web pages of all sites ask the server and read its answers',
-    )
-    add('--max_body_mb', type=_positive, default=32, help='the largest request, in MB')
-    add(
-        '--max_instances',
-        type=_positive,
-        default=1000,
-        help='instances or examples that one request may have',
-    )
-    add(
-        '--max_pending_requests',
-        type=_positive,
-        default=1024,
-        help='requests that may wait or run, the next one is answered with 503',
-    )
-    add(
-        '--max_connections',
-        type=_positive,
-        default=2048,
-        help='connections at a time, for the next one the one that has been idle longest is closed',
-    )
-    add(
-        '--shutdown_seconds',
-        type=_seconds,
-        default=60,
-        help='seconds after SIGTERM at which the server ends, whatever still runs',
-    )
-    add('--version', action=_ShowVersion, **_BOOL, help='tell the versions and exit')
-    add('--demo', **_BOOL, help='show the page for drawing digits at /demo/')
+    for title, flags in _FLAGS.items():
+        group = parser.add_argument_group(title)
+        for name, kind, default, meaning in flags:
+            form = switch if kind is _bool else {'type': kind}
+            group.add_argument(name, default=default, help=meaning, **form)
     return parser
 
 

@@ -1,4 +1,4 @@
-"""The end of the server: at a signal it finishes what runs, and at a deadline it ends anyway."""
+"""The end of the server: after a signal it finishes its requests; at a deadline it ends anyway."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from collections.abc import Callable
 from serving.console import complain
 
 _SIGNALS = {signal.SIGTERM, signal.SIGINT}
-# For threads whose work nobody waits for any more.
+# Time for threads whose results nobody waits for any more.
 THREADS_SECONDS = 5.0
 
 
 class Stopping:
     """Waits for SIGTERM and SIGINT inside its context, in a thread of its own.
 
-    The event loop hears of no signal while something in its thread is stuck. Before `finish_by` is
-    called a signal ends the process at once, and so does the second one later.
+    It needs a thread because the event loop notices no signal while its own thread is stuck. Before
+    `finish_by` is called, a signal ends the process at once; after that, the second signal does.
     """
 
     def __init__(self) -> None:
@@ -30,7 +30,7 @@ class Stopping:
         self._thread = threading.Thread(target=self._wait, name='signals', daemon=True)
 
     def __enter__(self) -> Stopping:
-        # Threads that are started from now on leave signals to the one that waits for them.
+        # Threads that start from now on leave these signals to the thread that waits for them.
         self._mask = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
         self._thread.start()
         return self
@@ -45,7 +45,7 @@ class Stopping:
         signal.pthread_sigmask(signal.SIG_SETMASK, self._mask)
 
     def finish_by(self, finish: Callable[[], object], seconds: float) -> None:
-        """Has a signal call `finish`, and end the process if that takes longer than `seconds`."""
+        """From now on a signal calls `finish`; `seconds` later the process ends in any case."""
         self._seconds = seconds
         self._finish = finish
 
@@ -65,17 +65,17 @@ class Stopping:
 
     def _give_up(self) -> None:
         complain(
-            f'Something still runs {self._seconds:g} seconds after the server was told to stop: it '
-            'ends without that (--shutdown_seconds).'
+            f'Requests still run {self._seconds:g} seconds after the server was told to stop: it '
+            'ends without them (--shutdown_seconds).'
         )
         os._exit(1)
 
 
 def close(resources: contextlib.ExitStack) -> None:
-    """Closes what no request needs any more, and ends the process if a thread is stuck in it."""
+    """Closes resources that no request needs any more; ends the process if a thread is stuck."""
     closing = threading.Thread(target=resources.close, name='closing', daemon=True)
     closing.start()
     closing.join(THREADS_SECONDS)
     if closing.is_alive():
-        complain('The server ends without what still runs, whose answer nobody waits for.')
+        complain('The server ends while computations still run whose clients have gone.')
         os._exit(0)

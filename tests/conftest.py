@@ -6,7 +6,7 @@ import signal
 import pytest
 from project_paths import ROOT
 
-from components.datasets.temporary_files import temporary_files_in
+from components.temporary_files import temporary_files_in
 
 # Folders with the files of tests that take longest.
 _FIRST = {'e2e', 'kubeflow'}

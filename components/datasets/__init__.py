@@ -1,1 +1,1 @@
-"""The datasets of TensorFlow Datasets: preparing, describing and slicing them."""
+"""Datasets of TensorFlow Datasets (TFDS): prepared, described and sliced."""

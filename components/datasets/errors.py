@@ -1,8 +1,8 @@
-"""The error of everything that concerns the dataset on disk."""
+"""The errors of datasets."""
 
 
 class DatasetError(Exception):
-    """The dataset cannot be had or used: the message is for the person who started the run."""
+    """The dataset cannot be fetched or used; the message is for the person who started the run."""
 
 
 class NotPrepared(DatasetError):
@@ -10,5 +10,5 @@ class NotPrepared(DatasetError):
 
 
 def first_line(error: Exception) -> str:
-    """What an error says first, or its type where it says nothing."""
+    """The first line of an error's message, or its type if it has no message."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0]

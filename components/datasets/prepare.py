@@ -1,4 +1,4 @@
-"""Prepares a TFDS dataset on disk where it is not there yet (`make data`).
+"""Prepares a TFDS dataset on disk if it is missing (`make data`).
 
 python -m components.datasets.prepare --dataset mnist --data_dir var/data [--idx_dir FOLDER]
 """
@@ -6,7 +6,6 @@ python -m components.datasets.prepare --dataset mnist --data_dir var/data [--idx
 import argparse
 import contextlib
 import errno
-import fcntl
 import fnmatch
 import io
 import os
@@ -15,14 +14,15 @@ import shutil
 import sys
 import tempfile
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import start_tensorflow
+from components import locks
 from components.datasets import mnist_source
 from components.datasets.errors import DatasetError, first_line
-from components.datasets.temporary_files import temporary_files_in
 from components.datasets.tfds_dataset import image_and_label, load_builder, name_and_version
+from components.temporary_files import temporary_files_in
 
 _MNIST_VERSION = '3.0.1'
 _WORK_PREFIX = '.preparing-'
@@ -33,9 +33,16 @@ def prepare(
 ) -> None:
     """Makes sure that `tfds.builder(dataset, data_dir=data_dir)` finds a prepared dataset.
 
-    The dataset is built in a folder beside and renamed when it is whole. `dataset` may have the
-    version behind it, as in 'mnist:3.0.1'. `idx_dir` names a folder with the four IDX files of
-    MNIST; without it they are downloaded. Raises DatasetError.
+    It builds the dataset in another folder and renames it when it is whole.
+
+    Args:
+        dataset: The name, which may have a version: 'mnist:3.0.1'.
+        data_dir: TFDS's folder of datasets.
+        version: The version, if `dataset` has none.
+        idx_dir: A folder with MNIST's four IDX files; by default they are downloaded.
+
+    Raises:
+        DatasetError: The dataset cannot be prepared.
     """
     dataset, version = name_and_version(dataset, version)
     if dataset != 'mnist' and idx_dir:
@@ -47,30 +54,18 @@ def prepare(
         print(f'mnist {_MNIST_VERSION} is ready in {data_dir}')
         return
     try:
-        root.mkdir(parents=True, exist_ok=True)
-        with (
-            _lock(root),
-            tempfile.TemporaryDirectory(prefix=_WORK_PREFIX, dir=root) as work,
-            temporary_files_in(work),
-        ):
-            _prepare(dataset, root, version, idx_dir, pathlib.Path(work))
+        waiting = f'Waiting for another process to prepare a dataset in {root} ...'
+        with locks.held(str(root / '.prepare.lock'), waiting):
+            for leftover in root.glob(f'{_WORK_PREFIX}*'):  # of a process that was killed
+                shutil.rmtree(leftover)
+            with (
+                tempfile.TemporaryDirectory(prefix=_WORK_PREFIX, dir=root) as work,
+                temporary_files_in(work),
+            ):
+                _prepare(dataset, root, version, idx_dir, pathlib.Path(work))
     except OSError as error:
         reason = 'the disk is full' if error.errno == errno.ENOSPC else error
         raise DatasetError(f'{dataset} cannot be prepared in {data_dir}: {reason}') from error
-
-
-@contextlib.contextmanager
-def _lock(root: pathlib.Path) -> Iterator[None]:
-    """Lets one process prepare at a time, and removes what an interrupted one left behind."""
-    with open(root / '.prepare.lock', 'w') as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            print(f'Waiting for another process to prepare a dataset in {root} ...', flush=True)
-            fcntl.flock(lock, fcntl.LOCK_EX)
-        for leftover in root.glob(f'{_WORK_PREFIX}*'):
-            shutil.rmtree(leftover)
-        yield
 
 
 def _prepare(
@@ -82,7 +77,7 @@ def _prepare(
 ) -> None:
     start_tensorflow.load()
     builder = load_builder(dataset, str(root), version)
-    # Before a download of hours, and not after it.
+    # Checked before a download of hours, not after it.
     image_and_label(builder)
     target = pathlib.Path(builder.data_dir)
     if _is_prepared(target):
@@ -103,7 +98,7 @@ def _prepare(
 
 
 def _is_prepared(folder: pathlib.Path) -> bool:
-    # A folder that has its final name is whole, because it got that name last.
+    # A folder with its final name is whole, because it is renamed last.
     return (folder / 'dataset_info.json').is_file()
 
 
@@ -141,7 +136,7 @@ def _mnist_builder(work: pathlib.Path, files: dict[str, bytes]) -> Any:
     for name, content in files.items():
         (work / name).write_bytes(content)
 
-    # Registered, this class would take the place of TFDS's own `mnist`.
+    # If this class were registered, it would replace TFDS's own `mnist`.
     with registered.skip_registration():
 
         class Mnist(tfds.image_classification.mnist.MNIST):
@@ -170,7 +165,7 @@ def _mnist_builder(work: pathlib.Path, files: dict[str, bytes]) -> Any:
 
 
 def _check_reachable(builder: Any) -> None:
-    """Raises DatasetError where the dataset's first address does not answer: TFDS would hang."""
+    """Raises DatasetError if the dataset's first URL does not answer, because TFDS would hang."""
     for url in list(builder.url_infos or ())[:1]:
         if not mnist_source.answers(url):
             raise DatasetError(
@@ -185,13 +180,13 @@ def _build(builder: Any) -> None:
     try:
         with contextlib.redirect_stdout(io.StringIO()):
             builder.download_and_prepare()
-    except Exception as error:  # whatever the code of a dataset, and TFDS around it, may raise
+    except Exception as error:  # the code of a dataset may raise anything
         reason = first_line(error)
         raise DatasetError(f'{builder.name} cannot be prepared: {reason}') from error
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs the command with its arguments, or those of the process; gives the exit code."""
+    """Runs the command with these arguments, or those of the process; returns the exit code."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('--dataset', default='mnist')
     parser.add_argument('--version', help="the dataset's version; TFDS's newest if not given")

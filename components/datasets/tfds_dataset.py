@@ -1,4 +1,4 @@
-"""Facts about a dataset of TFDS: what its images look like, and what is prepared on disk."""
+"""Facts about a dataset of TFDS: its images and classes, and whether it is prepared on disk."""
 
 import dataclasses
 import hashlib
@@ -11,9 +11,9 @@ from components.datasets.errors import DatasetError, NotPrepared, first_line
 
 @dataclasses.dataclass(frozen=True)
 class ImageDatasetInfo:
-    """What the schema, the network and the signatures need to know of a dataset."""
+    """The facts that the schema, the network and the signatures need."""
 
-    height: int  # in pixels; 0 where the images differ in it
+    height: int  # in pixels; 0 if the images have different heights
     width: int  # likewise
     num_classes: int
 
@@ -26,18 +26,18 @@ _DATASET = re.compile(
 
 
 def name_and_version(dataset: str, version: str | None = None) -> tuple[str, str | None]:
-    """Takes TFDS's spelling of a dataset apart: 'mnist:3.0.1' is ('mnist', '3.0.1').
+    """Splits TFDS's spelling of a dataset: 'mnist:3.0.1' is ('mnist', '3.0.1').
 
     Args:
-        dataset: The name, with a config and a version where wanted: 'emnist/digits:3.1.0'. A name
-            in camel case is TFDS's other spelling of it: 'MNIST'.
-        version: The version, if it is given apart from the name.
+        dataset: The name, which may have a config and a version: 'emnist/digits:3.1.0'. It may also
+            be in camel case, TFDS's other spelling: 'MNIST'.
+        version: The version, if the name has none.
 
     Returns:
         The name in lower case with the config, and the version, None if neither argument has one.
 
     Raises:
-        DatasetError: `dataset` is spelled in another way, or the two versions differ.
+        DatasetError: `dataset` has another form, or the two versions differ.
     """
     parts = _DATASET.fullmatch(dataset)
     if not parts:
@@ -61,18 +61,18 @@ def load_builder(dataset: str, data_dir: str, version: str | None = None) -> Any
 
     dataset, version = name_and_version(dataset, version)
     try:
-        # Absolute for the messages that name it.
+        # Absolute for error messages.
         return tfds.builder(dataset, data_dir=os.path.abspath(data_dir), version=version)
-    except Exception as error:  # whatever the code of a dataset, and TFDS around it, may raise
+    except Exception as error:  # the code of a dataset may raise anything
         name = f'{dataset} {version}' if version else dataset
         reason = first_line(error)
         raise DatasetError(f'TFDS cannot give the dataset {name}: {reason}') from error
 
 
 def image_dataset_info(dataset: str, data_dir: str, version: str | None = None) -> ImageDatasetInfo:
-    """The facts of an image-classification dataset, from TFDS's code when it is not prepared.
+    """The facts of an image-classification dataset, which need not be prepared.
 
-    Raises DatasetError when there is no such dataset, or `image_and_label` refuses it.
+    Raises DatasetError if there is no such dataset, or `image_and_label` refuses it.
     """
     builder = load_builder(dataset, data_dir, version)
     image_name, label_name = image_and_label(builder)
@@ -85,15 +85,15 @@ def image_dataset_info(dataset: str, data_dir: str, version: str | None = None) 
 
 
 def image_and_label(builder: Any) -> tuple[str, str]:
-    """Names of the image feature and of the class label.
+    """The names of the image feature and of the class label.
 
-    Of several candidates the one among the dataset's `supervised_keys` is taken. Features inside
-    of other features are no candidates, and neither is a LabeledImage, whose pixels are classes.
-    The images may have any number of channels that PNG and JPEG have, and 8 or 16 bits.
+    If there are several of a kind, the one in the dataset's `supervised_keys` counts. Features
+    inside other features do not count, nor does a LabeledImage, whose pixels are classes. The
+    images may have any number of channels that PNG and JPEG have, and 8 or 16 bits.
 
     Raises:
-        DatasetError: There is no image or label, or a choice; the images are of another dtype than
-            uint8 and uint16, or films; or there are fewer than two classes.
+        DatasetError: There is no image or label, or no single one; the images are neither uint8 nor
+            uint16, or they are films; or there are fewer than two classes.
     """
     import numpy as np
     import tensorflow_datasets as tfds
@@ -101,7 +101,7 @@ def image_and_label(builder: Any) -> tuple[str, str]:
     image_name = _feature_of_type(builder, tfds.features.Image, 'image')
     label_name = _feature_of_type(builder, tfds.features.ClassLabel, 'ClassLabel')
     image, label = (builder.info.features[name] for name in (image_name, label_name))
-    # TFDS stores a float32 as the four channels of a PNG: decoded, it would be its bit pattern.
+    # TFDS stores a float32 as the four channels of a PNG, which decode to the bits of the number.
     dtype = np.dtype(image.np_dtype).name
     if dtype not in ('uint8', 'uint16'):
         raise DatasetError(
@@ -143,23 +143,23 @@ def _feature_of_type(builder: Any, kind: type, called: str) -> str:
 
 
 def is_prepared(builder: Any) -> bool:
-    """Whether the dataset lies on disk."""
+    """Whether the dataset is on disk."""
     return bool(builder.info.splits)
 
 
 def check_prepared(builder: Any) -> None:
-    """Raises NotPrepared unless the dataset lies on disk."""
+    """Raises NotPrepared unless the dataset is on disk."""
     if not is_prepared(builder):
         raise NotPrepared(f'{builder.name} is not prepared in {builder.data_dir}')
 
 
 def fingerprint(builder: Any) -> str:
-    """sha256 of a prepared dataset: features.json, and names and examples of its record files.
+    """SHA-256 of a prepared dataset: features.json, and names and examples of its record files.
 
-    It does not depend on where the dataset lies nor on when it was written. Examples are taken in
-    their canonical form, because TFDS writes the same ones with other bytes each time: protocol
-    buffers leave the order of the features within an example open. Raises DatasetError when a
-    record file is missing or damaged.
+    It does not depend on the dataset's folder, nor on the time at which it was written. Examples
+    are hashed in their canonical form, because protocol buffers leave the order of the features in
+    an example open, so that TFDS writes different bytes each time. Raises DatasetError if a record
+    file is missing or damaged.
     """
     import tensorflow as tf
     from tensorflow_datasets.core import file_adapters
@@ -185,6 +185,6 @@ def fingerprint(builder: Any) -> str:
 
 
 def version_number(version: str) -> int:
-    """TFDS's version x.y.z as the one integer that a TFX artifact holds: x*1e6 + y*1e3 + z."""
+    """TFDS's version x.y.z as one integer, which TFX artifacts need: x*1e6 + y*1e3 + z."""
     major, minor, patch = (int(part) for part in version.split('.'))
     return major * 1_000_000 + minor * 1_000 + patch

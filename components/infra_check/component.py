@@ -1,11 +1,9 @@
-"""The TFX component that lets a model be pushed only when it can be served.
+"""The TFX component that lets a model be pushed only if it can be served.
 
 TFX's own InfraValidator needs TensorFlow Serving in docker or on Kubernetes; without either it ends
-in success and blesses nothing. This one asks of the machine no more than TensorFlow: it starts the
-server of serving/, and beside it a process that loads the model too and compares what both answer.
+in success and blesses nothing. This component needs only TensorFlow: it starts the server of
+serving/, and a process that loads the model as well and compares the answers of both.
 """
-
-from __future__ import annotations
 
 import contextlib
 import json
@@ -17,89 +15,53 @@ from collections.abc import Iterator
 from typing import IO, Any, TextIO
 
 from absl import logging
-from tfx import types
-from tfx.dsl.components.base import base_component, base_executor, executor_spec
-from tfx.types import artifact_utils, component_spec, standard_artifacts
+from tfx import v1 as tfx
 from tfx.utils import io_utils, path_utils
 
 from components.gate import GateRefused
 
-# As TFX's InfraValidator marks a blessing, which is what the Pusher looks for.
+# TFX's InfraValidator marks a blessing in this way, and the Pusher looks for it.
 _BLESSED_FILE = 'INFRA_BLESSED'
 _BLESSED_PROPERTY = 'blessed'
-# Which model was blessed.
+# The property with the id of the blessed model.
 MODEL_ID_PROPERTY = 'current_model_id'
 
 _FOLDER = os.path.dirname(os.path.abspath(__file__))
 PROBE = os.path.join(_FOLDER, 'probe.py')
-# Where the package `serving` is; python -m looks into the working directory first.
+# The folder of the package `serving`: `python -m` looks into the working directory first.
 _PACKAGES = os.path.dirname(os.path.dirname(_FOLDER))
 
 
-class InfraCheckSpec(component_spec.ComponentSpec):
-    """Inputs, outputs and parameters of InfraCheck."""
+@tfx.dsl.components.component
+def InfraCheck(  # noqa: N802 (a component is named like a class)
+    model: tfx.dsl.components.InputArtifact[tfx.types.standard_artifacts.Model],
+    blessing: tfx.dsl.components.OutputArtifact[tfx.types.standard_artifacts.InfraBlessing],
+    timeout: tfx.dsl.components.Parameter[int],
+    code_version: tfx.dsl.components.Parameter[str] = '',
+) -> None:
+    """Blesses a model that answers its warm-up requests, in a fresh process and over REST alike.
 
-    PARAMETERS = {
-        'timeout': component_spec.ExecutionParameter(type=int),
-        'code_version': component_spec.ExecutionParameter(type=str),
-    }
-    INPUTS = {'model': component_spec.ChannelParameter(type=standard_artifacts.Model)}
-    OUTPUTS = {'blessing': component_spec.ChannelParameter(type=standard_artifacts.InfraBlessing)}
+    Args:
+        model: The exported model.
+        blessing: Written for the Pusher.
+        timeout: Seconds in which the model must load and answer.
+        code_version: Version of this code; part of the cache key.
 
-
-class InfraCheckExecutor(base_executor.BaseExecutor):
-    """Loads the exported model in two fresh processes and asks both through each signature."""
-
-    def Do(
-        self,
-        input_dict: dict[str, list[types.Artifact]],
-        output_dict: dict[str, list[types.Artifact]],
-        exec_properties: dict[str, Any],
-    ) -> None:
-        """Writes the blessing.
-
-        Raises:
-            GateRefused: The model did not load, or did not answer as it should. The execution fails
-                rather than recording a refusal, so that running again checks again.
-        """
-        model = artifact_utils.get_single_instance(input_dict['model'])
-        blessing = artifact_utils.get_single_instance(output_dict['blessing'])
-        with on_this_machine(path_utils.serving_model_path(model.uri)) as model_dir:
-            answered = probe(model_dir, exec_properties['timeout'])
-        logging.info('InfraCheck: %s', answered)
-        io_utils.write_string_file(os.path.join(blessing.uri, _BLESSED_FILE), '')
-        blessing.set_int_custom_property(_BLESSED_PROPERTY, 1)
-        blessing.set_int_custom_property(MODEL_ID_PROPERTY, model.id)
-
-
-class InfraCheck(base_component.BaseComponent):
-    """Blesses a model that answers its warm-up requests in a fresh process, and over REST alike.
-
-    Outputs: `blessing`, an InfraBlessing for the Pusher.
+    Raises:
+        GateRefused: The model did not load, or did not answer as it should. The execution fails
+            instead of recording a refusal, so that the next run checks again.
     """
-
-    SPEC_CLASS = InfraCheckSpec
-    EXECUTOR_SPEC = executor_spec.ExecutorClassSpec(InfraCheckExecutor)
-
-    def __init__(self, model: types.BaseChannel, timeout: int, code_version: str = ''):
-        """Describes the check of one model.
-
-        Args:
-            model: A Model.
-            timeout: Seconds in which it must load and answer.
-            code_version: Of this check; another one makes it anew.
-        """
-        blessing = types.Channel(type=standard_artifacts.InfraBlessing)
-        super().__init__(
-            InfraCheckSpec(
-                model=model, timeout=timeout, code_version=code_version, blessing=blessing
-            )
-        )
+    with on_this_machine(path_utils.serving_model_path(model.uri)) as model_dir:
+        answered = probe(model_dir, timeout)
+    logging.info('InfraCheck: %s', answered)
+    io_utils.write_string_file(os.path.join(blessing.uri, _BLESSED_FILE), '')
+    blessing.set_int_custom_property(_BLESSED_PROPERTY, 1)
+    blessing.set_int_custom_property(MODEL_ID_PROPERTY, model.id)
 
 
 @contextlib.contextmanager
 def on_this_machine(model_dir: str) -> Iterator[str]:
-    """A folder of this machine with the model: a copy when it lies in a bucket (`gs://...`)."""
+    """The model's folder, or a copy of it on this machine if it is in a bucket (`gs://...`)."""
     if '://' not in model_dir:
         yield model_dir
         return
@@ -110,23 +72,23 @@ def on_this_machine(model_dir: str) -> Iterator[str]:
 
 
 def probe(model_dir: str, timeout: float) -> dict[str, int]:
-    """Asks a SavedModel, in a process of its own and of a server that speaks REST.
+    """Has a SavedModel answer its warm-up requests, in a process of its own and in a server.
 
     Args:
         model_dir: The SavedModel.
-        timeout: Seconds.
+        timeout: Seconds in which it must load and answer.
 
     Returns:
-        Number of requests answered both ways, by signature.
+        The number of requests that each signature answered both ways.
 
     Raises:
-        GateRefused: It did not load or did not answer as it should.
+        GateRefused: The model did not load or did not answer as it should.
     """
     refused = 'The exported model failed the infra check: '
     with tempfile.TemporaryFile('w+', errors='replace') as server_errors:
         try:
             with _serving(model_dir, server_errors) as server_output:
-                # -I: neither working directory nor environment add to what can be imported.
+                # -I: Python imports nothing from the working directory or from PYTHONPATH.
                 done = subprocess.run(
                     [sys.executable, '-I', '-W', 'ignore', PROBE, model_dir],
                     stdin=server_output,
@@ -162,11 +124,11 @@ def probe(model_dir: str, timeout: float) -> dict[str, int]:
 
 @contextlib.contextmanager
 def _serving(model_dir: str, errors: TextIO) -> Iterator[IO[str] | None]:
-    """A server of serving/ that loads the model: what it prints, while the context lasts.
+    """Runs the server of serving/ on a model, and yields its standard output.
 
     Args:
         model_dir: The SavedModel.
-        errors: Where it writes what goes wrong.
+        errors: The server's standard error.
     """
     with tempfile.TemporaryDirectory() as base_path:
         os.symlink(os.path.abspath(model_dir), os.path.join(base_path, '1'))
@@ -184,8 +146,7 @@ def _serving(model_dir: str, errors: TextIO) -> Iterator[IO[str] | None]:
             try:
                 yield server.stdout
             finally:
-                # Whatever it is doing, nobody waits for it any more.
-                server.kill()
+                server.kill()  # nobody waits for it any more
 
 
 def _environment() -> dict[str, str]:
@@ -197,7 +158,7 @@ def _last_line(text: str) -> str:
 
 
 def _report(output: str) -> dict[str, Any] | None:
-    """The report in the last line, or None where there is none."""
+    """The report in the last line; None if that line is something else."""
     try:
         report = json.loads(output.strip().splitlines()[-1])
     except (IndexError, json.JSONDecodeError):

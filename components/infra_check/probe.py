@@ -1,12 +1,12 @@
-"""Run as a script with a SavedModel's folder: plays its warm-up requests and judges the answers.
+"""A script that runs the warm-up requests of a SavedModel and checks the answers.
 
-Each is asked twice: of the model in this process, and over TensorFlow Serving's REST interface of a
-server that has it as well. What the server prints comes in as standard input; the first line with
-`at http://...` says that it serves, and where.
+Each request is answered twice: by the model in this process, and over TensorFlow Serving's REST
+interface by a server that has loaded the same model. Standard input is the server's output; the
+first line with `at http://...` says that it serves, and at which address.
 
-It uses TensorFlow and TensorFlow Serving's messages alone, as a client would, and nothing of this
-project. The last line of standard output is JSON: `{"answered": {signature: requests}}`,
-`{"refused": why}`, or `{"unserved": true}` where the server ended before it served.
+Like any client, it uses only TensorFlow and TensorFlow Serving's messages, and nothing of this
+project. The last line of its output is JSON: `{"answered": {signature: requests}}`,
+`{"refused": why}`, or `{"unserved": true}` if the server ended before it served.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ WARMUP = os.path.join('assets.extra', 'tf_serving_warmup_requests')
 DEFAULT_SIGNATURE = 'serving_default'
 SCORES = 'scores'
 
-# Answers of two processes differ by how their threads add up.
+# Two processes add numbers in different orders.
 _TOLERANCE = 1e-4
-# The server is on this machine, wherever a proxy leads.
+# The server is on this machine, even if a proxy is set.
 _opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 
 class Refused(Exception):
-    """The model is not fit to be served; the message says why."""
+    """The model cannot be served; the message says why."""
 
 
 class Unserved(Exception):
@@ -44,11 +44,11 @@ class Unserved(Exception):
 
 
 def ask(model_dir: str, server: TextIO) -> dict[str, int]:
-    """Loads the model and plays every warm-up request; returns requests answered by signature.
+    """Loads the model and runs all warm-up requests; returns the number answered by signature.
 
     Args:
         model_dir: The SavedModel.
-        server: What a server says that loads it at the same time.
+        server: The output of a server that loads the same model.
     """
     model = tf.saved_model.load(model_dir)
     requests = os.path.join(model_dir, WARMUP)
@@ -79,7 +79,7 @@ def ask(model_dir: str, server: TextIO) -> dict[str, int]:
 
 
 def judge(name: str, inputs: dict[str, np.ndarray], outputs: dict[str, np.ndarray]) -> None:
-    """Raises Refused unless there is one finite answer for each thing asked."""
+    """Raises Refused unless there is one finite answer for each row of the inputs."""
     asked = {len(value) for value in inputs.values()}
     for key, value in outputs.items():
         if value.ndim == 0 or {len(value)} != asked:
@@ -94,7 +94,7 @@ def judge(name: str, inputs: dict[str, np.ndarray], outputs: dict[str, np.ndarra
 
 
 def served_at(server: TextIO) -> str:
-    """Waits until the server says where it serves the model; raises Unserved when it ends first."""
+    """Waits until the server prints the model's URL; raises Unserved if the server ends first."""
     for line in server:
         if found := re.search(r'at (http://\S+)', line):
             return found[1]
@@ -102,9 +102,9 @@ def served_at(server: TextIO) -> str:
 
 
 def ask_over_rest(url: str, name: str, inputs: dict[str, np.ndarray]) -> dict[str, Any]:
-    """What a server answers through one signature, as JSON gives it, by output.
+    """The JSON answer of a server through one signature, by output.
 
-    Where the signature has one output alone, the key is ''.
+    If the signature has only one output, the key is ''.
     """
     body = {
         'signature_name': name,
@@ -126,7 +126,7 @@ def _as_json(value: np.ndarray) -> Any:
 
 
 def compare(name: str, expected: dict[str, np.ndarray], served: dict[str, Any]) -> None:
-    """Raises Refused unless what was served is what the model answered in this process."""
+    """Raises Refused unless the server's answer is that of the model in this process."""
     if served.keys() == {''}:
         served = dict.fromkeys(expected, served[''])
     if served.keys() != expected.keys():
@@ -156,7 +156,7 @@ def main() -> None:
     except Refused as refused:
         report = {'refused': f'{refused}.'}
     except Exception as error:
-        # Whatever TensorFlow raises over a broken model is a finding about the model.
+        # Any error of TensorFlow over a broken model is a finding about the model.
         (first_line, *_) = [*str(error).strip().splitlines(), 'no reason given']
         report = {'refused': f'{type(error).__name__}: {first_line}'}
     print(json.dumps(report))

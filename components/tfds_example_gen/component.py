@@ -1,4 +1,4 @@
-"""The TFX component that brings an image-classification dataset of TFDS into the pipeline."""
+"""The TFX component that reads an image-classification dataset of TFDS."""
 
 import json
 from collections.abc import Mapping
@@ -14,7 +14,7 @@ from components.tfds_example_gen import executor
 
 
 class TfdsExampleGenSpec(types.ComponentSpec):
-    """What TfdsExampleGen is told and what it gives."""
+    """Parameters and output of TfdsExampleGen."""
 
     PARAMETERS = {
         'dataset': component_spec.ExecutionParameter(type=str),
@@ -48,13 +48,13 @@ class TfdsExampleGenSpec(types.ComponentSpec):
 
 
 class TfdsExampleGen(base_beam_component.BaseBeamComponent):
-    """Reads a dataset that TFDS has prepared, and writes one tf.Example an image.
+    """Reads a dataset that TFDS has prepared, and writes one tf.Example for each image.
 
-    An example holds `image` (bytes, encoded as TFDS stores it), `label` (int64) and `id` (bytes,
-    TFDS's own). The `examples` artifact bears the split names, the span, the dataset's version
-    x.y.z as x * 1,000,000 + y * 1,000 + z, and `dataset`, `dataset_version`, `fingerprint` and
-    `undecodable_images`, the number of images that were left out, as custom properties. The folder
-    `undecodable` in it lists them, one file a split, each line an id and what is wrong.
+    An example has `image` (bytes, encoded as TFDS stores it), `label` (int64) and `id` (bytes, from
+    TFDS). The `examples` artifact has the split names, the span, the dataset's version x.y.z as
+    x * 1,000,000 + y * 1,000 + z, and the custom properties `dataset`, `dataset_version`,
+    `fingerprint` and `undecodable_images`, the number of images that were left out. Its folder
+    `undecodable` lists these, in a folder for each split; each line has an id and the problem.
     """
 
     SPEC_CLASS = TfdsExampleGenSpec
@@ -73,26 +73,28 @@ class TfdsExampleGen(base_beam_component.BaseBeamComponent):
         max_bad_images: float = 0.0,
         code_version: str = '',
     ):
-        """Raises DatasetError when TFDS knows no such dataset, or two versions of it are named.
+        """Describes the reading of one dataset.
 
         Args:
             dataset: TFDS's name of the dataset, e.g. 'mnist', 'mnist:3.0.1' or 'emnist/letters'.
-            data_dir: The folder that TFDS keeps datasets in.
-            splits: From the names of the splits written to the slices of TFDS that they are, e.g.
+            data_dir: TFDS's folder of datasets.
+            splits: The slices of TFDS by the names of the splits to write, e.g.
                 {'train': 'train[:55000]', 'eval': 'train[55000:]'}.
             version: The dataset's version, e.g. '3.0.1'; TFDS's newest if None.
-            span: The span that the artifact bears.
-            fingerprint: What `tfds_dataset.fingerprint` says of the prepared dataset. It makes the
-                cache heed the data: a run is refused when they differ from it. By default it is
-                computed now; where the dataset is not prepared yet it is '', and nothing is
-                compared.
+            span: The span of the artifact.
+            fingerprint: The prepared dataset's `tfds_dataset.fingerprint`, which makes the data
+                part of the cache key; the run is refused if the data differ from it. By default it
+                is computed now; if the dataset is not prepared yet, it is '' and not compared.
             image_check: Dotted path of the function that finds images which cannot be decoded. It
-                gets a list of encoded images and `custom_config`, and returns for each what is
-                wrong with it, or ''. By default no image is looked at.
-            custom_config: What else `image_check` is to know; anything that JSON can hold.
-            max_bad_images: Fraction of the images of all splits that is left out where they cannot
-                be decoded. With more of them the run is refused.
-            code_version: Of this component; another one reads the dataset anew.
+                gets a list of encoded images and `custom_config`, and returns for each image the
+                problem, or ''. By default no image is checked.
+            custom_config: More arguments for `image_check`; anything that JSON can hold.
+            max_bad_images: The largest fraction of the images of all splits that is left out if
+                they cannot be decoded. If there are more, the run is refused.
+            code_version: Version of this code; part of the cache key.
+
+        Raises:
+            DatasetError: TFDS has no such dataset, or two versions are given.
         """
         dataset, version = tfds_dataset.name_and_version(dataset, version)
         if fingerprint is None:

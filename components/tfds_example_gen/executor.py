@@ -1,4 +1,4 @@
-"""Reads a prepared TFDS dataset on Beam and writes one tf.Example an image."""
+"""Reads a prepared TFDS dataset on Beam and writes one tf.Example for each image."""
 
 import json
 import os
@@ -14,12 +14,12 @@ from tfx.utils import proto_utils
 
 from components.datasets import tfds_dataset
 from components.datasets.errors import DatasetError
-from components.datasets.slices import check_slices
+from components.datasets.slice_rules import check_slices
 from components.tfds_example_gen import undecodable
 
 
 class Executor(base_example_gen_executor.BaseExampleGenExecutor):
-    """Needs nothing of a driver: all it knows is in its execution properties."""
+    """Reads the dataset that the execution properties describe; it needs no driver."""
 
     def GetInputSourceToExamplePTransform(self) -> beam.PTransform:
         """The transform that reads one slice of the dataset."""
@@ -111,7 +111,7 @@ def _read_slice(
 
 
 def _serialized_example(record: dict[str, tf.Tensor], image: str, label: str) -> bytes:
-    """A tf.Example with the names that the rest of the pipeline knows."""
+    """A tf.Example with the names that the rest of the pipeline uses."""
     features = tf.train.Features()
     features.feature['image'].bytes_list.value.append(record[image].numpy())
     features.feature['label'].int64_list.value.append(int(record[label]))

@@ -1,4 +1,4 @@
-"""Leaves out images that cannot be decoded and says which, or refuses a dataset with too many."""
+"""Leaves out and reports images that cannot be decoded; refuses a dataset with too many."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tfx.utils import import_utils
 
 from components.datasets.errors import DatasetError
 
-# Images that the function is given at a time: fewer where they are read slowly.
+# Images in one call of the function: fewer if they are read slowly.
 _MIN_BATCH_SIZE = 32
 _MAX_BATCH_SIZE = 256
 _NAMED = 10
@@ -31,15 +31,15 @@ def leave_out(
     custom_config: Mapping[str, Any],
     folder: str,
 ) -> beam.pvalue.PCollection:
-    """Passes on the serialized tf.Examples whose images can be decoded.
+    """Keeps the serialized tf.Examples whose images can be decoded.
 
     Args:
         examples: Serialized tf.Examples with `image` and `id`.
-        image_check: Dotted path of a function from a list of encoded images and `custom_config` to
-            what is wrong with each of them, '' if nothing is.
+        image_check: Dotted path of a function that gets a list of encoded images and
+            `custom_config`, and returns the problem of each image, or ''.
         custom_config: Its second argument.
-        folder: Files in it get a line for each of the others: its id, a tab, and what is wrong. It
-            is made if there is one.
+        folder: Made if an image is left out. Its files have a line for each such image: its id, a
+            tab, and the problem.
     """
     return (
         examples
@@ -49,7 +49,7 @@ def leave_out(
 
 
 class _Check(beam.DoFn):
-    """Passes on the examples of a batch whose images can be decoded, and writes down the others."""
+    """Keeps the examples of a batch whose images can be decoded, and lists the others."""
 
     def __init__(self, image_check: str, custom_config: Mapping[str, Any], folder: str) -> None:
         super().__init__()
@@ -73,7 +73,7 @@ class _Check(beam.DoFn):
             if problem
         ]
         if lines:
-            # Not Beam's way to write, which costs seconds also where there is nothing to write.
+            # Not with Beam's sinks, which take seconds even if there is nothing to write.
             tf.io.gfile.makedirs(self._folder)
             with tf.io.gfile.GFile(os.path.join(self._folder, uuid.uuid4().hex), 'w') as file:
                 file.write(''.join(lines))
@@ -85,19 +85,19 @@ class _Check(beam.DoFn):
 def report(
     dataset: str, folder: str, image_counts: Mapping[str, int], max_bad_images: float
 ) -> int:
-    """Says on the terminal which images were left out.
+    """Prints which images were left out.
 
     Args:
-        dataset: Its name.
-        folder: Has a folder for each split, named like it, that `leave_out` wrote.
-        image_counts: From each split to the number of images that were read.
-        max_bad_images: Fraction of all of them that may be left out.
+        dataset: The dataset's name.
+        folder: Has a folder for each split, with its name, that `leave_out` wrote.
+        image_counts: The number of images that were read, by split.
+        max_bad_images: The largest fraction of all images that may be left out.
 
     Returns:
-        How many were left out.
+        The number of images that were left out.
 
     Raises:
-        DatasetError: They are too many, or all of a split.
+        DatasetError: Too many images were left out, or all images of a split.
     """
     found = {split: _lines(os.path.join(folder, split)) for split in image_counts}
     count, total = sum(map(len, found.values())), sum(image_counts.values())
@@ -108,7 +108,7 @@ def report(
     which = f'{count:,} of the {total:,} images of {dataset} ({by_split})'
     names = ':\n  ' + '\n  '.join(named) + (f'\n  and {count - _NAMED:,} more' * (count > _NAMED))
     if count > max_bad_images * total:
-        # Rounded up, so that it does allow them.
+        # Rounded up, so that this value allows them.
         enough = math.ceil(count / total * 1e6) / 1e6
         raise DatasetError(
             f'{which} cannot be decoded{names}\nRepair or remove them, or set MAX_BAD_IMAGES, the '
@@ -122,14 +122,14 @@ def report(
 
 
 def _lines(folder: str) -> list[str]:
-    """In the order of the dataset: the numbers in ids count as numbers."""
-    lines = set()  # Beam may have looked at a batch twice.
+    """The lines of a folder in the order of the dataset: numbers in ids are sorted as numbers."""
+    lines = set()  # Beam may have checked a batch twice
     for path in tf.io.gfile.glob(os.path.join(folder, '*')):
         with tf.io.gfile.GFile(path) as file:
             lines.update(file.read().splitlines())
 
     def key(line: str) -> list[str | int]:
-        # Splitting by a group gives text and numbers in turn.
+        # Splitting by a group returns text and numbers in turn.
         return [int(part) if part.isdigit() else part for part in re.split(r'(\d+)', line)]
 
     return sorted(lines, key=key)

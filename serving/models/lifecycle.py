@@ -1,4 +1,4 @@
-"""The life of a version: START, LOADING, AVAILABLE, UNLOADING, END; and what its next step is."""
+"""The life of a version: START, LOADING, AVAILABLE, UNLOADING, END; and its next step."""
 
 from __future__ import annotations
 
@@ -12,25 +12,15 @@ from typing import NamedTuple
 from tensorflow_serving.config.model_server_config_pb2 import ModelConfig
 
 from serving.errors import ServingError
-from serving.http.responses import metadata_json
+from serving.models.descriptions import VersionStatus, metadata_json
 from serving.models.model import LoadedModel
 from serving.models.tasks import Task
 
 START, LOADING, AVAILABLE, UNLOADING, END = 'START', 'LOADING', 'AVAILABLE', 'UNLOADING', 'END'
 
-# A version that takes longer to load than this lets others be loaded beside it. Those that take
-# less are loaded one after the other, since each takes memory and all processors.
+# Versions load one after the other, since each takes memory and all processors. If one takes longer
+# than this, the next one may start beside it.
 PATIENCE_SECONDS = 10.0
-
-
-@dataclasses.dataclass(frozen=True)
-class VersionStatus:
-    """Where a version is in its life: START, LOADING, AVAILABLE, UNLOADING, END."""
-
-    version: int
-    state: str
-    error_code: str = 'OK'
-    error_message: str = ''
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,13 +33,13 @@ class Servable:
 
     @functools.cached_property
     def metadata(self) -> bytes:
-        """The answer to a metadata request; to make it takes a millisecond."""
+        """The answer to a metadata request, kept because making it takes a millisecond."""
         return metadata_json(self.name, self.version, self.model.signature_defs)
 
 
 @dataclasses.dataclass(eq=False)
 class Version:
-    """A version that was seen. The manager's thread changes it, and requests count their leases."""
+    """A version that was found. The reconciler's thread changes it; requests count their leases."""
 
     name: str
     number: int
@@ -58,34 +48,34 @@ class Version:
     state: str = START
     servable: Servable | None = None
     leases: int = 0
-    # What loads it, until it is loaded or has failed.
+    # The task that loads it, until the version is loaded or has failed.
     loading: Task[LoadedModel] | None = None
-    # Why it failed to load, and what its files were before.
+    # Why it failed to load, and its files when it was loaded.
     error_code: str = 'OK'
     error_message: str = ''
     files: frozenset[tuple[str, int, int, bool]] = frozenset()
 
     def status(self) -> VersionStatus:
-        """What is told of it."""
+        """Its state, for status requests."""
         return VersionStatus(self.number, self.state, self.error_code, self.error_message)
 
 
 class Step(NamedTuple):
-    """What to do next with a version: free it, end it, or load it."""
+    """The next step for a model: a version, and the state that it shall have."""
 
     state: str
     version: Version
 
 
 def next_step(versions: Collection[Version], may_load: bool) -> Step | None:
-    """What brings a model nearer to its aspired versions, but leaves it one that answers.
+    """The step that brings a model nearer to its aspired versions, while one keeps answering.
 
     Args:
-        versions: Those of the model.
+        versions: The versions of the model.
         may_load: Whether a version may be loaded now.
 
     Returns:
-        The version and the state that it is to have next; None if there is nothing to do.
+        The step; None if there is nothing to do.
     """
     surplus = [v for v in versions if v.state == AVAILABLE and not v.aspired]
     aspired = [v for v in versions if v.aspired]
@@ -102,13 +92,13 @@ def next_step(versions: Collection[Version], may_load: bool) -> Step | None:
 
 
 def next_load(loading: Collection[Version]) -> float:
-    """When another version may be loaded, by `time.monotonic`, beside those that are."""
+    """The time, by `time.monotonic`, from which another version may load beside these."""
     young = [v.loading.started for v in loading if v.loading and v.state == LOADING]
     return max(young, default=-math.inf) + PATIENCE_SECONDS
 
 
 def late_at(version: Version, seconds: float) -> float:
-    """When a version that is being loaded will have taken longer than `seconds`."""
+    """The time, by `time.monotonic`, at which a version has been loading for `seconds`."""
     if version.loading and version.state == LOADING:
         return version.loading.started + seconds
     return math.inf

@@ -1,4 +1,4 @@
-"""Whether a version can be served, found out by loading it."""
+"""Finds out by loading whether a version can be served."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from serving.errors import ServingError
 
 
 def load_error(folder: str) -> str:
-    """Why a server could not serve a version; empty if it could.
+    """Why a server could not serve a version; '' if it could.
 
-    The version is loaded and answers its warm-up requests, as in our server: less would overlook
-    some damage. The first time takes seconds, since TensorFlow is imported then.
+    The version is loaded and answers its warm-up requests, as in our server, because cheaper checks
+    miss some damage. The first call imports TensorFlow, which takes seconds.
     """
     start_tensorflow.hide_gpus()
     start_tensorflow.load()
@@ -18,7 +18,7 @@ def load_error(folder: str) -> str:
 
     from serving.models.model import LoadedModel
 
-    # It says what is deprecated, which is the real server's way of running models.
+    # TensorFlow warns that sessions are deprecated; the real server runs models in them as well.
     tf.get_logger().setLevel('ERROR')
     try:
         LoadedModel(folder).close()

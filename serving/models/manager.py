@@ -1,16 +1,16 @@
-"""Which versions of which models are served: loaded when they appear, unloaded when they go.
+"""The versions of models: loaded when their folders appear, unloaded when they go.
 
-Versions are the numbered folders of a model's base path, and the model's version policy says which
-of them are aspired to: the newest one (the default), several, all, or some by number. One thread
-decides what is loaded and unloaded, as TensorFlow Serving's FileSystemStoragePathSource,
+Versions are the numbered folders of a model's base path. The model's version policy selects the
+aspired ones: the newest (the default), several, all, or some by number. One thread decides which
+versions are loaded and unloaded, as TensorFlow Serving's FileSystemStoragePathSource,
 AspiredVersionsManager and AvailabilityPreservingPolicy do, with these differences:
 
 - A folder without a saved_model.pb is no version yet.
 - A version that failed to load is tried again when its files have changed, not five times more.
-- Where the newest versions are asked for and one of them fails to load, the next older one is
-  served in its place, also at the start. One that is asked for by its number has no other.
-- A base path that cannot be read keeps its own model as it is, not all models.
-- A version that is not loaded in time counts as failed, until it is loaded. Others are loaded
+- If the policy asks for the newest versions and one of them fails to load, the next older one is
+  served in its place, also at the start. A version asked for by number has no substitute.
+- If a base path cannot be read, its own model stays as it is; other models still change.
+- A version that is not loaded in time counts as failed until it is loaded. Others are loaded
   meanwhile, since each has a thread of its own.
 """
 
@@ -22,8 +22,9 @@ from collections.abc import Callable, Iterator
 
 from tensorflow_serving.config.model_server_config_pb2 import ModelConfig, ModelServerConfig
 
-from serving.errors import ServingError
-from serving.models.lifecycle import UNLOADING, Servable, VersionStatus, why_none
+from serving.errors import ServingError, invalid
+from serving.models.descriptions import VersionStatus
+from serving.models.lifecycle import UNLOADING, Servable, why_none
 from serving.models.model import LoadedModel
 from serving.models.reconciler import LOOK_SECONDS, Reconciler
 
@@ -32,17 +33,17 @@ class ModelManager:
     """Loads, leases and unloads the versions of models.
 
     Args:
-        config: The models, as `read_model_config` or `single_model_config` return them.
-        poll_seconds: How often to look for versions; 0 looks once, and once more whenever the
-            configuration changes; negative never looks.
+        config: The models, from `read_model_config` or `single_model_config`.
+        poll_seconds: Seconds between two looks for versions; 0 looks once, and again when the
+            configuration changes; a negative number never looks.
         allow_labels_for_unavailable: Whether a label that is not in use may be given to a version
             that is not available.
-        load: What loads a version, given its folder.
-        load_seconds: In which a version must be loaded.
+        load: Loads a version from its folder.
+        load_seconds: The time in which a version must be loaded.
 
     Attributes:
         on_load: Called with name and version once a version is available. All callbacks run in the
-            manager's thread, which waits for them.
+            reconciler's thread, which waits for them.
         on_unload: Called with name and version once a version is unloaded.
         on_error: Called with name, version and error once a version has failed to load.
     """
@@ -59,7 +60,7 @@ class ModelManager:
         self._allow_labels_for_unavailable = allow_labels_for_unavailable
         self._labels: dict[str, dict[str, int]] = {}
         self._reconciler = Reconciler(poll_seconds, load, load_seconds)
-        # Guards all that is read here.
+        # Guards the following attributes.
         self._changed = self._reconciler.changed
         self._versions = self._reconciler.versions
         self._serving = self._reconciler.serving
@@ -68,14 +69,14 @@ class ModelManager:
         self.on_error = self._reconciler.on_error
 
     def start(self, wait_for_first: bool) -> None:
-        """Begins to load.
+        """Starts to load.
 
         Args:
-            wait_for_first: Whether to return only when each model has a version available.
+            wait_for_first: Whether to wait until each model has an available version.
 
         Raises:
-            ServingError: A label of the configuration is not allowed, or a model that was waited
-                for cannot be served. The manager is closed then.
+            ServingError: A label of the configuration is not allowed; or, with `wait_for_first`, a
+                model cannot be served. The manager is closed then.
         """
         self.set_config(self._config)
         self._reconciler.start()
@@ -92,7 +93,7 @@ class ModelManager:
             raise self._failure(missing[0])
 
     def close(self) -> None:
-        """Ends the thread, once what is being loaded is loaded or late; frees models not leased."""
+        """Ends the thread when versions that load are loaded or late; frees models not leased."""
         self._reconciler.close()
         with self._changed:
             idle = [v for vs in self._versions.values() for v in vs.values() if not v.leases]
@@ -104,24 +105,22 @@ class ModelManager:
     def servable(
         self, model: str, version: int | None = None, label: str | None = None
     ) -> Iterator[Servable]:
-        """Leases a version: until the context ends it stays loaded.
+        """Leases a version: it stays loaded until the context ends.
 
         Args:
-            model: Its name.
-            version: Its number; the newest available one without version and label.
-            label: What the configuration calls it.
+            model: The model's name.
+            version: The version's number; without number and label, the newest available version.
+            label: The version's label in the configuration.
 
         Raises:
-            ServingError: There is no such label (INVALID_ARGUMENT), or no such version is available
+            ServingError: There is no such label (INVALID_ARGUMENT), or the version is not available
                 (NOT_FOUND).
         """
         with self._changed:
             if label is not None:
                 version = self._labels.get(model, {}).get(label)
                 if version is None:
-                    raise ServingError(
-                        'INVALID_ARGUMENT', f'Unrecognized servable version label: {label}'
-                    )
+                    raise invalid(f'Unrecognized servable version label: {label}')
             leased = self._serving.get((model, version))
             if leased is None:
                 asked = f'Latest({model})' if version is None else f'Specific({model}, {version})'
@@ -140,15 +139,15 @@ class ModelManager:
     def status(
         self, model: str, version: int | None = None, label: str | None = None
     ) -> list[VersionStatus]:
-        """The versions of a model, those that are no more included, the newest first.
+        """The versions of a model, the newest first, including those that are unloaded.
 
         Args:
-            model: Its name.
-            version: The only one to tell of.
-            label: Has no effect, as with the real server.
+            model: The model's name.
+            version: The number of the only version to return; by default all.
+            label: Has no effect, as in the real server.
 
         Raises:
-            ServingError: There is none (NOT_FOUND).
+            ServingError: There is no such version (NOT_FOUND).
         """
         with self._changed:
             versions = self._versions.get(model, {})
@@ -163,14 +162,14 @@ class ModelManager:
             return [versions[version].status()]
 
     def set_config(self, config: ModelServerConfig) -> None:
-        """Serves other models, versions or labels from now on; returns before they are loaded.
+        """Changes to other models, versions or labels; returns before they are loaded.
 
-        Labels come first, as in the real server: one that is to move to a version not yet available
-        has the whole configuration refused.
+        Labels come first, as in the real server: if a label moves to a version that is not
+        available yet, the whole configuration is refused.
 
         Raises:
-            ServingError: A label is for a version that is not available (FAILED_PRECONDITION);
-                nothing has changed then.
+            ServingError: A label is for a version that is not available (FAILED_PRECONDITION).
+                Nothing has changed then.
         """
         with self._changed:
             labels: dict[str, dict[str, int]] = {}

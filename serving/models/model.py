@@ -1,10 +1,9 @@
-"""A SavedModel in memory, as TensorFlow Serving holds it: a session of its own.
+"""A SavedModel in memory: a session of its own, as in TensorFlow Serving.
 
-The graph is run by a `tf.compat.v1.Session`, the way of the real server, for exports of
-TensorFlow 1 and 2 alike. What loads here loads there, and the other way round, whereas
-`tf.saved_model.load` also loads exports that no session can run
-(https://github.com/keras-team/keras/issues/20096). A session owns its variables and tables, and
-they go with it.
+A `tf.compat.v1.Session` runs the graph, of TensorFlow 1 and 2 alike, as in the real server. So both
+servers load the same models, while `tf.saved_model.load` also loads exports that no session can run
+(https://github.com/keras-team/keras/issues/20096). A session owns its variables and tables; closing
+it frees them.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ from google.protobuf import message
 from tensorflow.core.protobuf import config_pb2, meta_graph_pb2
 from tensorflow_serving.apis import input_pb2, prediction_log_pb2
 
-from serving.errors import ServingError
+from serving.errors import ServingError, invalid
 from serving.models.shapes import Tensors, check_inputs, check_outputs, has_fixed_size
 from serving.processors import processors
 
@@ -28,19 +27,19 @@ WARMUP = os.path.join('assets.extra', 'tf_serving_warmup_requests')
 MAX_WARMUP_RECORDS = 1000  # WarmupConsts::kMaxNumRecords of the real server
 COSTLY_AT_ONCE = max(1, processors() // 2)  # costly requests that should run at the same time
 
-# Threads that wait for work must not spin: on few cores they take the time of those that have some.
+# Threads that wait for work must not spin: on few cores they would slow down those that work.
 _CONFIG = config_pb2.ConfigProto()
 _CONFIG.experimental.disable_thread_spinning = True
-# Operations that are long, such as decoding a large picture, occupy a thread each. Those of costly
-# requests have few threads of their own, so that some are free for the others. The pools have no
-# names: TensorFlow lets the threads of named ones spin.
+# A long operation, such as decoding a large picture, occupies a thread. Costly requests have a few
+# threads of their own, so that other threads are free for light requests. The pools have no names,
+# because TensorFlow lets the threads of named pools spin.
 _LIGHT, _COSTLY = range(2)
 _CONFIG.session_inter_op_thread_pool.add()
 _CONFIG.session_inter_op_thread_pool.add(num_threads=COSTLY_AT_ONCE)
 
 
 class _Signature(NamedTuple):
-    """What runs a signature: `call` takes the inputs' values in order, and returns the outputs'."""
+    """Runs a signature: `call` takes the values of the inputs in order, and returns the outputs."""
 
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
@@ -48,19 +47,20 @@ class _Signature(NamedTuple):
 
 
 class LoadedModel:
-    """A SavedModel that has answered its warm-up requests. Its methods may be called by any thread.
+    """A SavedModel that has answered its warm-up requests. Any thread may call its methods.
 
     Args:
-        directory: The SavedModel's folder, the one that holds saved_model.pb.
-        seconds: How long a request may run; None for as long as it takes.
-        tags: Of the graph to load.
-        warm_up: Whether it is to be asked its warm-up requests.
+        directory: The SavedModel's folder, which holds saved_model.pb.
+        seconds: The most seconds that a request may run; None for no limit.
+        tags: The tags of the graph to load.
+        warm_up: Whether to run the warm-up requests.
 
     Attributes:
-        signature_defs: By name, without those that name initializers in place of outputs.
+        signature_defs: The signatures by name, without those that name initializers instead of
+            outputs.
 
     Raises:
-        ServingError: It cannot be loaded, or a warm-up request fails.
+        ServingError: The model cannot be loaded, or a warm-up request fails.
     """
 
     def __init__(
@@ -82,11 +82,11 @@ class LoadedModel:
             raise
 
     def check(self, signature_name: str, inputs: Mapping[str, np.ndarray]) -> None:
-        """What `run` checks before it asks the graph; for requests that are to be merged.
+        """Checks inputs, as `run` does, for requests that will be merged.
 
         Raises:
-            ServingError: There is no such signature, or other inputs than it has are given, or
-                inputs of other shapes than it declares.
+            ServingError: There is no such signature, it has other inputs, or it declares other
+                shapes for them.
         """
         signature = self._signature(signature_name)
         if inputs.keys() != signature.inputs.keys():
@@ -94,7 +94,7 @@ class LoadedModel:
         check_inputs(signature_name, signature, inputs)
 
     def can_merge(self, signature_name: str) -> bool:
-        """Whether requests of a signature may be put into one; not if it has a fixed size.
+        """Whether requests to a signature may be merged: not if its number of rows is fixed.
 
         Raises:
             ServingError: There is no such signature.
@@ -106,19 +106,19 @@ class LoadedModel:
     ) -> dict[str, np.ndarray]:
         """Answers one request.
 
-        TensorFlow ends what takes too long after the operation that runs then.
+        If it takes too long, TensorFlow ends it after the current operation.
 
         Args:
             signature_name: One of `signature_defs`.
-            inputs: By the signature's keys; strings are object arrays of bytes.
+            inputs: Arrays by the signature's keys; strings are object arrays of bytes.
             is_costly: Whether to run it in the threads for costly requests.
 
         Returns:
-            The outputs by the signature's keys; strings are object arrays of bytes.
+            Arrays by the signature's keys; strings are object arrays of bytes.
 
         Raises:
-            ServingError: The inputs do not pass `check`, or the graph fails, takes too long, or has
-                not one answer for each of their rows.
+            ServingError: The inputs do not pass `check`; or the graph fails, takes too long, or
+                does not return one answer for each row.
         """
         self.check(signature_name, inputs)
         try:
@@ -127,7 +127,7 @@ class LoadedModel:
         except tf.errors.OpError as error:
             raise ServingError.of_tensorflow(error) from error
         outputs = {
-            # A string of rank 0 comes as bytes.
+            # TensorFlow returns a string of rank 0 as bytes.
             key: np.array(value, object) if isinstance(value, bytes) else np.asarray(value)
             for key, value in zip(prepared.outputs, values, strict=True)
         }
@@ -138,14 +138,14 @@ class LoadedModel:
         try:
             self.run(signature_name, inputs)
         except ServingError as error:
-            # The first time takes longest.
+            # The first run takes longest, so a timeout here is no error.
             if error.code != 'DEADLINE_EXCEEDED':
                 raise
-        # Later, it would hold up the requests that run.
+        # Prepared now, because later it would delay other requests.
         self._prepared_for(signature_name, _COSTLY)
 
     def close(self) -> None:
-        """Frees what the model holds; call it when no request runs any more."""
+        """Frees the model's memory; call it when no request runs any more."""
         self._prepared.clear()
         self._session.close()
 
@@ -163,11 +163,9 @@ class LoadedModel:
         except tf.errors.OpError as error:
             raise ServingError.of_tensorflow(error) from error
         except Exception as error:
-            # A folder may hold anything, and each part of TensorFlow has an exception of its own.
+            # A folder may hold anything, and each part of TensorFlow raises its own exceptions.
             said = ' '.join(str(error).split()) or type(error).__name__
-            raise ServingError(
-                'INVALID_ARGUMENT', f'The SavedModel cannot be loaded: {said}'
-            ) from error
+            raise invalid(f'The SavedModel cannot be loaded: {said}') from error
         return {
             name: signature
             for name, signature in meta_graph.signature_def.items()
@@ -199,7 +197,7 @@ def _run_options(pool: int, seconds: float | None) -> config_pb2.RunOptions:
 
 
 def _warmup_requests(directory: str) -> Iterator[tuple[str, dict[str, np.ndarray]]]:
-    """Signatures and inputs that the model is to be asked before it serves."""
+    """Signature and inputs of each warm-up request."""
     path = os.path.join(directory, WARMUP)
     if not os.path.exists(path):
         return
@@ -207,8 +205,7 @@ def _warmup_requests(directory: str) -> Iterator[tuple[str, dict[str, np.ndarray
     try:
         for count, record in enumerate(records, 1):
             if count > MAX_WARMUP_RECORDS:
-                raise ServingError(
-                    'INVALID_ARGUMENT',
+                raise invalid(
                     f'Number of warmup records exceeds the maximum ({MAX_WARMUP_RECORDS}) at '
                     f'{path}',
                 )
@@ -219,9 +216,7 @@ def _warmup_requests(directory: str) -> Iterator[tuple[str, dict[str, np.ndarray
             'DATA_LOSS', f'{said}. Please verify your warmup data is in TFRecord format.'
         ) from error
     except message.DecodeError as error:
-        raise ServingError(
-            'INVALID_ARGUMENT', f'Failed to parse warmup record from {path}'
-        ) from error
+        raise invalid(f'Failed to parse warmup record from {path}') from error
 
 
 def _requests(
@@ -244,10 +239,10 @@ def _requests(
 
 
 def _examples(request_input: input_pb2.Input) -> dict[str, np.ndarray]:
-    """The input of a signature of method classify or regress: serialized tf.Examples."""
+    """The input of a signature for classify or regress: serialized tf.Examples."""
     kind = request_input.WhichOneof('kind')
     examples = getattr(request_input, kind).examples if kind else []
-    # A feature that stands in both is the example's: what comes later in a message wins.
+    # If both have a feature, the example's counts, because it comes later in the message.
     context = request_input.example_list_with_context.context.SerializeToString()
     serialized = [context + example.SerializeToString() for example in examples]
     return {'inputs': np.array(serialized, dtype=object)}
@@ -256,8 +251,7 @@ def _examples(request_input: input_pb2.Input) -> dict[str, np.ndarray]:
 def _other_inputs(inputs: Mapping[str, np.ndarray], expected: Collection[str]) -> ServingError:
     extra = ','.join(sorted(inputs.keys() - set(expected)))
     missing = ','.join(sorted(set(expected) - inputs.keys()))
-    return ServingError(
-        'INVALID_ARGUMENT',
+    return invalid(
         f'input size does not match signature: {len(inputs)}!={len(expected)}. '
         f'Sent extra: {{{extra}}}. Missing but required: {{{missing}}}.',
     )

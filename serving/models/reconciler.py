@@ -1,7 +1,7 @@
-"""Brings the versions that are loaded nearer to those that are wanted, step by step.
+"""Loads and unloads versions, step by step, until the loaded ones are the aspired ones.
 
-One thread looks for versions and decides what is loaded and unloaded. What may get stuck, reading
-from a disk and loading, has threads of its own.
+One thread looks for versions and decides which to load and unload. Work that may get stuck, that is
+reading from a disk and loading, has threads of its own.
 """
 
 from __future__ import annotations
@@ -32,26 +32,26 @@ from serving.models.model import LoadedModel
 from serving.models.tasks import Task
 from serving.models.versions import aspired_versions, files_of
 
-# A base path that takes longer to look at holds up no other model.
+# After this time the other models no longer wait for a base path.
 LOOK_SECONDS = 5.0
 
-# The folders of the versions that a model is to have, and those that are broken still.
+# The folders of a model's aspired versions, and the versions that are still broken.
 _Look = tuple[dict[int, str], list[Version]]
 
 
 class Reconciler:
-    """The versions of all models, and the thread that alone changes them.
+    """The versions of all models, and the only thread that changes them.
 
     Args:
-        poll_seconds: How often to look for versions; 0 looks once, and once more whenever the
-            configuration changes; negative never looks.
-        load: What loads a version, given its folder.
-        load_seconds: In which a version must be loaded.
+        poll_seconds: Seconds between two looks for versions; 0 looks once, and again when the
+            configuration changes; a negative number never looks.
+        load: Loads a version from its folder.
+        load_seconds: The time in which a version must be loaded.
 
     Attributes:
-        changed: Guards all that may be read here; notified of whatever one may wait for.
-        versions: All versions that were seen, by model and number.
-        serving: The available ones by model and number; by model and None the newest of each.
+        changed: Guards the other attributes; notified when they change.
+        versions: All versions that were found, by model and number.
+        serving: The available versions by model and number; the newest by model and None.
         on_load: Called with name and version once a version is available. All callbacks run in the
             thread, which waits for them.
         on_unload: Called with name and version once a version is unloaded.
@@ -76,21 +76,21 @@ class Reconciler:
             f'It was not loaded within {load_seconds:g} seconds (--max_load_seconds).',
         )
         self._next_poll = math.inf if poll_seconds < 0 else 0.0
-        # Whether all versions that are to be loaded are known.
+        # Whether all aspired versions are known.
         self._polled = False
-        # Whether one has failed since base paths were looked at.
+        # Whether a version has failed since the last look at the base paths.
         self._failed = False
         self._closing = False
-        # What looks at base paths that did not answer in time, by model.
+        # The looks at base paths that did not end in time, by model.
         self._looking: dict[str, Task[_Look]] = {}
         self._thread = threading.Thread(target=self._manage, name='models', daemon=True)
 
     def start(self) -> None:
-        """Begins to look for versions."""
+        """Starts to look for versions."""
         self._thread.start()
 
     def close(self) -> None:
-        """Ends the thread, once what is being loaded is loaded or late; nothing is served then."""
+        """Ends the thread when versions that load are loaded or late; nothing is served then."""
         with self.changed:
             self._closing = True
             self.changed.notify_all()
@@ -105,25 +105,25 @@ class Reconciler:
             self.serving.clear()
 
     def aspire_to(self, config: ModelServerConfig) -> None:
-        """Serves what a configuration asks for; to be called with `changed`."""
+        """Changes to another configuration; call it with `changed` held."""
         self._config = config
         if self._poll_seconds >= 0:
             self._next_poll = 0.0
         self.changed.notify_all()
 
     def is_settled(self, model: str) -> bool:
-        """Whether a model is served, or cannot be; to be called with `changed`."""
+        """Whether a model is served or cannot be served; call it with `changed` held."""
         if self._closing or (model, None) in self.serving:
             return True
         states = {version.state for version in self.versions.get(model, {}).values()}
         return self._polled and states <= {END}
 
     def is_unreadable(self, model: str) -> bool:
-        """Whether the base path of a model does not answer."""
+        """Whether a look at the base path of a model is stuck."""
         return model in self._looking
 
-    # What follows runs in the thread, which alone changes versions, and so may read them without
-    # the lock.
+    # The following methods run in the thread. It may read versions without the lock, because no
+    # other thread changes them.
 
     def _manage(self) -> None:
         while work := self._next_work():
@@ -172,7 +172,7 @@ class Reconciler:
         with self.changed:
             config = self._config
             self._next_poll = time.monotonic() + (self._poll_seconds or math.inf)
-            # What has failed before is not tried again because another one has failed.
+            # A failed version is not tried again only because another one has failed.
             after_failure, self._failed = self._failed, False
         models = config.model_config_list.config
         gone = self.versions.keys() - {model.name for model in models}
@@ -216,26 +216,26 @@ class Reconciler:
         """Runs in a thread of its own."""
         version.files = files_of(version.path)
         for file, _, _, is_regular in version.files:
-            if not is_regular:  # To read a pipe takes for ever.
+            if not is_regular:  # reading a pipe may take for ever
                 raise ServingError('FAILED_PRECONDITION', f'{file} is no regular file.')
         return self._load_model(version.path)
 
     def _finish(self, version: Version) -> None:
-        """Takes what was loaded into use."""
+        """Serves a version that has been loaded, or notes why it failed."""
         loading, version.loading = version.loading, None
         assert loading
         try:
             model = loading.result()
-        except Exception as error:  # The thread outlives whatever a folder holds.
+        except Exception as error:  # a folder may hold anything
             if not isinstance(error, ServingError):
                 error = ServingError('INTERNAL', f'{type(error).__name__}: {error}')
             self._fail(version, error)
             return
-        if version.state == END:  # It is late.
+        if version.state == END:  # it is late
             if not version.aspired:
                 model.close()
                 return
-            with self.changed:  # Another one may be served in its place.
+            with self.changed:  # an older version may be served in its place: look again
                 self._next_poll = 0.0
         version.error_code, version.error_message = 'OK', ''
         version.servable = Servable(version.name, version.number, model)
@@ -245,7 +245,7 @@ class Reconciler:
 
     def _fail(self, version: Version, error: ServingError) -> None:
         version.error_code, version.error_message = error.code, error.message
-        with self.changed:  # There may be another one to serve in its place.
+        with self.changed:  # look for an older version to serve in its place
             self._next_poll, self._polled, self._failed = 0.0, False, True
         self._set_state(version, END)
         for failed in self.on_error:
@@ -256,7 +256,7 @@ class Reconciler:
         assert servable
         servable.model.close()
         self._set_state(version, END)
-        if version.aspired:  # It has come back in the meantime.
+        if version.aspired:  # its folder has come back in the meantime
             with self.changed:
                 self._next_poll = 0.0
         for unloaded in self.on_unload:
@@ -276,7 +276,7 @@ class Reconciler:
 
 
 def _look(model: ModelConfig, failed: Collection[Version], after_failure: bool) -> _Look:
-    """The versions that a model is to have, and which of those that have failed still would."""
+    """The aspired versions of a model, and the failed versions that would fail again."""
     broken = [
         version
         for version in failed

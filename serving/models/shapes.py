@@ -1,7 +1,7 @@
-"""Whether tensors have the shapes that a signature declares.
+"""Checks that tensors have the shapes that a signature declares.
 
-A session, in which TensorFlow Serving and this server run models, feeds an input of any shape.
-Some models then answer with other numbers of rows, made of numbers that belonged together.
+TensorFlow Serving and this server run models in sessions, which accept inputs of any shape. Given
+another shape, some models answer with another number of rows, and mix numbers of different rows.
 """
 
 from __future__ import annotations
@@ -11,28 +11,27 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from tensorflow.core.protobuf import meta_graph_pb2
 
-from serving.errors import ServingError
+from serving.errors import ServingError, invalid
 
 Tensors = Mapping[str, np.ndarray]
 
-ANY = -1  # a size that is open
+ANY = -1  # a size that a signature leaves open
 
 
 def check_inputs(name: str, signature: meta_graph_pb2.SignatureDef, inputs: Tensors) -> None:
-    """Raises ServingError for an input of another rank or size than is declared.
+    """Raises ServingError for an input with another rank or size than the declared one.
 
-    A size that is declared as unknown may be any one, and so may the shape where the rank is.
+    Where the signature leaves a size or the rank open, any is accepted.
 
     Args:
-        name: What the signature is called.
-        signature: What declares the shapes.
+        name: The signature's name.
+        signature: The signature.
         inputs: A value for each of its inputs.
     """
     for key, info in signature.inputs.items():
         declared, shape = declared_shape(info), np.shape(inputs[key])
         if declared is not None and not _fits(shape, declared):
-            raise ServingError(
-                'INVALID_ARGUMENT',
+            raise invalid(
                 f'The input {key} of the signature {name} must have the shape {_text(declared)}, '
                 f'not {_text(shape)}; ? stands for any size.',
             )
@@ -41,16 +40,16 @@ def check_inputs(name: str, signature: meta_graph_pb2.SignatureDef, inputs: Tens
 def check_outputs(
     name: str, signature: meta_graph_pb2.SignatureDef, inputs: Tensors, outputs: Tensors
 ) -> None:
-    """Raises ServingError for outputs that do not have a row for each row of the inputs.
+    """Raises ServingError for outputs that do not have one row for each row of the inputs.
 
-    That is asked where all inputs have the same number of rows, which the signature leaves open, of
-    the outputs whose number of rows it leaves open as well.
+    This is checked if the signature leaves the number of rows of all inputs open, and they have the
+    same number, for those outputs whose number of rows is open as well.
 
     Args:
-        name: What the signature is called.
-        signature: What declares the shapes.
-        inputs: What the model was asked.
-        outputs: What it answered.
+        name: The signature's name.
+        signature: The signature.
+        inputs: The inputs of the model.
+        outputs: Its outputs.
     """
     if not all(has_open_size(info) for info in signature.inputs.values()):
         return
@@ -69,19 +68,19 @@ def check_outputs(
 
 
 def has_fixed_size(signature: meta_graph_pb2.SignatureDef) -> bool:
-    """Whether an input has a declared number of rows, so that requests cannot be merged."""
+    """Whether the number of rows of an input is fixed, so that requests cannot be merged."""
     shapes = [declared_shape(info) for info in signature.inputs.values()]
     return any(shape and shape[0] != ANY for shape in shapes)
 
 
 def has_open_size(info: meta_graph_pb2.TensorInfo) -> bool:
-    """Whether the number of rows may be any one."""
+    """Whether the number of rows is open."""
     declared = declared_shape(info)
     return declared is None or declared[:1] == [ANY]
 
 
 def declared_shape(info: meta_graph_pb2.TensorInfo) -> list[int] | None:
-    """The sizes of an input or output, -1 for those that may be any; None for any rank."""
+    """The sizes of an input or output, -1 for an open size; None if the rank is open."""
     if not info.HasField('tensor_shape') or info.tensor_shape.unknown_rank:
         return None
     return [dim.size for dim in info.tensor_shape.dim]

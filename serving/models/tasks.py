@@ -11,16 +11,16 @@ _T = TypeVar('_T')
 
 
 class Task(Generic[_T]):
-    """A function that runs in a thread of its own, which nobody has to wait for.
+    """A function that runs in a thread of its own, for which nobody has to wait.
 
-    Nothing can interrupt such a thread, so that one that is stuck lasts as long as the process.
+    Nothing can interrupt a thread, so a stuck one lasts as long as the process.
 
     Args:
-        function: What is to be done.
-        done: Called in that thread when it is done.
+        function: The work.
+        done: Called in that thread when the work is done.
 
     Attributes:
-        started: When it began, by `time.monotonic`.
+        started: The time at which it started, by `time.monotonic`.
     """
 
     def __init__(
@@ -49,11 +49,11 @@ class Task(Generic[_T]):
         return self._finished.is_set()
 
     def wait(self, seconds: float | None = None) -> bool:
-        """Waits for so long at most; returns whether it is finished."""
+        """Waits until it is finished, at most `seconds`; returns whether it is finished."""
         return self._finished.wait(seconds)
 
     def result(self) -> _T:
-        """What the function returned, or raises what it raised; waits for it."""
+        """Waits for the function; returns its result, or raises its error."""
         self._thread.join()
         if self._error:
             raise self._error

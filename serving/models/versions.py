@@ -15,26 +15,26 @@ _SAVED_MODEL_FILES = ('saved_model.pb', 'saved_model.pbtxt')
 
 
 def find_versions(base_path: str) -> dict[int, str]:
-    """Number and folder of each version; one that is being copied and has no graph yet is none.
+    """Number and folder of each version; a folder without a graph is no version yet.
 
     Raises:
         OSError: The base path cannot be read.
     """
     with os.scandir(base_path) as entries:
-        # In the order of their names: of 01 and 1 the real server takes the last, too.
+        # In the order of their names: of 01 and 1 the last counts, as in the real server.
         found = sorted((entry.name, entry.path) for entry in entries if _is_version(entry))
-    # If it has gone away meanwhile, its versions seem to have no files.
+    # Raises an error if the folder has just gone, because then its versions seem to have no files.
     os.stat(base_path)
     return {int(name): path for name, path in found}
 
 
 def aspired_versions(model: ModelConfig, broken: Collection[int] = ()) -> dict[int, str]:
-    """Those of `find_versions` that the model's version policy asks for; the newest by default.
+    """The versions that the model's version policy asks for; the newest by default.
 
     Args:
         model: The model.
-        broken: Versions that do not load. Where the policy asks for the newest ones, each of these
-            has the next older one beside it, to serve in its place.
+        broken: Versions that do not load. If the policy asks for the newest versions, the next
+            older one is added for each of these, to serve in its place.
 
     Raises:
         OSError: The base path cannot be read.
@@ -61,7 +61,7 @@ def _is_version(entry: os.DirEntry[str]) -> bool:
 
 
 def files_of(path: str) -> frozenset[tuple[str, int, int, bool]]:
-    """The files below a folder: path, size, time of the last change, and whether it is regular."""
+    """The files below a folder: path, size, time of the last change, whether it is regular."""
     found = set()
     for folder, _, names in os.walk(path):
         for name in names:

@@ -1,1 +1,1 @@
-"""Requests: what they ask of a model, what they cost, and when they run."""
+"""Requests: reading them, estimating their cost, merging them, and writing answers."""

@@ -1,8 +1,8 @@
-"""Concurrent requests of one signature, merged into one call of the model.
+"""Merges concurrent requests to one signature into one call of the model.
 
 Limits, order and refusals follow TensorFlow's shared_batch_scheduler.h and TensorFlow Serving's
-batching_session.cc (commit 9d981c5), with two differences in favour of the requests: those that
-cannot be merged run apart rather than fail, and one that fails does not fail its neighbours.
+batching_session.cc (commit 9d981c5), with two differences in favour of the requests: requests that
+cannot be merged run apart instead of failing, and a request that fails does not fail the others.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 
 from serving.config_files import BatchingOptions
-from serving.errors import ServingError
+from serving.errors import ServingError, invalid
 from serving.metrics import Metrics
 from serving.requests.request_cost import MAX_BATCH_COST
 
@@ -26,7 +26,7 @@ Run = Callable[[str, Tensors], Tensors]
 
 @dataclasses.dataclass
 class _Task:
-    """A request, or a part of one; `future` gets its outputs."""
+    """A request, or a part of a request; `future` gets its outputs."""
 
     inputs: Tensors
     size: int
@@ -37,7 +37,7 @@ class _Task:
 
 @dataclasses.dataclass(eq=False)
 class _Batch:
-    """Tasks that will run together; it takes more until it is full or begins to run."""
+    """Tasks that will run together; more join until the batch is full or runs."""
 
     queue: tuple[Run, str]
     key: object
@@ -49,16 +49,16 @@ class _Batch:
 
 
 class Batcher:
-    """Collects what is asked at the same time; belongs to one event loop.
+    """Collects requests that come at the same time; belongs to one event loop.
 
-    A batch runs when it is full or `batch_timeout_micros` old, and a thread is free: while all are
-    busy it goes on to grow. Requests are merged along axis 0 where model, signature, dtypes and
-    the other dimensions agree, and while the batch is not too costly.
+    A batch runs when it is full or `batch_timeout_micros` old, and a thread is free; it grows while
+    all threads are busy. Requests are merged along axis 0 if model, signature, dtypes and the other
+    dimensions agree, as long as the batch is not too costly.
 
     Args:
-        options: How to batch.
+        options: How requests are merged.
         executor: Runs the batches; should have `options.num_batch_threads` threads.
-        metrics: Where batches are counted.
+        metrics: Counts the batches.
     """
 
     def __init__(
@@ -73,9 +73,9 @@ class Batcher:
             if options.enable_large_batch_splitting
             else options.max_batch_size
         )
-        # In the order in which they were begun.
+        # All batches that do not run yet, in the order of their first tasks.
         self._waiting: list[_Batch] = []
-        # Those of them that still take tasks, by what may be merged.
+        # The batches that more tasks may join, by what must agree.
         self._open: dict[object, _Batch] = {}
         self._enqueued: Counter[tuple[Run, str]] = Counter()
         self._running = 0
@@ -83,19 +83,19 @@ class Batcher:
     def run(
         self, run: Run, signature_name: str, inputs: Tensors, cost: float = 0.0
     ) -> asyncio.Future[Tensors]:
-        """Outputs of `run(signature_name, inputs)`, which may run for others as well.
+        """The outputs of `run(signature_name, inputs)`, in a call that others may share.
 
-        A future that is cancelled before its batch runs is left out of it.
+        If the future is cancelled before its batch runs, the batch runs without it.
 
         Args:
-            run: The model; equal for all requests that may be merged. Called in a thread.
+            run: Runs the model in a thread; equal for all requests that may be merged.
             signature_name: The signature.
             inputs: One array [n, ...] for each of its inputs.
-            cost: As estimated by serving/requests/request_cost.py.
+            cost: The cost estimated by serving/requests/request_cost.py.
 
         Raises:
-            ServingError: The inputs cannot be batched (INVALID_ARGUMENT), or the signature's queue
-                is full (UNAVAILABLE). What the model raises is raised by the future.
+            ServingError: The inputs cannot be merged (INVALID_ARGUMENT), or the signature's queue
+                is full (UNAVAILABLE). Errors of the model are raised by the future.
         """
         size = self.check(inputs)
         queue = (run, signature_name)
@@ -106,7 +106,7 @@ class Batcher:
         for _ in inputs:
             self._metrics.input(size)
         futures = []
-        # A part for what room there is, the others as large as can be.
+        # The first part fills the open batch; the other parts are as large as possible.
         start, end = 0, size if size <= self._limit else room or self._limit
         while True:
             part = {name: value[start:end] for name, value in inputs.items()}
@@ -122,18 +122,18 @@ class Batcher:
         """The number of rows of a request.
 
         Raises:
-            ServingError: It cannot be batched, or has too many.
+            ServingError: The request cannot be merged, or has too many rows.
         """
         if not inputs:
-            raise _invalid('Batching Run() must have at least one input tensor')
+            raise invalid('Batching Run() must have at least one input tensor')
         if not all(value.ndim for value in inputs.values()):
-            raise _invalid('Batching Run() input tensors must have at least one dimension')
+            raise invalid('Batching Run() input tensors must have at least one dimension')
         size, *others = {len(value) for value in inputs.values()}
         if others:
-            raise _invalid('Batching Run() input tensors must have equal 0th-dimension size')
+            raise invalid('Batching Run() input tensors must have equal 0th-dimension size')
         most = self._options.max_batch_size
         if size > most:
-            raise _invalid(f'Task size {size} is larger than maximum input batch size {most}')
+            raise invalid(f'Task size {size} is larger than maximum input batch size {most}')
         return size
 
     def _check_capacity(self, queue: tuple[Run, str], size: int, room: int) -> None:
@@ -181,7 +181,7 @@ class Batcher:
                 del self._open[batch.key]
             self._enqueued[batch.queue] -= 1
             if not self._enqueued[batch.queue]:
-                # It would keep an unloaded model in memory.
+                # A key would keep an unloaded model in memory.
                 del self._enqueued[batch.queue]
             tasks = [task for task in batch.tasks if not task.future.done()]
             if tasks:
@@ -222,17 +222,13 @@ def _make_ready(batch: _Batch) -> None:
         batch.timer.cancel()
 
 
-def _invalid(message: str) -> ServingError:
-    return ServingError('INVALID_ARGUMENT', message)
-
-
 def _layout(inputs: Tensors) -> object:
-    """What must be equal for arrays to be merged."""
+    """Names, dtypes and shapes, which must be equal if arrays are to be merged."""
     return frozenset((name, value.dtype, value.shape[1:]) for name, value in inputs.items())
 
 
 def _padding(size: int, allowed_sizes: Sequence[int]) -> int:
-    """Rows to be added to `size`, so that it is one of the increasing allowed ones, if any."""
+    """The number of rows to add to `size` to reach an allowed size, if there are any."""
     return next((allowed for allowed in allowed_sizes if allowed >= size), size) - size
 
 
@@ -245,13 +241,13 @@ async def _joined(parts: Sequence[asyncio.Future[Tensors]]) -> Tensors:
 def _run_isolated(
     run: Run, signature_name: str, requests: Sequence[Tensors], allowed_sizes: Sequence[int]
 ) -> list[Tensors | Exception]:
-    """Outputs of each request, or why it failed."""
+    """The outputs or the error of each request."""
     try:
         return list(_run_merged(run, signature_name, requests, allowed_sizes))
     except Exception as error:
         if len(requests) == 1:
             return [error]
-    # One of them is to blame.
+    # One request made the others fail: run each apart.
     return [
         outcome
         for inputs in requests
@@ -264,13 +260,13 @@ def _run_merged(
 ) -> list[Tensors]:
     sizes = [len(next(iter(inputs.values()))) for inputs in requests]
     size = sum(sizes)
-    # An empty request has no row to fill up with.
+    # Without a row there is nothing to pad with.
     padding = _padding(size, allowed_sizes) if size else 0
     merged = {}
     for name in requests[0]:
         value = np.concatenate([inputs[name] for inputs in requests])
         if padding:
-            # A row of theirs is a valid one for sure.
+            # A copy of a row is valid.
             value = np.concatenate([value, np.repeat(value[:1], padding, axis=0)])
         merged[name] = value
     outputs = run(signature_name, merged)

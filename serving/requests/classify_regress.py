@@ -13,11 +13,12 @@ from tensorflow.core.example import example_pb2, feature_pb2
 from tensorflow.core.framework import types_pb2
 from tensorflow.core.protobuf import meta_graph_pb2
 
+from serving.errors import invalid
 from serving.requests import json_text
 from serving.requests.json_size import MAX_INSTANCES, check_instances, check_size
-from serving.requests.json_text import excerpt, invalid
+from serving.requests.json_text import excerpt
 
-# The context becomes a part of each example: a large one becomes many times as large.
+# The context is copied into each example, so a large context takes many times its size.
 _MAX_CONTEXT_BYTES = 1 << 26
 
 
@@ -44,15 +45,14 @@ def parse_examples_request(
 
     Args:
         body: JSON.
-        method: What is asked for, 'classify' or 'regress'. The signature must have the inputs and
-            outputs for it; its method_name does not matter, as in the real server unless started
-            with --enable_signature_method_name_check.
-        signature_defs: The model's. Looked at after the JSON has been read, as in the real server.
+        method: 'classify' or 'regress'. The signature must have the inputs and outputs for it; its
+            method_name does not matter, as in the real server without
+            --enable_signature_method_name_check.
+        signature_defs: The model's signatures, checked after the JSON, as in the real server.
         max_instances: The most examples.
 
     Raises:
-        ServingError: The body is wrong or larger than it may be, or the model has no such
-            signature.
+        ServingError: The body is wrong or too large, or the model has no such signature.
     """
     check_size(body, method, signature_defs, max_instances)
     document = json_text.parse_object(body)
@@ -76,15 +76,15 @@ def parse_examples_request(
             f"The 'context' of {len(context):,} bytes is too large to be repeated in "
             f"{len(values):,} 'examples': together at most {_MAX_CONTEXT_BYTES:,} bytes are allowed"
         )
-    # Messages that follow one another are merged when they are parsed: of a feature that both have,
-    # the example's is taken.
+    # A parser merges messages that follow one another. If both have a feature, the example's wins,
+    # because it comes last.
     examples = np.array([context + _example(value) for value in values], np.object_)
     _check_signature(name, method, signature_defs)
     return ExamplesRequest(name, examples)
 
 
 def _example(value: Any) -> bytes:
-    """The serialized tf.Example of `{feature: value or list of values}`."""
+    """Serializes `{feature: value or list of values}` as a tf.Example."""
     if type(value) is not dict:
         raise invalid(f'Example must be JSON object but got JSON {json_text.type_name(value)}')
     features = {name: _feature(name, content) for name, content in value.items()}
@@ -112,7 +112,7 @@ def _feature(name: str, content: Any) -> feature_pb2.Feature:
 
 
 def _feature_value(name: str, value: Any) -> tuple[str, Any]:
-    """Which kind of feature a value is for, and what goes into that."""
+    """The kind of feature for a JSON value, and the value in it."""
     if isinstance(value, int):  # also a bool
         if value > np.iinfo(np.int64).max:
             raise invalid(
@@ -133,7 +133,7 @@ def _feature_value(name: str, value: Any) -> tuple[str, Any]:
 def _check_signature(
     name: str, method: str, signature_defs: Mapping[str, meta_graph_pb2.SignatureDef]
 ) -> None:
-    """Raises ServingError where a signature is not one for classify or regress."""
+    """Raises ServingError if a signature cannot classify or regress."""
     if name not in signature_defs:
         raise invalid(f'No signature was found with the name: {name}')
     signature = signature_defs[name]
@@ -161,11 +161,11 @@ def format_classify_response(outputs: Mapping[str, np.ndarray], count: int) -> b
 
     Args:
         outputs: "classes", object [count, k] of bytes, and "scores", float32 [count, k], or one of
-            them. Labels that are missing are written as "", scores as 0.0.
-        count: How many examples were asked about.
+            them. Missing labels are written as "", missing scores as 0.0.
+        count: The number of examples in the request.
 
     Raises:
-        ServingError: The model's outputs are not like this.
+        ServingError: The outputs are of another kind or shape.
     """
     if not count:
         raise invalid('Cannot convert empty ClassificationResults to JSON')
@@ -208,10 +208,10 @@ def format_regress_response(outputs: Mapping[str, np.ndarray], count: int) -> by
 
     Args:
         outputs: "outputs", float32 [count] or [count, 1].
-        count: How many examples were asked about.
+        count: The number of examples in the request.
 
     Raises:
-        ServingError: The model's outputs are not like this.
+        ServingError: The output is of another kind or shape.
     """
     if not count:
         raise invalid('Cannot convert empty RegressionResults to JSON')

@@ -1,8 +1,7 @@
-"""How many values a request may have, and how many a JSON document has before it is parsed.
+"""Limits the number of values in a request, and counts them before its JSON is parsed.
 
-As Python objects, values take up to a hundred times the bytes in which they are written, and while
-they are made, no other thread of Python runs. So a request that no model could answer is refused
-before.
+As Python objects, values take up to a hundred times their bytes in JSON, and no other thread of
+Python runs while they are made. So a request that no model could answer is refused before that.
 """
 
 from __future__ import annotations
@@ -14,21 +13,21 @@ import numpy as np
 from tensorflow.core.framework import types_pb2
 from tensorflow.core.protobuf import meta_graph_pb2
 
-from serving.errors import ServingError
+from serving.errors import invalid
 from serving.models.shapes import ANY, declared_shape
 
 MAX_INSTANCES = 1000  # of a request, unless --max_instances says otherwise
-# In any document; with a shape that leaves sizes open, nothing else bounds them. They are made in
-# less than 0.2 s, and take less than 300 MB.
+# The most values of any request; the only limit if the shapes leave sizes open. As Python objects,
+# they are made in less than 0.2 s and take less than 300 MB.
 _MAX_VALUES = 1 << 22
-# In a request to classify or regress: each value of a feature is converted on its own.
+# The most values of a classify or regress request, whose values are converted one by one.
 _MAX_FEATURE_VALUES = 1 << 20
-# A smaller document is not counted. It is parsed in some milliseconds, whatever is in it.
+# The values of smaller documents are not counted: any of them is parsed in a few milliseconds.
 _UNCOUNTED_BYTES = 1 << 16
 _PIECE_BYTES = 1 << 20
-# An object takes as much memory as some numbers.
+# An object takes as much memory as this many numbers.
 _OBJECT_WEIGHT = 4
-# What stands around a string, such as {"b64": ...}; around a row; and around all of them.
+# Values around a string, such as {"b64": ...}; around a row; and around all rows.
 _PER_STRING, _PER_ROW, _PER_DOCUMENT = 6, 16, 1000
 
 _QUOTE, _COMMA, _LIST, _OBJECT = b'",[{'
@@ -37,8 +36,7 @@ _QUOTE, _COMMA, _LIST, _OBJECT = b'",[{'
 def check_instances(count: int, most: int) -> None:
     """Raises ServingError if a request has more than `most` instances."""
     if count > most:
-        raise ServingError(
-            'INVALID_ARGUMENT',
+        raise invalid(
             f'The request has {count:,} instances; at most {most:,} are allowed (--max_instances)',
         )
 
@@ -52,18 +50,16 @@ def check_size(
     """Raises ServingError if a document has more values than a request to a model may have.
 
     Args:
-        body: JSON. Only what is outside of its strings counts: a value, a list, and several times
-            an object.
+        body: JSON. Each value and each list counts once, each object several times.
         kind: 'predict', 'classify' or 'regress'.
-        signature_defs: The model's.
+        signature_defs: The model's signatures.
         max_instances: The most instances of a request.
     """
     if len(body) <= _UNCOUNTED_BYTES:
         return
     most = most_values(kind, signature_defs, max_instances)
     if len(body) > most and is_larger(body, most):
-        raise ServingError(
-            'INVALID_ARGUMENT',
+        raise invalid(
             'The request has more values than one may have: more than this model takes for as '
             f'many instances as are allowed (--max_instances), or than {_MAX_VALUES:,}',
         )
@@ -72,12 +68,12 @@ def check_size(
 def most_values(
     kind: str, signature_defs: Mapping[str, meta_graph_pb2.SignatureDef], max_instances: int
 ) -> int:
-    """How many values a request to a model may have, counted as `check_size` does.
+    """The most values of a request to a model, counted as in `check_size`.
 
     Args:
         kind: 'predict', 'classify' or 'regress'.
-        signature_defs: The model's. The largest signature counts, because the name of the one that
-            is asked may stand at the end of the document.
+        signature_defs: The model's signatures. The largest counts, because the name of the one that
+            is asked may be at the end of the document.
         max_instances: The most instances of a request.
     """
     if kind != 'predict':
@@ -110,13 +106,13 @@ def is_larger(body: bytes | bytearray, most: int, piece_bytes: int = _PIECE_BYTE
         piece = carried + body[start : start + piece_bytes]
         carried = b''
         if b'\\' in piece:
-            # As long as before, but without quotes that do not end a string.
+            # Replace escaped quotes, which do not end a string, by as many other characters.
             piece = piece.replace(b'\\\\', b'..')
             if piece.endswith(b'\\'):
                 piece, carried = piece[:-1], b'\\'
             piece = piece.replace(b'\\"', b'..')
         letters = np.frombuffer(piece, np.uint8)
-        # Counted modulo 256, which keeps odd numbers odd.
+        # An overflow of uint8 does not matter: odd numbers stay odd.
         quotes = np.cumsum(letters == _QUOTE, dtype=np.uint8)
         outside = (quotes + in_string) % 2 == 0
         total += np.count_nonzero(outside & ((letters == _COMMA) | (letters == _LIST)))

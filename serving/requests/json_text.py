@@ -1,9 +1,9 @@
 """JSON as TensorFlow Serving reads it from requests and writes it into answers.
 
-The real server uses RapidJSON 1.1. What that accepts beyond RFC 8259 is accepted: `NaN` and
+The real server uses RapidJSON 1.1. This module accepts the same extensions of RFC 8259: `NaN` and
 `Infinity`, a byte order mark, any text behind the document, and nesting to any depth. Two
-differences are on purpose: text that is not Unicode is refused, and of members with one name the
-last one counts, not the first.
+differences are on purpose: text that is not Unicode is refused, and if members have the same name,
+the last one counts, not the first.
 """
 
 from __future__ import annotations
@@ -20,32 +20,32 @@ from typing import Any
 import numpy as np
 import orjson
 
-from serving.errors import ServingError
+from serving.errors import ServingError, invalid
 
 _DEFAULT_SIGNATURE = 'serving_default'
-_EXCERPT = 256  # characters of a wrong value that an error shows
+_EXCERPT = 256  # characters of a wrong value in an error message
 
-# No tensor has as many dimensions, so what is nested deeper is not looked at.
+# No tensor has this many dimensions, so deeper values are ignored.
 _MAX_DEPTH = 300
-# A document nested deeper than Python can recurse is refused if longer: skipping depths is slow.
+# A longer document is refused if Python cannot recurse as deep: skipping depths is slow.
 _MAX_DEEP_CHARACTERS = 2 << 20
 
-# A run of brackets or a string. That an unterminated string matches as well keeps the time linear.
+# A run of brackets or a string. It also matches unterminated strings, which keeps the time linear.
 _STRUCTURE = re.compile(r'[\[{]+|[\]}]+|"[^"\\]*(?:\\.[^"\\]*)*(?:"|\\?\Z)', re.DOTALL)
 _SURROGATE = re.compile(r'\\u[dD][89a-fA-F]')
 _ENCODER = json.JSONEncoder(ensure_ascii=False)
-# By dtype: the form that always has enough digits, and what tells values apart.
+# For each dtype: the format that always has enough digits, and a function to compare values.
 _FLOATS: dict[str, tuple[str, Callable[[float], bytes]]] = {
     'f': ('%.9g', struct.Struct('f').pack),
     'd': ('%.17g', struct.Struct('d').pack),
 }
-# Of so many values numpy is the faster way. A numpy call costs as much as some tens of them when
-# the model that has just run has emptied the processor's caches.
+# Above this many values, NumPy is faster. A NumPy call costs as much as formatting tens of values
+# when the model that has just run has emptied the processor's caches.
 _FEW = 64
 _BASE64 = re.compile(rb'[A-Za-z0-9+/]*={0,2}')
 _WHITE_SPACE = b' \t\n\v\f\r'
 
-# RapidJSON's words for what Python's json module finds.
+# RapidJSON's messages by those of Python's json module.
 _PARSE_ERRORS = {
     'Expecting property name enclosed in double quotes': 'Missing a name for object member.',
     'Illegal trailing comma before end of object': 'Missing a name for object member.',
@@ -76,7 +76,7 @@ def parse_object(body: bytes | bytearray) -> dict[str, Any]:
 
 
 def _parse_leniently(body: bytes | bytearray) -> Any:
-    """Reads what is JSON to the real server alone, and says what is wrong with the rest."""
+    """Reads JSON that only the real server accepts, or raises ServingError with its words."""
     try:
         text = body.decode('utf-8-sig')
     except UnicodeDecodeError as error:
@@ -107,7 +107,7 @@ def _decode(text: str, start: int) -> Any:
 
 
 def _without_depths(text: str) -> str:
-    """Puts null in place of every list and object that is nested deeper than `_MAX_DEPTH`."""
+    """Replaces every list and object that is nested deeper than `_MAX_DEPTH` by null."""
     kept = []
     depth = copied = 0
     for token in _STRUCTURE.finditer(text):
@@ -126,7 +126,7 @@ def _without_depths(text: str) -> str:
 
 
 def _integer(text: str) -> int | float:
-    """As RapidJSON: what 64 bits cannot hold is a float."""
+    """Reads an integer; as in RapidJSON, one that does not fit into 64 bits is a float."""
     if len(text) <= 20 and -(2**63) <= (value := int(text)) < 2**64:
         return value
     return _float(text)
@@ -146,16 +146,11 @@ def _parse_error(reason: str, offset: int) -> ServingError:
     return invalid(f'JSON Parse error: {reason} at offset: {offset}')
 
 
-def invalid(message: str) -> ServingError:
-    """The error of a request that is wrong in itself."""
-    return ServingError('INVALID_ARGUMENT', message)
-
-
 def signature_name(document: dict[str, Any]) -> str:
-    """The signature that a request asks for.
+    """The name of the signature that a request asks for.
 
     Raises:
-        ServingError: Its name is not a string.
+        ServingError: The name is not a string.
     """
     name = document.get('signature_name', '')
     if type(name) is not str:
@@ -167,10 +162,10 @@ def signature_name(document: dict[str, Any]) -> str:
 
 
 def excerpt(value: Any) -> str:
-    """The beginning of a value's JSON, to be shown in an error."""
+    """The beginning of a value's JSON, for an error message."""
     pieces = []
     size = 0
-    for piece in _ENCODER.iterencode(value):  # goes no further than it is asked to
+    for piece in _ENCODER.iterencode(value):  # encodes no more than is read
         pieces.append(piece)
         size += len(piece)
         if size > _EXCERPT:
@@ -179,7 +174,7 @@ def excerpt(value: Any) -> str:
 
 
 def type_name(value: Any) -> str:
-    """What RapidJSON calls the type of a value."""
+    """RapidJSON's name for the type of a value."""
     if isinstance(value, bool):
         return str(value)
     names = {dict: 'Object', list: 'Array', str: 'String', int: 'Number', float: 'Number'}
@@ -192,12 +187,12 @@ def is_base64(value: Any) -> bool:
 
 
 def decode_base64(value: dict[str, str]) -> bytes:
-    """The bytes of `{"b64": "..."}`; white space between them and missing padding are fine.
+    """The bytes of `{"b64": "..."}`, which may have white space and lack padding.
 
     Raises:
-        ServingError: They are not base64.
+        ServingError: The text is not base64.
     """
-    # What is not ASCII becomes what is not base64.
+    # Characters that are not ASCII become '?', which is not base64.
     text = value['b64'].encode('ascii', 'replace').translate(None, _WHITE_SPACE)
     if b'=' not in text:
         text += b'=' * (-len(text) % 4)
@@ -215,9 +210,9 @@ def strings(values: Sequence[bytes], as_base64: bool = False) -> list[str]:
     """JSON strings.
 
     Args:
-        values: Bytes. What is not UTF-8 stays as it is when the result is encoded with
-            'surrogateescape': the real server does not look at it either.
-        as_base64: To write `{"b64": "..."}`.
+        values: Bytes. Bytes that are not UTF-8 stay unchanged if the result is encoded with
+            'surrogateescape'; the real server does not check them either.
+        as_base64: Whether to write `{"b64": "..."}`.
     """
     if as_base64:
         return [f'{{"b64": "{base64.b64encode(value).decode()}"}}' for value in values]
@@ -225,11 +220,11 @@ def strings(values: Sequence[bytes], as_base64: bool = False) -> list[str]:
 
 
 def decimals(values: np.ndarray) -> list[str]:
-    """JSON numbers, as few of two lengths as it takes to read the same value back.
+    """JSON numbers with enough digits to read the same values back.
 
-    That is six significant digits or, where they do not suffice, as many as always do: 9 of a
-    float32, 17 of a float64; in the form of printf's %g, with ".0" where that has neither "." nor
-    an exponent.
+    A number has six significant digits if they suffice, and else as many as always suffice: 9 for
+    float32, 17 for float64. The format is printf's %g, with ".0" added if it has neither "." nor an
+    exponent.
 
     Args:
         values: float32 or float64, any shape.
@@ -255,14 +250,14 @@ def _not_finite(value: float) -> str:
 
 @np.errstate(all='ignore')
 def _decimals_of_many(values: np.ndarray) -> list[str]:
-    """The same, of values [n]."""
+    """`decimals` for values [n], with NumPy."""
     wide = values.astype(np.float64)
     size = np.abs(wide)
     limits = np.finfo(values.dtype)
     all_digits, _ = _FLOATS[values.dtype.char]
-    # Printing six digits and reading them back is slow. Most values are further from their six
-    # digits than half a unit in the last place, and these lines, exact to 8 units of float64,
-    # suffice to see that.
+    # Printing six digits and reading them back is slow. The next lines, exact to 8 units of
+    # float64, find most values that need more digits: rounding to six digits changes them by more
+    # than half a unit in the last place.
     scale = 10.0 ** (5 - np.floor(np.log10(size)))
     away = np.abs(np.rint(wide * scale) / scale - wide)
     unit = limits.eps + 8 * np.finfo(np.float64).eps
@@ -271,7 +266,7 @@ def _decimals_of_many(values: np.ndarray) -> list[str]:
     is_plain = is_whole & (size < 1e6)
     forms = np.where(is_plain, '%.1f', np.where(is_long, all_digits, '%g')).tolist()
     texts = [form % value for form, value in zip(forms, wide.tolist(), strict=True)]
-    # What is left are few.
+    # Few values are left for the slow way.
     short = np.flatnonzero(~(is_plain | is_long))
     back = np.array([float(texts[i]) for i in short]).astype(values.dtype)
     for i in short[back != values[short]].tolist():
@@ -285,10 +280,10 @@ def _decimals_of_many(values: np.ndarray) -> list[str]:
 
 
 def nested(texts: list[str], shape: Sequence[int]) -> list[str]:
-    """Puts the texts of a tensor's values into lists.
+    """Nests the texts of a tensor's values in lists.
 
     Returns:
-        A text for each entry of the first axis; for a scalar, one.
+        One text for each entry of the first axis, or one for a scalar.
     """
     for axis in range(len(shape) - 1, 0, -1):
         size = shape[axis]

@@ -1,4 +1,4 @@
-"""Costly work, kept from holding up the work that is quickly done."""
+"""Threads for costly work, so that it does not delay quick work."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _MAX_WAITING = 256  # jobs
 
 @dataclasses.dataclass(order=True)
 class _Job:
-    """`work` that waits, in the order of `key`; `future` gets its result."""
+    """Work that waits, ordered by `key`; `future` gets its result."""
 
     key: tuple[float, int]
     cost: float = dataclasses.field(compare=False)
@@ -29,16 +29,16 @@ class _Job:
 
 
 class Lane:
-    """Threads of their own for costly work; belongs to one event loop.
+    """Runs costly work in threads of its own; belongs to one event loop.
 
-    The cheapest job goes first, but one that has waited for long comes before a cheaper one that
-    has just come.
+    The cheapest job runs first, but a job that has waited long runs before a cheaper one that has
+    just come.
 
     Args:
-        name: Of the threads.
-        width: How many jobs run at the same time.
-        max_cost: Of all jobs that wait, together. Beyond it the costliest is refused.
-        seconds_per_cost: In which a job of cost 1 lets jobs of no cost go before it.
+        name: The name of the threads.
+        width: The number of jobs that run at the same time.
+        max_cost: The most total cost of the jobs that wait. Beyond it, the costliest is refused.
+        seconds_per_cost: How long a job of cost 1 lets later jobs of cost 0 run first.
     """
 
     def __init__(self, name: str, width: int, max_cost: float, seconds_per_cost: float) -> None:
@@ -52,16 +52,17 @@ class Lane:
         self._running = 0
 
     async def run(self, work: Callable[[], _T], cost: float) -> _T:
-        """The result of `work`, called in a thread.
+        """Calls `work` in a thread and returns its result.
 
-        Work that is cancelled before it begins never runs.
+        Work that is cancelled before it starts never runs.
 
         Args:
-            work: What to do.
-            cost: How costly it is, by any measure.
+            work: The work.
+            cost: Its cost, in any unit.
 
         Raises:
-            ServingError: Too much waits already (UNAVAILABLE). What `work` raises is raised, too.
+            ServingError: Too much work waits already (UNAVAILABLE). Errors of `work` are raised as
+                well.
         """
         key = self._loop.time() + cost * self._seconds_per_cost, next(self._numbers)
         job = _Job(key, cost, work, self._loop.create_future())
@@ -73,17 +74,17 @@ class Lane:
         finally:
             if job in self._waiting:
                 self._waiting.remove(job)
-            # An error of the future would keep this frame, and with it itself and all that the work
-            # has taken, until Python looks for such circles.
+            # An error of the future would hold this frame, and the frame holds the future, so that
+            # the work would stay in memory until Python's garbage collector runs.
             del job
 
     def shut_down(self) -> None:
-        """Waits for the jobs that run."""
+        """Waits for the jobs that run, and ends the threads."""
         self._executor.shutdown()
 
     def _refuse_the_costliest(self) -> None:
         total = sum(job.cost for job in self._waiting)
-        # One is always let in: it may cost more than all together should.
+        # One job may always wait, even if it costs more than `max_cost`.
         while len(self._waiting) > 1 and (
             total > self._max_cost or len(self._waiting) > _MAX_WAITING
         ):

@@ -1,8 +1,8 @@
-"""How much work a PNG or a JPEG makes, judged by its structure before a model decodes it.
+"""Estimates from its structure how much work it is to decode a PNG or a JPEG.
 
-The few bytes of a file may promise much: many pixels, many scans that each walk over all pixels,
-compressed texts, or more pixel data than there are pixels. Nothing is decoded here, and the time is
-linear in the size of the file.
+A small file may cause much work: many pixels, many scans that each cover all pixels, compressed
+texts, or more pixel data than pixels. Nothing is decoded here, and the time is linear in the file's
+size.
 """
 
 from __future__ import annotations
@@ -16,29 +16,29 @@ from collections.abc import Iterator
 _PNG = b'\x89PNG\r\n\x1a\n'
 _JPEG = b'\xff\xd8\xff'
 # The length of a bytes field in a protocol buffer, before a JPEG in a tf.Example. Without this
-# look, the three bytes would be found in compressed data as well.
+# check, the three bytes would be found in compressed data as well.
 _FIELD_LENGTH = re.compile(rb'(?:\x0a|\x8a\x80*\x00)[\x80-\xff]{0,9}[\x00-\x7f]\Z', re.DOTALL)
 _FIELD_HEAD_BYTES = 20
 _MAX_EMBEDDED = 1000  # pictures in one string
 
 _MAX_CHUNKS = 20_000  # 16 bits of RGBA of 4096 x 4096 pixels in libpng's usual pieces are 16,384
 _CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
-# What a compressed text or colour profile may become without being counted; libpng's own limit for
-# it; and what deflate makes of one byte at most.
+# For a compressed text or colour profile: the decompressed size up to which it is not counted,
+# libpng's own limit, and the most bytes that deflate makes of one byte.
 _SMALL_TEXT = 1 << 16
 _LARGEST_TEXT = 8_000_000
 _MAX_RATIO = 1032
-# zlib's own data are hardly ever longer than what they stand for. Those of a file up to this size
-# are not inflated to find out what they become: it takes a decoder less than 0.1 s.
+# Pixel data up to this compressed size are not inflated to find out their real size, because a
+# decoder takes less than 0.1 s for them.
 _UNCHECKED_IDAT = 1 << 15
 
-# A segment of a JPEG may have any bytes before it, and any number of 0xff.
+# Before a segment of a JPEG there may be any bytes, and any number of 0xff.
 _MARKER = re.compile(rb'\xff+([^\x00\xff])', re.DOTALL)
 _MAX_SEGMENTS = 1000
 _FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _SCAN = 0xDA
 _BARE = frozenset([0x01, *range(0xD0, 0xD9)])  # markers without a length
-# A scan of a progressive JPEG costs this part of decoding its pixels; such a file has ten.
+# A scan of a progressive JPEG costs this fraction of decoding its pixels; such a file has ten.
 _SCAN_SHARE = 1 / 32
 
 TOO_MUCH = math.inf
@@ -51,7 +51,7 @@ def pixels(data: bytes) -> float:
         data: A file, or a serialized tf.Example with files in it.
 
     Returns:
-        0 for what is neither; TOO_MUCH for a file that a decoder had better not see.
+        0 if there is no file in it; TOO_MUCH for a file that no decoder should be given.
     """
     return sum(
         _Png(data, start).pixels() if data.startswith(_PNG, start) else _jpeg(data, start)
@@ -60,9 +60,9 @@ def pixels(data: bytes) -> float:
 
 
 def hides_data(data: bytes) -> bool:
-    """Whether a PNG has many times the data of its pixels, which a decoder inflates nevertheless.
+    """Whether a PNG has many times the data of its pixels, all of which a decoder would inflate.
 
-    It takes as long as a decoder takes for the pixels, so ask `pixels` first.
+    This takes as long as a decoder takes for the pixels, so check `pixels` first.
 
     Args:
         data: A file, or a serialized tf.Example with files in it.
@@ -73,7 +73,7 @@ def hides_data(data: bytes) -> bool:
 
 
 def _pictures(data: bytes) -> Iterator[int]:
-    """Where files begin in `data`."""
+    """The positions in `data` at which files begin."""
     if data.startswith((_PNG, _JPEG)):
         yield 0
         return
@@ -87,7 +87,7 @@ def _pictures(data: bytes) -> Iterator[int]:
 
 
 class _Png:
-    """What the chunks of a PNG tell."""
+    """The chunks of a PNG."""
 
     def __init__(self, data: bytes, start: int) -> None:
         self._data = data
@@ -96,7 +96,7 @@ class _Png:
             struct.unpack('>IIBB', head) if len(head) == 10 else (0, 0, 0, 0)
         )
         row = (self._width * bits * _CHANNELS.get(colours, 4) + 7) // 8 + 1
-        # An interlaced one has up to 7 passes, each with a byte more a row.
+        # An interlaced PNG has up to 7 passes, each with one more byte a row.
         self._size = self._height * row + 7 * (self._height + 1)
         self._idat: list[tuple[int, int]] = []
         self._extra = 0.0
@@ -138,12 +138,12 @@ class _Png:
                         return True
                     piece = stream.unconsumed_tail
         except zlib.error:
-            return False  # a decoder ends there, too
+            return False  # a decoder stops there as well
         return False
 
 
 def _text(chunk: bytes) -> float:
-    """What a chunk that may be compressed costs, in bytes: each is about as costly as a pixel."""
+    """The cost of a chunk that may be compressed, in bytes, which cost about as much as pixels."""
     for start in _zlib_starts(chunk):
         stream = zlib.decompressobj()
         try:
@@ -156,7 +156,7 @@ def _text(chunk: bytes) -> float:
 
 
 def _zlib_starts(chunk: bytes) -> Iterator[int]:
-    """Where compressed data may begin: two bytes behind a name, or behind iTXt's third text."""
+    """Where compressed data may begin: two bytes after a name, or after iTXt's third text."""
     name_end = chunk.find(b'\0', 0, 80)
     if name_end < 0:
         return

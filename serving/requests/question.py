@@ -1,4 +1,4 @@
-"""From the body of a request to what is asked of a model."""
+"""Reads the body of any request to a model."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from serving.requests import classify_regress, predict, request_cost
 
 @dataclasses.dataclass(frozen=True)
 class Question:
-    """What is asked of a signature.
+    """A request to a signature.
 
     Attributes:
-        signature_name: Its name.
-        inputs: By its input names; strings are object arrays of bytes.
-        cost: As estimated by serving/requests/request_cost.py.
-        write: Makes the body of the answer of the model's outputs.
+        signature_name: The signature's name.
+        inputs: Arrays by its input names; strings are object arrays of bytes.
+        cost: The cost estimated by serving/requests/request_cost.py.
+        write: Writes the body of the answer, given the model's outputs.
     """
 
     signature_name: str
@@ -35,16 +35,16 @@ def parse(
     signature_defs: Mapping[str, meta_graph_pb2.SignatureDef],
     max_instances: int,
 ) -> Question:
-    """Reads the body of a request, and estimates what it costs to answer it.
+    """Reads the body of a request, and estimates its cost.
 
     Args:
         kind: 'predict', 'classify' or 'regress'.
         content: The body.
-        signature_defs: The model's.
+        signature_defs: The model's signatures.
         max_instances: The most instances of a request.
 
     Raises:
-        ServingError: It is wrong, or larger or costlier than it may be.
+        ServingError: The request is wrong, too large or too costly.
     """
     if kind == 'predict':
         asked = predict.parse_predict_request(content, signature_defs, max_instances)

@@ -1,7 +1,6 @@
-"""How costly a request is, estimated before a model sees it.
+"""Estimates the cost of a request before a model runs it.
 
-A server that knows nothing of its models can tell this much: how many rows are asked, how many
-bytes they are, and how many pixels the pictures among them have.
+A server that knows nothing about its models can count rows, bytes, and the pixels of pictures.
 """
 
 from __future__ import annotations
@@ -10,26 +9,26 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from serving.errors import ServingError
+from serving.errors import ServingError, invalid
 from serving.requests.picture_cost import hides_data, pixels
 
-# A request of cost 1 has so many rows, or bytes, or pixels to decode, or a part of each. What costs
-# less is light: on one core it takes well below 0.1 s, unless the model is a large one.
+# A request of cost 1 has this many rows, or bytes, or pixels to decode, or a mixture of these. A
+# request that costs less is light: one core takes well below 0.1 s, unless the model is large.
 _ROWS = 16
 _BYTES = 1 << 18
 _PIXELS = 1 << 19
-_HARMLESS_BYTES = 1 << 10  # a file that cannot hide much, as deflate makes a thousand bytes of one
-# Four pictures of 4096 x 4096; they take a core one or two seconds.
+_HARMLESS_BYTES = 1 << 10  # a smaller file cannot hide much: deflate makes a thousand bytes of one
+# Four pictures of 4096 x 4096, for which a core takes one or two seconds.
 MAX_PIXELS = 1 << 26
-# Of the light requests that are merged into one batch, together.
+# The most total cost of the light requests in one batch.
 MAX_BATCH_COST = 4.0
 
 
 def estimate(inputs: Mapping[str, np.ndarray]) -> float:
-    """The cost of a request; up to 1 it is light.
+    """The cost of a request, which is light up to a cost of 1.
 
     Args:
-        inputs: What is asked, by the signature's input names; strings are object arrays of bytes.
+        inputs: Arrays by the signature's input names; strings are object arrays of bytes.
 
     Raises:
         ServingError: The pictures in it take too much work to decode.
@@ -56,8 +55,7 @@ def estimate(inputs: Mapping[str, np.ndarray]) -> float:
 
 
 def _too_much_work() -> ServingError:
-    return ServingError(
-        'INVALID_ARGUMENT',
+    return invalid(
         'The pictures in this request take more work to decode than '
         f'{MAX_PIXELS:,} pixels, which one request may have. Scans beyond the first, compressed '
         'texts, and data without pixels count as well',

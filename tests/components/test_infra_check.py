@@ -212,15 +212,14 @@ def test_model_that_takes_too_long_is_refused(tmp_path):
         component.probe(_export(tmp_path), 0.1)
 
 
-def test_executor_blesses_as_the_pusher_expects_also_behind_a_proxy(tmp_path, monkeypatch, caplog):
+def test_component_blesses_as_the_pusher_expects_also_behind_a_proxy(tmp_path, monkeypatch, caplog):
     monkeypatch.setenv('http_proxy', 'http://127.0.0.1:9')  # leads nowhere
     model, blessing = standard_artifacts.Model(), standard_artifacts.InfraBlessing()
     model.id = 5
     model.uri, blessing.uri = str(tmp_path / 'model'), str(tmp_path / 'blessing')
     _export(tmp_path / 'model' / 'Format-Serving', requests=('serving_default', 'serving_default'))
-    executor = component.InfraCheckExecutor()
     with caplog.at_level('INFO', 'absl'):
-        executor.Do({'model': [model]}, {'blessing': [blessing]}, {'timeout': 120})
+        component.InfraCheck.test_call(model=model, blessing=blessing, timeout=120)
     assert "InfraCheck: {'serving_default': 2}" in caplog.messages
     assert blessing.get_int_custom_property('blessed') == 1
     assert blessing.get_int_custom_property('current_model_id') == 5

@@ -10,7 +10,8 @@ from damaging_component import Afterwards, Damage
 from lock_holder import held_elsewhere
 from tfx.orchestration.pipeline import Pipeline
 
-from pipeline import configs, locks, metadata
+from components import locks
+from pipeline import configs, metadata
 from pipeline.exclusive_runner import ExclusiveRunner
 from pipeline.metadata_error import MetadataError
 

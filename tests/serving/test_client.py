@@ -101,7 +101,7 @@ def test_pictures_of_people_are_read(mnist_test, digits_url):
                 b'',
                 ['--url', url],
                 1,
-                f"The URL '{re.escape(url)}' names no {what}: it is to be like .*",
+                f"The URL '{re.escape(url)}' names no {what}: it must look like .*",
             )
             for url, what in (
                 ('http://127.0.0.1:8501', 'model'),

@@ -154,10 +154,10 @@ def test_base_path_may_be_a_url(file, url, folder):
 
 @pytest.mark.parametrize('url', ['gs://bucket/m', 's3://bucket/m', 'file://other/m', 'hdfs://a/m'])
 def test_base_path_of_other_machines_is_refused(file, url):
-    with pytest.raises(ServingError, match='this server reads local folders alone'):
+    with pytest.raises(ServingError, match='this server reads only local folders'):
         config_files.single_model_config('m', url)
     text = f'config {{ name: "m" base_path: "{url}" model_platform: "tensorflow" }}'
-    with pytest.raises(ServingError, match='this server reads local folders alone'):
+    with pytest.raises(ServingError, match='this server reads only local folders'):
         config_files.read_model_config(file(f'model_config_list {{ {text} }}'))
 
 

@@ -7,10 +7,10 @@ from tensorflow.core.example import example_pb2
 from tensorflow.core.framework import types_pb2
 from tensorflow.core.protobuf import meta_graph_pb2
 
-from serving.errors import HTTP_STATUS, ServingError
-from serving.http.responses import error_json, parse_path
+from serving.errors import HTTP_STATUS, ServingError, error_json
 from serving.requests.classify_regress import format_regress_response, parse_examples_request
 from serving.requests.predict import format_predict_response, parse_predict_request
+from serving.web.routes import parse_path
 
 
 def check(case, ask):

@@ -1,9 +1,11 @@
+import json
+
 import numpy as np
 import pytest
 import saved_models
 import tensorflow as tf
 
-from serving.errors import ServingError
+from serving.errors import ServingError, error_json
 from serving.models.model import LoadedModel
 
 
@@ -48,3 +50,8 @@ def test_what_functions_an_operation_is_in_is_left_out():
 def test_codes_are_tensorflows(kind, code, status):
     error = ServingError.of_tensorflow(kind(None, None, 'said this'))
     assert (error.code, error.message, error.http_status) == (code, 'said this', status)
+
+
+def test_any_message_is_json():
+    for message in ('x', 'é "\n', '\ud800'):
+        assert json.loads(error_json(message)) == {'error': message}

@@ -8,7 +8,7 @@ import time
 import pytest
 from project_paths import PROGRAMS
 
-_LATE = 'Something still runs 0.5 seconds after the server was told to stop: it ends without that '
+_LATE = 'Requests still run 0.5 seconds after the server was told to stop: it ends without them '
 
 
 @pytest.mark.parametrize(
@@ -23,7 +23,7 @@ _LATE = 'Something still runs 0.5 seconds after the server was told to stop: it 
             1,
             0,
             '',
-            'The server ends without what still runs, whose answer nobody waits for.\n',
+            'The server ends while computations still run whose clients have gone.\n',
         ),
     ],
 )

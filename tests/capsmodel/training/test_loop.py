@@ -135,9 +135,7 @@ def test_training_that_is_stopped_again_and_again_comes_to_the_same_weights(
     # In an epoch, at its end, in the next one.
     done = 0
     for stop in (7, 20, 33):
-        with pytest.raises(
-            TrainingError, match=f'after step {stop} of 40: the same command'
-        ):
+        with pytest.raises(TrainingError, match=f'after step {stop} of 40: the same command'):
             train(should_stop=_stop_after(stop - done))
         resuming = f'  resuming from the checkpoint of step {done} of 40\n'
         assert (resuming in capsys.readouterr().err) == (done > 0)

@@ -1,7 +1,7 @@
-"""Which images of a TFDS dataset are learned from, pick the best epoch, and test.
+"""Defaults and rules for slices of a TFDS dataset: to train, to pick the best epoch, and to test.
 
-A slice is written as TFDS does: 'train[:55000]'. What each one is for names it, and the setting
-that it comes from: 'train' is TRAIN_SPLIT.
+A slice is written as in TFDS: 'train[:55000]'. Its name is its purpose: 'train', 'eval' or 'test',
+which come from the settings TRAIN_SPLIT, EVAL_SPLIT and TEST_SPLIT.
 """
 
 import itertools
@@ -15,25 +15,26 @@ from components.datasets.errors import DatasetError, first_line
 def default_slices(
     sizes: Mapping[str, int], most: Mapping[str, int] | None = None
 ) -> dict[str, str]:
-    """The slices of a dataset that no setting names.
+    """The slices of a dataset that are used unless settings name others.
 
-    `validation` picks the epoch and `test` tests where there are both. One of them alone tests,
-    and the last twelfth of `train` picks the epoch: of MNIST, 5,000 of 60,000. Without either, the
-    last sixth of `train` tests, and the twelfth before it picks the epoch.
+    If the dataset has splits `validation` and `test`, the first picks the epoch and the second
+    tests. If it has one of them, that one tests, and the last twelfth of `train` picks the epoch:
+    for MNIST, 5,000 images of 60,000. If it has neither, the last sixth of `train` is divided: its
+    first half picks the epoch, and its second half tests.
 
     Args:
-        sizes: The dataset's splits and how many images each has.
-        most: By what a slice is for, the most images that it gets: its first ones.
+        sizes: The number of images of each split.
+        most: The most images of a slice, by purpose; it gets its first images.
 
     Returns:
-        The slices 'train', 'eval' and 'test'; none if there is no split `train`.
+        The slices 'train', 'eval' and 'test'; an empty dictionary if there is no split `train`.
     """
     sizes = {name: size for name, size in sizes.items() if size}
     if 'train' not in sizes:
         return {}
     size, twelfth = sizes['train'], math.ceil(sizes['train'] / 12)
     held_out = [name for name in ('test', 'validation') if name in sizes]
-    rest = size if held_out else max(size - 2 * twelfth, 0)  # of `train`, what does not test
+    rest = size if held_out else max(size - 2 * twelfth, 0)  # images of `train` that do not test
     learned = rest if len(held_out) == 2 else max(rest - twelfth, 0)
     most = most or {}
     learned = min(learned, most.get('train', learned))
@@ -60,9 +61,9 @@ def check_slices(builder: Any, slices: Mapping[str, str], min_test_images: int =
     """Refuses all slices of a prepared dataset that cannot be used, in one message.
 
     Args:
-        builder: TFDS's, of the dataset.
-        slices: By what they are for.
-        min_test_images: Images that 'test' must have.
+        builder: TFDS's builder of the dataset.
+        slices: The slices by purpose.
+        min_test_images: The fewest images of 'test'.
 
     Raises:
         DatasetError: A slice is misspelled, is of a split that the dataset does not have, reaches
@@ -86,7 +87,7 @@ def check_slices(builder: Any, slices: Mapping[str, str], min_test_images: int =
 
 
 def number_of_images(builder: Any, pattern: str) -> int:
-    """How many images a slice that can be used has."""
+    """The number of images of a valid slice."""
     return builder.info.splits[pattern].num_examples
 
 
@@ -101,16 +102,16 @@ def _setting(name: str) -> str:
 
 
 def _problem(builder: Any, pattern: str) -> str:
-    """What is wrong with a slice by itself, '' if it can be used."""
+    """Why a slice is wrong, apart from the others; '' if it can be used."""
     if not pattern:
         return "is not set, and there is no split 'train' to choose images from"
     try:
-        # One by one, since in a sum a part may be empty, or even count as less than nothing.
+        # One by one, since one part of a sum may be empty, or even have a negative count.
         counts = [number_of_images(builder, part.strip()) for part in pattern.split('+')]
     except NotImplementedError:
         reason = "'all' can only be taken as a whole"
     except (KeyError, ValueError, AssertionError) as error:
-        # TFDS puts a line of its own before the reason for what it cannot parse.
+        # If TFDS cannot parse a slice, the reason is the last line.
         reason = (str(error).strip().splitlines() or [first_line(error)])[-1].rstrip('.')
     else:
         return '' if min(counts) > 0 else f'({pattern!r}) is empty'
@@ -118,7 +119,7 @@ def _problem(builder: Any, pattern: str) -> str:
 
 
 def _shared(builder: Any, slices: Mapping[str, str]) -> list[str]:
-    """A sentence for each two slices, and each slice by itself, in which an image is twice."""
+    """A sentence for each pair of slices that share images, and each slice that has one twice."""
     pieces = sorted(
         (part.filename, part.skip, part.skip + part.take, name)
         for name, pattern in slices.items()

@@ -11,13 +11,14 @@ import time
 import aiohttp
 import pytest
 from busy_model import busy_model
+from slow_client import slow_client
 
 from serving.config_files import BatchingOptions, single_model_config
-from serving.http.origins import Origins
-from serving.http.rest import Limits, RestService
 from serving.metrics import Metrics
 from serving.models.manager import ModelManager
 from serving.requests.batching import Batcher
+from serving.web.origins import Origins
+from serving.web.rest import Limits, RestService
 
 _LIMITS = Limits()
 _PREDICT = b'POST /v1/models/busy:predict HTTP/1.1\r\nHost: x\r\n'
@@ -293,10 +294,7 @@ def test_an_answer_that_is_not_taken_is_given_up(manager):
 
     async def scenario(asked):
         loop = asyncio.get_running_loop()
-        with socket.socket() as client:
-            client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-            client.setblocking(False)
-            await loop.sock_connect(client, asked.address)
+        async with slow_client(asked.address) as client:
             await loop.sock_sendall(client, _PREDICT + b'Content-Length: %d\r\n\r\n' % len(body))
             await loop.sock_sendall(client, body)
             taken = await loop.sock_recv(client, 1000)

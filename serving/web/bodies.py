@@ -1,7 +1,7 @@
-"""The bodies of requests: received, decompressed, and held within bounds.
+"""The bodies of requests: received, decompressed, and kept within limits.
 
-A body of a few kilobytes is always taken. The larger ones share a budget. When it is used up, the
-server refuses the one that has taken the most memory for the longest time and is still coming, so
+A body of a few kilobytes is always accepted. Larger bodies share a budget. If it is used up, the
+server refuses the body that is still coming and has taken the most memory for the longest time, so
 that clients who do not finish cannot keep out those who do.
 """
 
@@ -16,20 +16,20 @@ from aiohttp import web
 from serving.errors import ServingError
 
 SMALL_BYTES = 1 << 16  # a body of at most this size does not count towards the budget
-# Larger bodies that are held at one time, in multiples of the largest one.
+# Memory for larger bodies at one time, in multiples of the largest body allowed.
 _LARGE_HELD = 4
-# Decompressed in one go on the event loop; half a millisecond's work.
+# Bytes that are decompressed in one go on the event loop; this takes half a millisecond.
 _STEP_BYTES = 1 << 18
-# Compressed bytes that zlib is given in one go: it copies those that it leaves.
+# Compressed bytes given to zlib in one go: it copies those that it does not use.
 _PIECE_BYTES = 1 << 14
-# Programs that compress in parallel write one member per block; an empty one is 20 bytes.
+# Programs that compress in parallel write one member per block; an empty member has 20 bytes.
 _MAX_MEMBERS = 10_000
 
 _WINDOW_BITS = {'gzip': 31, 'x-gzip': 31, 'deflate': 15}
 
 
 class BodyError(ServingError):
-    """A body that is not taken; the status is one that no canonical code has."""
+    """A body is refused, with an HTTP status that belongs to no canonical code."""
 
     def __init__(self, code: str, http_status: int, message: str):
         super().__init__(code, message)
@@ -41,10 +41,10 @@ class BodyError(ServingError):
 
 
 class Body:
-    """What a request has sent so far.
+    """The part of a body that has come.
 
     Attributes:
-        content: It, decompressed.
+        content: The decompressed bytes.
     """
 
     def __init__(self) -> None:
@@ -58,11 +58,11 @@ class Bodies:
     """Receives bodies; belongs to one event loop.
 
     Args:
-        largest: Bytes that a body may have, decompressed.
-        seconds: In which a body must have come.
+        largest: The most bytes of a body, decompressed.
+        seconds: The time in which a body must have come.
 
     Attributes:
-        large_bytes: Held at the moment by all bodies of more than SMALL_BYTES.
+        large_bytes: The bytes that all bodies of more than SMALL_BYTES hold at the moment.
     """
 
     def __init__(self, largest: int, seconds: float) -> None:
@@ -74,10 +74,10 @@ class Bodies:
         self._receiving: set[asyncio.Task[None]] = set()
 
     async def receive(self, request: web.BaseRequest, body: Body) -> None:
-        """Fills `body`, which must be released afterwards, whatever is raised.
+        """Fills `body`, which must be released afterwards, also after an error.
 
         Raises:
-            BodyError: The body is too large, too slow, damaged, compressed in an unknown way, or
+            BodyError: The body is too large, too slow, damaged or compressed in an unknown way, or
                 there is no room for it.
         """
         encoding = request.headers.get('Content-Encoding', '').strip().lower()
@@ -91,7 +91,7 @@ class Bodies:
                 415,
                 f"The body's Content-Encoding is {encoding}; gzip, deflate and identity are known",
             )
-        # No need to begin with what is declared to be too much.
+        # A body that declares itself too large need not be received.
         self._check_size(request.content_length or 0)
         if request.headers.get('Expect', '').lower() == '100-continue':
             await request.writer.write(b'HTTP/1.1 100 Continue\r\n\r\n')
@@ -114,14 +114,14 @@ class Bodies:
             self._receiving.remove(request.task)
 
     def release(self, body: Body) -> None:
-        """Frees the content of a body; a second time does nothing."""
+        """Frees the content of a body; a second call does nothing."""
         if body in self._large:
             self._large.remove(body)
             self.large_bytes -= len(body.content)
         body.content = b''
 
     def stop(self) -> None:
-        """Ends the requests whose bodies are still coming: that may take long."""
+        """Cancels the requests whose bodies are still coming, since that may take long."""
         for task in self._receiving:
             task.cancel()
 
@@ -134,7 +134,9 @@ class Bodies:
                     continue
                 for part in inflater.parts(chunk):
                     self._take(body, part)
-                    await asyncio.sleep(0)  # what few bytes become may be much: others go between
+                    await asyncio.sleep(
+                        0
+                    )  # few bytes may become many: let other requests run between
         except web.RequestPayloadError as error:
             raise _unreadable(f'The body cannot be read: {error}') from None
         except ConnectionError:
@@ -191,10 +193,10 @@ class _Inflater:
             raise _unreadable(f'The body has more than {_MAX_MEMBERS:,} {self._encoding} members')
 
     def parts(self, chunk: bytes) -> Iterator[bytes]:
-        """What a chunk becomes, in parts that are quickly made.
+        """Decompresses a chunk, in parts that take little time each.
 
         Raises:
-            BodyError: It is damaged.
+            BodyError: The chunk is damaged.
         """
         for start in range(0, len(chunk), _PIECE_BYTES):
             piece = chunk[start : start + _PIECE_BYTES]
@@ -208,7 +210,7 @@ class _Inflater:
                 piece = self._stream.unconsumed_tail or self._stream.unused_data
 
     def finish(self) -> None:
-        """Raises BodyError if the body ended too early."""
+        """Raises BodyError if the compressed data are incomplete."""
         if not self._stream.eof:
             raise _unreadable(f'The body ends in the middle of its {self._encoding} data')
 

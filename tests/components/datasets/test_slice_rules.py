@@ -6,7 +6,7 @@ import tensorflow_datasets as tfds
 from tfds_data import own_builder
 
 from components.datasets.errors import DatasetError
-from components.datasets.slices import check_slices, default_slices
+from components.datasets.slice_rules import check_slices, default_slices
 
 MNIST = {'train': 60_000, 'test': 10_000}
 

@@ -1,4 +1,4 @@
-"""Locks between processes on one machine. The system gives one back when its holder ends."""
+"""Locks between processes on one machine. The system releases a lock when its holder ends."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from collections.abc import Iterator
 
 @contextlib.contextmanager
 def held(path: str, waiting: str = '') -> Iterator[None]:
-    """Holds the lock of a file, which is made where it is not there.
+    """Holds the lock of a file, which it makes, with its folder, if the file is missing.
 
     Args:
-        path: The file; it stays.
+        path: The file. It is not removed afterwards.
         waiting: A line to print if another process holds the lock.
     """
     os.makedirs(os.path.dirname(path), exist_ok=True)
@@ -26,7 +26,7 @@ def held(path: str, waiting: str = '') -> Iterator[None]:
 
 
 def take(file: int) -> bool:
-    """Takes the lock of an open file unless another process holds it; says whether it did."""
+    """Takes the lock of an open file, unless another process holds it; returns whether it did."""
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

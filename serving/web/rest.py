@@ -15,51 +15,51 @@ from typing import TypeVar
 
 from aiohttp import web
 
-# Not asyncio.wait_for, which makes a task of what it waits for; asyncio has it from Python 3.11 on.
+# Not asyncio.wait_for, which makes a task. From Python 3.11 on, asyncio has this function.
 from async_timeout import timeout
 
 from serving.console import complain
-from serving.errors import ServingError
-from serving.http import responses
-from serving.http.bodies import SMALL_BYTES, Bodies, Body, BodyError
-from serving.http.connections import Connections
-from serving.http.demo_page import DemoPage
-from serving.http.origins import CORS_HEADERS, Origins
-from serving.http.responses import Route
+from serving.errors import ServingError, error_json
 from serving.metrics import CONTENT_TYPE, Metrics
+from serving.models.descriptions import status_json
 from serving.models.manager import ModelManager
 from serving.models.model import COSTLY_AT_ONCE, LoadedModel
 from serving.requests import question
 from serving.requests.batching import Batcher, Tensors
 from serving.requests.json_size import MAX_INSTANCES
 from serving.requests.lane import Lane
+from serving.web.bodies import SMALL_BYTES, Bodies, Body, BodyError
+from serving.web.connections import Connections
+from serving.web.demo_page import DemoPage
+from serving.web.origins import CORS_HEADERS, Origins
+from serving.web.routes import Route, parse_path
 
 _T = TypeVar('_T')
 
-# JSON of less than so many bytes or values is read and written on the event loop: to hand it to a
-# thread would take longer. The bytes are SMALL_BYTES of serving/http/bodies.py.
+# JSON with at most this many values, or SMALL_BYTES of serving/web/bodies.py, is handled on the
+# event loop, because handing it to a thread would take longer.
 _SMALL_VALUES = 1 << 13
-# The cost of the requests that may wait beside the light ones, together: some of the costliest; and
-# about the seconds that one of cost 1 takes.
+# The total cost of the costly requests that may wait, enough for some of the costliest; and roughly
+# the seconds that a request of cost 1 takes.
 _MAX_COSTLY, _COSTLY_SECONDS = 512.0, 0.1
-# The same for JSON that waits to be read or written, in multiples of what is small.
+# The same for large JSON that waits to be read or written; small JSON has a cost of 1.
 _MAX_JSON, _JSON_SECONDS = 8192.0, 0.002
 
 
 @dataclasses.dataclass(frozen=True)
 class Limits:
-    """What a client may ask of the server.
+    """The limits of requests and connections.
 
     Attributes:
-        timeout: Seconds from a whole request to its answer; None for as long as it takes.
-        body_bytes: The largest body, decompressed.
+        timeout: Seconds from a whole request to its answer; None for no limit.
+        body_bytes: The most bytes of a body, decompressed.
         instances: The most instances of a request.
-        pending: Requests that wait or run; those beyond are refused.
-        connections: Connections at a time; for each one beyond, the one that has been idle longest
-            is closed. Twice as many as requests, so that one too many gets an answer.
-        transfer_seconds: In which a body must have come, and an answer must have been taken.
-        idle_seconds: In which the head of a connection's next request must have come.
-        shutdown_seconds: For what runs when the server is told to stop.
+        pending: The most requests that wait or run; more are refused.
+        connections: The most connections at a time; for each new one, the one that has been idle
+            longest is closed. Twice the number of requests, so that a request too many is answered.
+        transfer_seconds: The time in which a body must have come, or an answer must be taken.
+        idle_seconds: The time in which the head of a connection's next request must have come.
+        shutdown_seconds: The time for requests that run when the server is told to stop.
     """
 
     timeout: float | None = 30.0
@@ -77,17 +77,17 @@ class RestService:
 
     Args:
         manager: The models.
-        model_names: Of all models that there are to be, that of the page first.
+        model_names: The names of all configured models; the page asks the first.
         executor: Runs the models for light requests that are not merged.
-        batcher: Merges requests, if that is wanted.
+        batcher: Merges requests; None to run each apart.
         metrics: Where requests are counted.
-        metrics_path: Where Prometheus finds them; None for nowhere.
+        metrics_path: Where Prometheus finds the metrics; None for nowhere.
         demo_dir: The files of the page at /demo/; None for no page.
-        limits: What a client may ask.
-        origins: Which web pages may ask.
+        limits: The limits of requests and connections.
+        origins: The web pages that may use the server.
 
     Attributes:
-        model_names: As above; to be changed when the models are.
+        model_names: As above; change it when the models change.
     """
 
     def __init__(
@@ -117,7 +117,7 @@ class RestService:
         self._loop = asyncio.get_running_loop()
         self.pending = 0
         self._bodies = Bodies(limits.body_bytes, limits.transfer_seconds)
-        # Large JSON has one thread, because Python runs only one at a time.
+        # One thread for large JSON, because Python runs only one thread at a time.
         self._json = Lane('json', 1, _MAX_JSON, _JSON_SECONDS)
         self._costly = Lane('costly', COSTLY_AT_ONCE, _MAX_COSTLY, _COSTLY_SECONDS)
 
@@ -126,17 +126,17 @@ class RestService:
         """Answers requests inside the context; then finishes those that run.
 
         Raises:
-            ServingError: Another server has begun to listen there.
+            ServingError: Another server has begun to listen at the address.
         """
         async with self._connections.listening(listener, self._limits.shutdown_seconds):
             try:
                 yield
             finally:
-                # Their bodies may be long in coming.
+                # Bodies may take long to come.
                 self._bodies.stop()
 
     def close(self) -> None:
-        """Ends the threads, once they have done what they do."""
+        """Ends the threads when they have finished their work."""
         self._json.shut_down()
         self._costly.shut_down()
 
@@ -167,8 +167,8 @@ class RestService:
             if request.method == 'OPTIONS':
                 _check_preflight(request)
                 return web.Response()
-            route = responses.parse_path(request.method, path)
-            # Metrics keep every name for ever, so that clients must not invent any.
+            route = parse_path(request.method, path)
+            # Metrics keep each name for ever, so names that clients invent must not get there.
             model = route.model if route.model in self.model_names else ''
             if route.kind in ('status', 'metadata'):
                 answer = self._described(route)
@@ -198,9 +198,7 @@ class RestService:
 
     def _described(self, route: Route) -> bytes:
         if route.kind == 'status':
-            return responses.status_json(
-                self._manager.status(route.model, route.version, route.label)
-            )
+            return status_json(self._manager.status(route.model, route.version, route.label))
         with self._manager.servable(route.model, route.version, route.label) as servable:
             return servable.metadata
 
@@ -228,7 +226,7 @@ class RestService:
             model = servable.model
             asked = await self._read(route.kind, body, model)
             name, inputs = asked.signature_name, asked.inputs
-            # One that does not fit the signature may spoil the answers to those it is merged with.
+            # A request that does not fit the signature could spoil those that it is merged with.
             model.check(name, inputs)
             batcher = self._batcher if model.can_merge(name) else None
             if batcher:
@@ -248,7 +246,7 @@ class RestService:
         return await self._computed(write, values / _SMALL_VALUES)
 
     async def _read(self, kind: str, body: Body, model: LoadedModel) -> question.Question:
-        """What is asked; the body is not held any longer."""
+        """Reads the body, and releases it."""
         parse = functools.partial(
             question.parse, kind, body.content, model.signature_defs, self._limits.instances
         )
@@ -258,12 +256,12 @@ class RestService:
             self._bodies.release(body)
 
     async def _computed(self, compute: Callable[[], _T], size: float) -> _T:
-        """Reads or writes JSON of a size, in multiples of what is small."""
+        """Reads or writes JSON; `size` is 1 for the largest JSON that is small."""
         return compute() if size <= 1 else await self._json.run(compute, size)
 
 
 def _check_preflight(request: web.BaseRequest) -> None:
-    """Whether it is a browser that asks what it may ask; as the real server checks it."""
+    """Raises ServingError unless a preflight is from a browser; the real server's check."""
     if not re.search('https?://', request.headers.get('Origin', '')):
         raise ServingError('FAILED_PRECONDITION', 'Origin header is missing in CORS preflight')
 
@@ -271,6 +269,6 @@ def _check_preflight(request: web.BaseRequest) -> None:
 def _error(status: int, message: str) -> web.Response:
     return web.Response(
         status=status,
-        body=responses.error_json(message),
+        body=error_json(message),
         headers={'Content-Type': 'application/json'},
     )

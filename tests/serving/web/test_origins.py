@@ -7,8 +7,8 @@ import pytest
 from aiohttp import web
 
 from serving.errors import ServingError
-from serving.http.connections import Connections
-from serving.http.origins import Origins, host_names, is_loopback
+from serving.web.connections import Connections
+from serving.web.origins import Origins, host_names, is_loopback
 
 _LOCAL = Origins(is_local=True, host='my-machine')
 _NAMED = Origins(is_local=True, allowed_hosts=host_names('models.example.com, [2001:DB8::1]'))

@@ -1,9 +1,9 @@
 """Which web pages may use the server.
 
-A browser sends requests to whatever address a page names, also to a server that only its own
-machine can reach. Two of its headers tell such requests from those of programs and of our own page:
-`Origin`, where the page is from, and `Host`, by which name it asks. A page whose own name leads to
-this machine (DNS rebinding) has the right origin, but not a name of this machine.
+A browser sends requests to any address that a page names, even to a server that only its own
+machine can reach. Two headers distinguish such requests from those of programs and of our own page:
+`Origin` says where the page is from, and `Host` by which name the server is asked. A page whose own
+name was made to point to this machine (DNS rebinding) has the right origin, but the wrong host.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from aiohttp import web
 
 from serving.errors import ServingError
 
-# Of the real server (AddCORSHeaders in tensorflow_serving/model_servers/http_rest_api_util.cc).
+# The real server's: AddCORSHeaders in tensorflow_serving/model_servers/http_rest_api_util.cc.
 CORS_HEADERS = {
     'Access-Control-Allow-Origin': '*',
     'Access-Control-Allow-Methods': 'POST, GET',
@@ -26,20 +26,20 @@ CORS_HEADERS = {
 _AUTHORITY = re.compile(r'(\[[^\[\]]+\]|[^\s\[\]:/?#@]+)(?::([0-9]*))?')
 _ORIGIN = re.compile(r'(https?)://([^/]+)')
 _PORTS = {'http': 80, 'https': 443}
-# These only ask, and no page can read what they are answered.
+# These change nothing, and no foreign page can read the answers.
 _READING = ('GET', 'HEAD', 'OPTIONS')
 
 
 @dataclasses.dataclass(frozen=True)
 class Origins:
-    """Who may ask.
+    """Who may use the server.
 
     Attributes:
-        is_local: Whether only this machine can reach the server. Then names of other machines are
-            no names of it.
-        host: Where it was told to listen.
+        is_local: Whether only this machine can reach the server. Then `Host` must be a name of this
+            machine.
+        host: The address on which it was told to listen.
         allowed_hosts: More names that `Host` may have. Web pages of these hosts may ask, too.
-        any_page: Whether all pages may ask it (CORS).
+        any_page: Whether the pages of all sites may use it (CORS).
     """
 
     is_local: bool
@@ -48,13 +48,13 @@ class Origins:
     any_page: bool = False
 
     def check(self, request: web.BaseRequest) -> None:
-        """Refuses what a page of somebody else asks.
+        """Refuses requests of foreign pages.
 
         Raises:
-            ServingError: The request is for another name, or comes from a foreign page.
+            ServingError: The request is for another host, or comes from a foreign page.
         """
         asked = request.headers.getall('Host', [])
-        # A request line may have a whole URL. Its host is checked, too, and counts as the target.
+        # A request line may have a whole URL. Its host is checked as well, and is the target then.
         whole = request._message.url.raw_authority
         if self.is_local or self.allowed_hosts:
             for authority in [*asked, whole] if whole else asked:
@@ -69,14 +69,14 @@ class Origins:
         for origin in origins:
             if not self._is_same(origin, whole or ''.join(asked)):
                 raise _foreign(f"from '{origin}'")
-        # A browser that keeps the origin to itself.
+        # A browser may keep the origin secret.
         if not origins and request.headers.get('Sec-Fetch-Site') in ('cross-site', 'same-site'):
             raise _foreign('of other sites')
 
     def _is_ours(self, name: str) -> bool:
         return (
             name == 'localhost'
-            or name.endswith('.localhost')  # browsers ask for none of these elsewhere
+            or name.endswith('.localhost')  # browsers take these names for this machine
             or _is_loopback(name)
             or name in (_split(self.host)[0], self.host)
             or name in self.allowed_hosts
@@ -84,7 +84,7 @@ class Origins:
 
     def _is_same(self, origin: str, authority: str) -> bool:
         found = _ORIGIN.fullmatch(origin.lower())
-        if not found:  # 'null', of a page without an origin
+        if not found:  # 'null': the page has no origin
             return False
         port = _PORTS[found[1]]
         name, asked_at = _split(found[2])
@@ -95,18 +95,18 @@ class Origins:
 
 
 def is_loopback(host: str) -> bool:
-    """Whether an address is one that only this machine can reach."""
+    """Whether only this machine can reach an address."""
     return _is_loopback(_split(f'[{host}]' if ':' in host else host)[0])
 
 
 def host_names(text: str) -> frozenset[str]:
-    """The names of a list with commas, as they are compared."""
+    """The names in a list with commas, in the form in which names are compared."""
     return frozenset(_split(name.strip())[0] for name in text.split(',') if name.strip())
 
 
 @functools.lru_cache(1024)
 def _split(authority: str) -> tuple[str, int | None]:
-    """Name and port of a `Host`; the name in small letters, or as an address is written best.
+    """Name and port of a `Host`: a name in small letters, an IPv6 address in its shortest form.
 
     The name is empty if the text is not a valid authority.
     """

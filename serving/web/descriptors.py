@@ -1,4 +1,4 @@
-"""How many files and connections a process may have open."""
+"""The number of files and connections that a process may have open."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import resource
 
 
 def raise_descriptor_limit(wanted: int) -> int:
-    """Asks the system for `wanted` descriptors; returns how many there may be."""
+    """Asks the system for `wanted` descriptors; returns how many it allows."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft == resource.RLIM_INFINITY:
         return wanted

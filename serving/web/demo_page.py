@@ -7,14 +7,14 @@ import urllib.parse
 
 from aiohttp import web
 
-# A bare container's mimetypes may know none.
+# The module mimetypes may know none of them in a bare container.
 _TYPES = {
     '.html': 'text/html; charset=utf-8',
     '.css': 'text/css; charset=utf-8',
     '.js': 'text/javascript; charset=utf-8',
     '.svg': 'image/svg+xml',
 }
-# The page runs its own scripts alone, asks its own server alone, and appears in no other page.
+# The page runs only its own scripts, asks only its own server, and no other page can embed it.
 _POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
@@ -22,10 +22,10 @@ _POLICY = (
 
 
 class DemoPage:
-    """Answers with the files of a folder, which it reads once.
+    """Serves the files of a folder, which it reads once.
 
     Args:
-        folder: Where they are.
+        folder: The folder.
     """
 
     def __init__(self, folder: str) -> None:
@@ -39,8 +39,8 @@ class DemoPage:
         """The answer to a GET; None if the page has no such path.
 
         Args:
-            path: With the query, URL-encoded.
-            model: The model that the page asks when it is opened without a name.
+            path: URL-encoded, with the query.
+            model: The model that the page asks if it is opened without a model's name.
         """
         path, _, query = path.partition('?')
         if path in ('/demo', '/demo/') and not query:

@@ -10,8 +10,9 @@ import sys
 import pytest
 from aiohttp import web
 from project_paths import PROGRAMS
+from slow_client import slow_client
 
-from serving.http.connections import Connections
+from serving.web.connections import Connections
 
 _GET = b'GET / HTTP/1.1\r\nHost: localhost\r\n\r\n'
 _WAIT = _GET.replace(b'/', b'/wait', 1)
@@ -136,10 +137,7 @@ def test_answers_that_nobody_reads_end_the_connection():
                 await asyncio.wait_for(sending, 0.1)
 
     async def scenario(world):
-        with socket.socket() as client:
-            client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048)
-            client.setblocking(False)
-            await asyncio.get_running_loop().sock_connect(client, world.address)
+        async with slow_client(world.address) as client:
             with pytest.raises(ConnectionError):
                 await flood(client)
         # What is answered lies in the system's buffers, and the rest was not even read.

@@ -1,4 +1,4 @@
-"""Where this process, and those that it starts, write temporary files."""
+"""The folder for temporary files of this process, and of those that it starts."""
 
 import contextlib
 import os
@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 @contextlib.contextmanager
 def temporary_files_in(folder: str) -> Iterator[None]:
-    """Has temporary files written to `folder` while the context lasts."""
+    """Makes `folder` the folder for temporary files inside the context."""
     variable, tempdir = os.environ.get('TMPDIR'), tempfile.tempdir
     os.environ['TMPDIR'] = tempfile.tempdir = folder
     try:

@@ -1,4 +1,4 @@
-"""Who is connected, how many of them, and how long a client may keep the server waiting."""
+"""Connections: how many there may be, and how long a client may keep the server waiting."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import functools
 import ipaddress
-import json
 import logging
 import socket
 import time
@@ -15,44 +14,44 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from aiohttp import web
 
 from serving.console import complain
-from serving.errors import ServingError
-from serving.http.descriptors import raise_descriptor_limit
+from serving.errors import ServingError, error_json
+from serving.web.descriptors import raise_descriptor_limit
 
 _BACKLOG = 1024  # connections that wait to be accepted
-_ACCEPTED_AT_ONCE = 16  # before others have their turn in the event loop
-# Descriptors that connections leave to everything else, such as the files of models.
+_ACCEPTED_AT_ONCE = 16  # then other work has its turn in the event loop
+# Descriptors that are kept free for everything else, such as the files of models.
 _RESERVED_DESCRIPTORS = 256
-# Bytes of a request's line and headers. By aiohttp's own bounds it could be a megabyte.
+# The most bytes of a request's line and headers. aiohttp's own limits allow a megabyte.
 _HEAD_BYTES = 1 << 16
-# For reading what a refused request still sends, so that its client comes to read the refusal.
+# Time to read the rest of a refused request, so that its client comes to read the refusal.
 _LINGERING_SECONDS = 2.0
-# Answers that the system takes beyond what their client has room for. Its own bound is megabytes.
+# Bytes that the system buffers for a client that has no room for them. Its default is megabytes.
 _UNSENT_BYTES = 1 << 16
-_RETRY_SECONDS = 0.2  # until a connection is accepted again that found no descriptor
-_QUIET_SECONDS = 60.0  # without a full house before it is reported again
-# The name alone: which versions there are helps only those who look for holes.
+_RETRY_SECONDS = 0.2  # until the next try to accept a connection that found no descriptor
+_QUIET_SECONDS = 60.0  # without a full server, before a full server is reported again
+# Only a name: version numbers would help nobody but attackers.
 _SERVER = 'capsnet'
 
 _Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 
 
 class Connections(web.Server):
-    """Accepts connections and closes those that wait for their client, if there are too many.
+    """Accepts connections; if there are too many, closes those that wait for their client.
 
-    It accepts by itself: asyncio takes a thousand at a time, and where descriptors run out it
-    writes a traceback for each.
+    It does not let asyncio accept them, which accepts a thousand at a time, and prints a traceback
+    for each if descriptors run out.
 
     Args:
         handler: Answers requests.
-        most: Connections at a time; there are fewer if the system allows fewer descriptors.
-        idle_seconds: In which the head of a connection's next request must have come.
-        write_seconds: In which a client must have taken what is written to it.
+        most: The most connections at a time; fewer if the system allows fewer descriptors.
+        idle_seconds: The time in which the head of a connection's next request must have come.
+        write_seconds: The time in which a client must have taken its answer.
     """
 
     def __init__(
         self, handler: _Handler, most: int, idle_seconds: float, write_seconds: float
     ) -> None:
-        # aiohttp would log each client's mistakes, which the operator cannot correct.
+        # aiohttp would log the mistakes of clients, which the operator cannot correct.
         silent = logging.getLogger('serving.silent')
         silent.addHandler(logging.NullHandler())
         silent.propagate = False
@@ -67,13 +66,13 @@ class Connections(web.Server):
             lingering_time=_LINGERING_SECONDS,
             logger=silent,
             access_log=None,
-            auto_decompress=False,  # which takes a gzip body that is cut off for a whole one
+            auto_decompress=False,  # aiohttp accepts a gzip body that is cut off
         )
         descriptors = raise_descriptor_limit(most + _RESERVED_DESCRIPTORS)
         self._most = min(most, max(descriptors - _RESERVED_DESCRIPTORS, descriptors // 2))
         self._open: set[_Connection] = set()
         self._accepting: set[asyncio.Task[object]] = set()
-        # Those that wait for their client, by its address; who waits longest comes first.
+        # The connections that wait for their client, by its address, the longest wait first.
         self._waiting: dict[str, dict[_Connection, None]] = {}
         self._full_at = -_QUIET_SECONDS
 
@@ -87,7 +86,7 @@ class Connections(web.Server):
         """Accepts connections inside the context; then finishes the requests that run.
 
         Raises:
-            ServingError: Another server has begun to listen there.
+            ServingError: Another server has begun to listen at the address.
         """
         loop = asyncio.get_running_loop()
         listener.setblocking(False)
@@ -107,24 +106,24 @@ class Connections(web.Server):
             listener.close()
             for task in self._accepting:
                 task.cancel()
-            await asyncio.sleep(0)  # what has come already is to be answered
+            await asyncio.sleep(0)  # requests that have come already are answered
             self.pre_shutdown()
             await self.shutdown(shutdown_seconds)
 
     def answering(self, request: web.BaseRequest) -> None:
-        """Notes that a request has come as a whole, and its client waits for the server."""
+        """Notes that a whole request has come, and its client waits for the server."""
         connection = request.protocol
         assert isinstance(connection, _Connection)
         connection.is_answering = True
         self._leave(connection)
 
     def opened(self, connection: _Connection) -> None:
-        """Begins to count a connection."""
+        """Starts to count a connection."""
         self._open.add(connection)
         self._wait(connection)
 
     def closed(self, connection: _Connection) -> None:
-        """Ends to count a connection."""
+        """Stops counting a connection."""
         self._open.discard(connection)
         self._leave(connection)
 
@@ -175,7 +174,7 @@ class Connections(web.Server):
             asyncio.get_running_loop().add_reader(listener, self._accept, listener)
 
     def _close_one(self) -> bool:
-        """Closes who waits longest for its client, of the address that has most of them."""
+        """Closes the connection that waits longest, of the address with the most that wait."""
         if not self._waiting:
             return False
         largest_group = max(self._waiting.values(), key=len)
@@ -185,7 +184,7 @@ class Connections(web.Server):
         return True
 
     def _report(self, what: str) -> None:
-        """Reports once that the server is full, until it was not for a while."""
+        """Reports that the server is full; again only after it was not full for a while."""
         now = time.monotonic()
         if now - self._full_at > _QUIET_SECONDS:
             complain(f'{what}: for each new one, the one that has been idle longest is closed.')
@@ -193,24 +192,12 @@ class Connections(web.Server):
 
 
 class _Connection(web.RequestHandler):
-    """One connection; it bounds what aiohttp leaves unbounded.
+    """One connection, with the limits that aiohttp lacks.
 
     Attributes:
-        peer: Whose it is: an address of IPv4, or a network of IPv6, in which one has many.
-        is_answering: Whether a request has come as a whole and is not answered yet.
+        peer: The client: its IPv4 address, or its IPv6 network, in which a client has many.
+        is_answering: Whether a whole request has come and is not answered yet.
     """
-
-    __slots__ = (
-        '_connections',
-        '_gives_up',
-        '_head_bytes',
-        '_in_request',
-        '_is_held',
-        '_socket',
-        '_write_seconds',
-        'is_answering',
-        'peer',
-    )
 
     def __init__(self, connections: Connections, write_seconds: float, **settings: object) -> None:
         super().__init__(connections, **settings)  # type: ignore[arg-type]
@@ -228,8 +215,8 @@ class _Connection(web.RequestHandler):
         assert isinstance(transport, asyncio.Transport)
         self._socket = transport
         self.peer = _peer(transport)
-        # An answer counts as written when the system has taken it all: otherwise small ones that
-        # nobody reads would gather here, and requests behind them would be answered.
+        # An answer counts as written when the system has taken all of it. Otherwise small answers
+        # that nobody reads would pile up here while the next requests are answered.
         transport.set_write_buffer_limits(high=0)
         super().connection_made(transport)
         self._connections.opened(self)
@@ -261,7 +248,7 @@ class _Connection(web.RequestHandler):
             if self._head_bytes > _HEAD_BYTES:
                 self.abort()
         if data and self._socket and (self.is_answering or self.writing_paused):
-            # What it asks next can wait where it is.
+            # The client's next request can wait outside.
             self._is_held = True
             self._socket.pause_reading()
 
@@ -274,7 +261,7 @@ class _Connection(web.RequestHandler):
     def _read_on(self) -> None:
         if self._is_held and self._socket and not (self.is_answering or self.writing_paused):
             self._is_held = False
-            # Unless aiohttp has stopped reading, too; it goes on by itself.
+            # If aiohttp has stopped reading as well, it goes on by itself.
             if not (self._reading_paused or self._buffer_paused):
                 self._socket.resume_reading()
 
@@ -285,7 +272,7 @@ class _Connection(web.RequestHandler):
         return await super().finish_response(request, resp, start_time)
 
     def abort(self) -> None:
-        """Ends the connection at once, whatever is still to be written."""
+        """Ends the connection at once, even if something is still to be written."""
         if self._socket:
             self._socket.abort()
 
@@ -302,12 +289,12 @@ def _peer(transport: asyncio.Transport) -> str:
 
 
 def _refuse(accepted: socket.socket) -> None:
-    """Answers without reading, since each connection is at work."""
-    body = json.dumps({'error': 'The server is busy with all its connections (--max_connections)'})
+    """Refuses a connection without reading from it, since all connections are busy."""
+    body = error_json('The server is busy with all its connections (--max_connections)')
     head = (
         'HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/json\r\n'
         f'Content-Length: {len(body)}\r\nServer: {_SERVER}\r\nConnection: close\r\n\r\n'
     )
     with accepted, contextlib.suppress(OSError):
         accepted.setblocking(False)
-        accepted.send((head + body).encode())
+        accepted.send(head.encode() + body)

@@ -9,7 +9,7 @@ import zlib
 import pytest
 from aiohttp import web
 
-from serving.http.bodies import SMALL_BYTES, Bodies, Body, BodyError
+from serving.web.bodies import SMALL_BYTES, Bodies, Body, BodyError
 
 _LARGEST = 1 << 20
 

@@ -1,1 +1,0 @@
-"""HTTP: connections, bodies, routes and answers."""

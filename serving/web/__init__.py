@@ -1,0 +1,1 @@
+"""HTTP: connections, routes, bodies, who may ask, and the page."""
