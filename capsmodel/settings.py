@@ -89,10 +89,10 @@ def declared(group: type) -> dict[str, FieldInfo]:
     return group.__pydantic_fields__  # type: ignore[attr-defined]
 
 
-def choices(field: FieldInfo) -> list[str]:
+def choices(field: FieldInfo) -> tuple[str, ...]:
     """The names that a setting may have; empty: any."""
     extra: Any = field.json_schema_extra
-    return extra['choices'] if extra else []
+    return extra['choices'] if extra else ()
 
 
 def filled(group: type[_Group], source: Any, **others: Any) -> _Group:

@@ -65,8 +65,8 @@ def test_what_is_declared_can_be_asked():
     declared = settings.declared(_Bread)
     assert list(declared) == ['degrees', 'air', 'minutes', 'flour']
     assert (declared['degrees'].default, declared['degrees'].description) == (180, 'Celsius')
-    assert settings.choices(declared['air']) == ['still', 'moving']
-    assert settings.choices(declared['degrees']) == settings.choices(declared['flour']) == []
+    assert settings.choices(declared['air']) == ('still', 'moving')
+    assert settings.choices(declared['degrees']) == settings.choices(declared['flour']) == ()
 
 
 def test_every_setting_reaches_what_it_is_for():
