@@ -1,5 +1,5 @@
-# `make` lists the targets. A setting is a field of pipeline/configs.py with its name in capitals,
-# given as in `make run PRESET=paper EPOCHS=3` or by the environment: make hands both on.
+# `make` lists the targets, `make settings` the settings. You give one as in `make run EPOCHS=3`, or by
+# the environment as EPOCHS or CAPSNET_EPOCHS: make hands all of them on.
 VAR ?= var
 export VAR
 export TF_CPP_MIN_LOG_LEVEL ?= 3
@@ -12,6 +12,27 @@ quiet = $(venv) PYTHONWARNINGS=ignore
 quietly = $(quiet) python -m start_tensorflow
 setting = $$($(venv) python -m pipeline.configs $(1))
 commands = $(venv) python -m pipeline.make_commands
+
+# The variables of targets, which are no settings.
+of_setup = TFX_LINE PYTHON SHELL
+of_data = IDX_DIR
+of_run = $(of_data)
+of_bench = $(of_data)
+of_tensorboard = PORT LISTEN
+of_serve = PORT LISTEN
+of_serve-docker = PORT
+of_predict = IMAGE URL PORT
+of_rollback = VERSION LATEST PORT
+of_kubeflow = CLUSTER
+of_kubeflow-run = HOST NAMESPACE
+of_lock = UPGRADE
+
+# What the command line gives. It is meant, whatever the environment says under the longer name.
+given := $(foreach name,$(.VARIABLES),$(if $(filter command,$(origin $(name))),$(name)))
+$(foreach name,$(given),$(if $(filter environment,$(origin CAPSNET_$(name))),\
+	$(eval unexport CAPSNET_$(name))))
+settings_given = $(filter-out $(of_setup) $(foreach goal,$(MAKECMDGOALS),$(of_$(goal))),$(given))
+misplaced = $(filter $(foreach name,$(filter of_%,$(.VARIABLES)),$($(name))),$(settings_given))
 
 # Two files of tests at a time, in the order of tests/conftest.py: most of a test's time is one process
 # that starts another.
@@ -26,7 +47,7 @@ serving = name=$(call setting,pipeline_name); base=$(call setting,serving_model_
 		--model_name "$$name" --model_base_path "$$base" --url "http://127.0.0.1:$$port" "$$@"; }; \
 	grep -qsF "base_path: \"$$base\"" "$$folder/models.config" || roll --keep
 
-.PHONY: help setup setup-bench setup-torch setup-kubeflow-lint run data serve predict rollback \
+.PHONY: help setup settings setup-bench setup-torch setup-kubeflow-lint run data serve predict rollback \
 	serve-docker kubeflow kubeflow-run bench test test-slow test-trixie lint tensorboard lock clean distclean
 
 help: ## List the targets
@@ -34,6 +55,11 @@ help: ## List the targets
 
 setup: ## Make .venv; other targets do it where needed (TFX_LINE=1.16 or 1.21, PYTHON=path)
 	@tools/setup.sh
+	@$(if $(misplaced),echo "make $(MAKECMDGOALS) has no variable $(misplaced)." >&2; exit 1)
+	@$(if $(settings_given),$(commands) known $(settings_given))
+
+settings: setup ## Show the settings in force, and why they are so
+	@$(venv) python -m pipeline.configs
 
 setup-bench: ## Make .venv-bench, what `make bench` needs besides
 	@tools/setup.sh bench
@@ -132,7 +158,7 @@ lock: ## Resolve requirements/*.in anew, versions kept unless UPGRADE=1
 	@tools/setup.sh lock
 
 clean: ## Remove all that runs have written (var/)
-	@folder=$$(cd "$$VAR" 2>/dev/null && pwd -P) || exit 0; \
+	@folder=$$(cd "$${CAPSNET_VAR:-$$VAR}" 2>/dev/null && pwd -P) || exit 0; \
 	case "$$folder" in \
 		"$$(pwd -P)"/?*) rm -rf "$$folder" ;; \
 		*) echo "make clean removes folders inside the project only: $$folder is yours to remove" >&2; \

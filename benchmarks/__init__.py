@@ -1,1 +1,1 @@
-"""What measures speed; no part of the tests."""
+"""Benchmarks; they are not part of the tests."""

@@ -1,14 +1,14 @@
 """Runs the programs of `benchmarks.cost --hlo DIR` on a GPU: ours against the textbook's.
 
-`python -m benchmarks.gpu_hlo DIR` needs no TensorFlow and nothing else of this project's packages,
-but any JAX with CUDA (`pip install 'jax[cuda12]'`). Without a GPU it runs on the CPU, which checks
-outputs but says nothing about speed on a GPU: there `--part routing` is the part to run, since XLA
-takes minutes for a step's convolutions.
+`python -m benchmarks.gpu_hlo DIR` needs neither TensorFlow nor other packages of this project, only
+a JAX with CUDA (`pip install 'jax[cuda12]'`). Without a GPU it runs on the CPU. This checks the
+outputs but says nothing about the speed on a GPU; run it with `--part routing`, since XLA takes
+minutes for the convolutions of a step.
 
 A program's share of the roofline (Williams, Waterman, Patterson 2009) is the time that its
-arithmetic or its bytes accessed, whichever takes longer, would take at the device's peak rates, as
-part of the time that it takes. XLA's counts know neither caches nor the arithmetic of cuDNN and
-cuBLAS.
+arithmetic or its bytes accessed, whichever takes longer, would take at the device's peak rates,
+divided by the time that the program takes. XLA's counts ignore caches, and the arithmetic of cuDNN
+and cuBLAS.
 """
 
 from __future__ import annotations
@@ -34,10 +34,10 @@ _SECONDS_A_TURN = 0.1
 
 
 class Peak(NamedTuple):
-    """What a device can do at most.
+    """The peak rates of a device.
 
     Attributes:
-        tflops: 10^12 float32 operations a second, outside of tensor cores.
+        tflops: 10^12 float32 operations a second, without tensor cores.
         gb_per_s: 10^9 bytes of its memory a second.
     """
 
@@ -45,7 +45,7 @@ class Peak(NamedTuple):
     gb_per_s: float
 
 
-# From NVIDIA's data sheets, by what JAX's `device_kind` contains; more special names come first.
+# From NVIDIA's data sheets, by a part of JAX's `device_kind`; more specific names come first.
 PEAKS = {
     'H200': Peak(67, 4800),
     'H100 PCIe': Peak(51, 2000),
@@ -73,7 +73,7 @@ _COLUMNS = {
 
 
 def draw(inputs: list[dict[str, Any]]) -> list[np.ndarray]:
-    """Values as `benchmarks.cost.Input` describes them, the same for the same name."""
+    """Draws values as `benchmarks.programs.Input` describes them, equal for equal names."""
     values = []
     for given in inputs:
         rng = np.random.default_rng(zlib.crc32(given['name'].encode()))
@@ -87,9 +87,9 @@ def draw(inputs: list[dict[str, Any]]) -> list[np.ndarray]:
 
 
 def largest_difference(actual: dict[str, np.ndarray], expected: dict[str, np.ndarray]) -> float:
-    """The largest difference of two results, as part of the largest value of the output it is in.
+    """The largest difference of two results, relative to the largest value of its output.
 
-    NaN where one of them is not finite.
+    It is NaN if one of the values is not finite.
     """
     differences = [
         np.max(np.abs(actual[name] - expected[name])) / (np.max(np.abs(expected[name])) or 1)
@@ -99,12 +99,12 @@ def largest_difference(actual: dict[str, np.ndarray], expected: dict[str, np.nda
 
 
 def known_peak(device_kind: str) -> Peak | None:
-    """The peak rates of a device that PEAKS knows."""
+    """The peak rates of a device, or None if PEAKS does not have it."""
     return next((peak for name, peak in PEAKS.items() if name in device_kind), None)
 
 
 class _Program:
-    """A program on the device, compiled, with its inputs there."""
+    """A compiled program with its inputs on the device."""
 
     def __init__(self, folder: str, entry: dict[str, Any]):
         import jax
@@ -118,7 +118,7 @@ class _Program:
         self._inputs = jax.device_put(draw(entry['inputs']), jax.devices()[0])
         self._compiled = jax.jit(call, keep_unused=True).lower(*self._inputs).compile()
         cost = self._compiled.cost_analysis()
-        # Older versions of JAX give a list with an entry a device.
+        # Older versions of JAX return a list with one entry for each device.
         self.cost = cost[0] if isinstance(cost, list) else cost
 
     def outputs(self) -> dict[str, np.ndarray]:
@@ -127,12 +127,12 @@ class _Program:
         return dict(zip(names, results, strict=True))
 
     def seconds(self, calls: int) -> float:
-        """The time a call takes, of so many that follow each other without a gap."""
+        """The seconds of a call, over the given number of calls without gaps."""
         start = time.perf_counter()
         results: list[jax.Array] = []
         for _ in range(calls):
             results = self._compiled(*self._inputs)
-        # A device does one after the other.
+        # A device runs one call after another, so the last one ends last.
         for result in results:
             result.block_until_ready()
         return (time.perf_counter() - start) / calls
@@ -141,7 +141,7 @@ class _Program:
 def _group_rows(
     folder: str, entries: list[dict[str, Any]], peak: Peak | None, turns: int
 ) -> list[dict[str, Any]]:
-    """Rows of one part in one gradient mode, the textbook's first."""
+    """The rows of one part in one gradient mode; the textbook's is the first."""
     programs = {entry['name']: _Program(folder, entry) for entry in entries}
     expected = programs['textbook'].outputs()
     differences = {
@@ -187,16 +187,16 @@ def _read_index(folder: str) -> list[dict[str, Any]]:
 
 def _main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument('folder', help='where `python -m benchmarks.cost --hlo` has written')
+    parser.add_argument('folder', help='the folder of `python -m benchmarks.cost --hlo`')
     parser.add_argument('--part', choices=['routing', 'step'], help='by default both')
-    parser.add_argument('--turns', type=int, default=10, help='the medians are over so many')
-    parser.add_argument('--peak_tflops', type=float, help='float32, where the device is not known')
-    parser.add_argument('--peak_gb_per_s', type=float, help='likewise, of its memory')
+    parser.add_argument('--turns', type=int, default=10, help='turns that the medians are over')
+    parser.add_argument('--peak_tflops', type=float, help='float32, if the device is unknown')
+    parser.add_argument('--peak_gb_per_s', type=float, help='of its memory, likewise')
     parser.add_argument(
         '--tolerance',
         type=float,
         default=0.01,
-        help="largest difference from textbook, as part of an output's largest value; the default "
+        help="largest difference from textbook, relative to an output's largest value; the default "
         'allows for products on tensor cores, which round to TensorFloat-32',
     )
     parser.add_argument('--json', help='a file for the rows')

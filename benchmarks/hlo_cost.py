@@ -1,12 +1,12 @@
-"""Counts the programs that `benchmarks.cost` has written, and makes them loadable by any JAX.
+"""Counts the programs that `benchmarks.cost` wrote, and converts them so that any JAX loads them.
 
-`python -m benchmarks.hlo_cost DIR`, in an interpreter with the packages of requirements/bench.txt,
-whose JAX is pinned because parts of it that are not public are used here. It writes `cost.json`,
-and beside each program its portable form.
+Run `python -m benchmarks.hlo_cost DIR` in an interpreter with the packages of
+requirements/bench.txt. Their JAX is pinned, because this module uses private parts of it. It writes
+`cost.json` and, beside each program, its portable form.
 
-What is counted is the module after XLA has optimized it: for this CPU, and for an H100, which XLA
-compiles for without having one, only without trying kernels out. The training step is counted for
-the CPU alone, because on a GPU its convolutions become calls of cuDNN, which XLA does not count.
+It counts a module after XLA has optimized it: for this CPU, and for an H100. XLA compiles for an
+H100 without having one, but cannot try kernels out then. The training step is counted for the CPU
+only, because on a GPU its convolutions become calls of cuDNN, which XLA does not count.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ H100 = 'H100'
 COMPILERS = (CPU, H100)
 
 # NVIDIA's figures for the H100 SXM5 with 80 GB ("NVIDIA H100 Tensor Core GPU Architecture", 2022),
-# in XLA's words (xla/stream_executor/device_description.proto).
+# in the form of xla/stream_executor/device_description.proto.
 _H100 = """
 platform_name: "CUDA"
 device_description_str: "NVIDIA H100 80GB HBM3"
@@ -70,7 +70,7 @@ def portable(hlo: bytes) -> bytes:
         hlo: A serialized HloModuleProto.
 
     Raises:
-        ValueError: The program has a loop, of which XLA would count one turn.
+        ValueError: The program has a loop, of which XLA would count one iteration.
     """
     computation = xla_client._xla.XlaComputation(hlo)
     text = xla_client._xla.mlir.xla_computation_to_mlir_module(computation)
@@ -81,7 +81,7 @@ def portable(hlo: bytes) -> bytes:
 
 
 def _make_portable(module: ir.Module) -> None:
-    """Takes out what only XLA understands: attributes, such as shared buffers, and copies."""
+    """Removes what only XLA understands: attributes, such as shared buffers, and copies."""
     for attribute in list(module.operation.attributes):
         if attribute.name.startswith('mhlo.'):
             del module.operation.attributes[attribute.name]
@@ -89,7 +89,7 @@ def _make_portable(module: ir.Module) -> None:
 
     def visit(operation: Any) -> ir.WalkResult:
         if operation.operation.name == 'stablehlo.while':
-            raise ValueError('it has a loop, of which XLA counts one turn: unroll it')
+            raise ValueError('it has a loop, of which XLA counts one iteration: unroll it')
         if operation.operation.name == 'mhlo.copy':
             copies.append(operation.operation)
         return ir.WalkResult.ADVANCE
@@ -103,11 +103,11 @@ def _make_portable(module: ir.Module) -> None:
 def cost(
     program: Callable[..., Any], inputs: Sequence[jax.ShapeDtypeStruct], compiler: str
 ) -> dict[str, Any]:
-    """What a program costs after XLA has optimized it for CPU or H100.
+    """The cost of a program after XLA has optimized it for a CPU or an H100.
 
     Returns:
-        `gflop`; `mb_accessed`, the sizes of what every instruction reads and writes, summed up, in
-        MB (10^6 bytes); `memory_mb`, inputs, outputs and the most that is held in between.
+        `gflop`; `mb_accessed`, the sum of the sizes that all instructions read and write, in MB
+        (10^6 bytes); `memory_mb`, the memory for inputs, outputs and intermediate results.
     """
     device = jax.devices('cpu')[0] if compiler == CPU else _h100()
     sharding = jax.sharding.SingleDeviceSharding(device)
@@ -118,7 +118,7 @@ def cost(
         if compiler == H100:
             options['xla_gpu_autotune_level'] = 0
         compiled = lowered.compile(compiler_options=options)
-        # An executable for a device that is not there does not hand out its module.
+        # An executable for a device that does not exist does not return its module.
         (path,) = glob.glob(os.path.join(dump, '*after_optimizations.txt'))
         with open(path, encoding='utf-8') as file:
             module = xla_client._xla.hlo_module_from_text(file.read())
@@ -139,11 +139,11 @@ def _h100() -> jax.Device:
 
 def _main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument('folder', help='where `python -m benchmarks.cost --hlo` has written')
+    parser.add_argument('folder', help='the folder of `python -m benchmarks.cost --hlo`')
     parser.add_argument('--compilers', nargs='+', choices=COMPILERS, default=COMPILERS)
     arguments = parser.parse_args()
     folder = arguments.folder
-    # No GPU is needed, so there is no CUDA to find fault with.
+    # No GPU is needed, so JAX need not check CUDA.
     os.environ['JAX_SKIP_CUDA_CONSTRAINTS_CHECK'] = '1'
     logging.getLogger('jax_plugins').setLevel(logging.ERROR)
     jax.config.update('jax_enable_x64', True)  # labels are int64

@@ -1,7 +1,7 @@
 """Answers of SavedModels, one image at a time and in batches: ours against the textbook's.
 
 `python -m benchmarks.inference` exports the networks with their first weights and asks them through
-a signature, as a server does. `--model DIR` measures a model that `capsmodel.signatures` exported.
+a signature, as a server does. `--model DIR` also measures a model that the pipeline exported.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from benchmarks.train_step import mnist_config
 
 BATCHES = (1, 32, 128)
 
-# By row: whether it is the textbook's network, its algorithm of PrimaryCaps.
+# For each row: the algorithms of routing and of PrimaryCaps.
 NETWORKS = {
-    'textbook': (True, 'conv2d'),
-    'conv2d': (False, 'conv2d'),
-    'auto': (False, 'auto'),
+    'textbook': ('reference', 'conv2d'),
+    'conv2d': ('matmul', 'conv2d'),
+    'auto': ('matmul', 'auto'),
 }
 
 _COLUMNS = {
@@ -40,12 +40,13 @@ def export(name: str, directory: str) -> None:
 
     import tensorflow as tf
 
-    from benchmarks.textbook import TextbookCapsNet
     from capsmodel.networks import capsnet
 
-    is_textbook, algorithm = NETWORKS[name]
-    config = dataclasses.replace(mnist_config(), primary_algorithm=algorithm)
-    model = (TextbookCapsNet if is_textbook else capsnet.CapsNet)(config)
+    routing, primary = NETWORKS[name]
+    config = dataclasses.replace(
+        mnist_config(), routing_algorithm=routing, primary_algorithm=primary
+    )
+    model = capsnet.CapsNet(config)
     module = tf.Module()
     # Not the model itself: see capsmodel/signatures.py.
     module.weights = [variable.value for variable in model.variables]
@@ -57,7 +58,7 @@ def export(name: str, directory: str) -> None:
 
 
 def prepare_requests(directory: str, batch: int) -> Callable[[], object]:
-    """A call of what this returns asks the model at `directory` for `batch` images."""
+    """Returns a function that asks the model at `directory` about `batch` images."""
     import numpy as np
     import tensorflow as tf
 
@@ -67,7 +68,7 @@ def prepare_requests(directory: str, batch: int) -> Callable[[], object]:
     images = np.random.default_rng(0).integers(0, 256, [batch, *shape[1:]]).astype(np.uint8)
 
     def request() -> Any:
-        # The model lives as long as what calls it.
+        # `model` is named here to keep it alive: its signatures do not.
         return model.signatures['pixels'](pixels=tf.constant(images))['scores'].numpy()
 
     return request
@@ -108,7 +109,7 @@ def _rows(turns: int, model: str | None) -> list[dict[str, Any]]:
 
 def _main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument('--turns', type=int, default=7, help='the medians are over so many')
+    parser.add_argument('--turns', type=int, default=7, help='turns that the medians are over')
     parser.add_argument('--model', help='a folder with an exported model')
     parser.add_argument('--json', help='a file for the rows')
     arguments = parser.parse_args()

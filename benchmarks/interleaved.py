@@ -1,4 +1,4 @@
-"""Measures programs in turn, each in a process of its own, so that all meet the same load."""
+"""Measures programs in turns, each in a process of its own, so that all meet the same load."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ class Timing(NamedTuple):
     """Medians over the turns of a program.
 
     Attributes:
-        wall: Seconds a call.
-        cpu: Seconds of CPU a call, all threads together.
-        peak_rss_mb: The most memory its process ever held, in MB.
-        facts: What the program says of itself.
+        wall: Seconds for each call.
+        cpu: Seconds of CPU for each call, all threads together.
+        peak_rss_mb: The peak memory of its process, in MB.
+        facts: What the program reports about itself.
     """
 
     wall: float
@@ -39,26 +39,26 @@ class Command:
 
     Attributes:
         arguments: The command line.
-        environment: Variables beside those of this process.
+        environment: Variables in addition to those of this process.
     """
 
     arguments: tuple[str, ...]
     environment: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
 
-# A function of a module, and its arguments, that prepares in a new process what is timed.
+# A function and its arguments: in a new process, it returns the function to be timed.
 Function = tuple[Callable[..., Callable[[], object]], tuple[Any, ...]]
 
 
 def measure(
     programs: Mapping[str, Function | Command], turns: int, seconds: float
 ) -> dict[str, Timing]:
-    """Runs programs one after the other, `turns` times over.
+    """Runs each program in turn, `turns` times.
 
     Args:
-        programs: What is timed, by name.
-        turns: How often it is each program's turn.
-        seconds: The least time that a turn takes; a turn is at least one call.
+        programs: The programs by name.
+        turns: The number of turns of each program.
+        seconds: The least time of a turn; a turn has at least one call.
     """
     with contextlib.ExitStack() as stack:
         channels = {
@@ -69,7 +69,7 @@ def measure(
         }
         name = ''
         try:
-            # All prepare at once; what is timed is timed alone.
+            # All programs prepare at the same time, but each call is timed alone.
             facts = {}
             for name, channel in channels.items():
                 facts[name] = channel.recv()
@@ -115,11 +115,11 @@ def _serve(pipe: Any, prepare: Callable[..., Callable[[], object]], arguments: A
 
 
 class _Ended(EOFError):
-    """A command that ended before it was asked to; says the last line that it wrote."""
+    """A command ended early; the message is the last line that it wrote."""
 
 
 class _Lines:
-    """JSON, a line each, to and from a command."""
+    """Sends lines of JSON to a command and receives them from it."""
 
     def __init__(self, process: subprocess.Popen[str], errors: Any):
         self._process = process
@@ -172,8 +172,8 @@ def report(rows: list[dict[str, Any]], columns: Mapping[str, str], path: str | N
 
     Args:
         rows: The results; a value may be missing or None.
-        columns: The fields that are shown, with their formats, such as '.1f'.
-        path: Where all fields are written as JSON, if anywhere.
+        columns: The fields to print, with their formats, such as '.1f'.
+        path: A file for all fields as JSON; None: no file.
     """
     lines = [list(columns)]
     for row in rows:

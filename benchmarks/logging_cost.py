@@ -1,8 +1,8 @@
-"""What TensorBoard's log costs beside the training step, part by part.
+"""The cost of TensorBoard's log relative to the training step, part by part.
 
 `python -m benchmarks.logging_cost` takes about two minutes. The step is that of the preset `quick`.
-Each part of the log is timed alone, in turn with the step, and spread over the steps from one time
-to the next: the difference between steps with it and without it would be lost in their noise.
+Each part of the log is timed alone, in turn with the step, and divided by the number of steps
+between two of its writes. The difference of steps with and without it would be lost in their noise.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _COLUMNS = {
 
 
 def prepare_step(batch_size: int) -> Callable[[], object]:
-    """A call of what this returns makes one training step."""
+    """Returns a function that makes one training step."""
     from capsmodel.networks.capsnet import CapsNet
     from capsmodel.training.optimizer import FusedAdam
 
@@ -47,7 +47,7 @@ def prepare_step(batch_size: int) -> Callable[[], object]:
 
 
 def prepare_scalars(log_dir: str) -> Callable[[], object]:
-    """A call of what this returns logs as many steps as lie between two written ones."""
+    """Returns a function that logs STEPS_BETWEEN_SCALARS steps, one of which is written."""
     import tensorflow as tf
 
     from capsmodel.networks.capsnet import CapsNet
@@ -67,7 +67,7 @@ def prepare_scalars(log_dir: str) -> Callable[[], object]:
 
 
 def prepare_gradient_norm() -> Callable[[], object]:
-    """A call of what this returns takes the norm of a gradient of all weights."""
+    """Returns a function that computes the norm of a gradient of all weights."""
     import tensorflow as tf
 
     from capsmodel.networks.capsnet import CapsNet
@@ -79,7 +79,7 @@ def prepare_gradient_norm() -> Callable[[], object]:
 
 
 def prepare_evaluation(log_dir: str) -> Callable[[], object]:
-    """A call of what this returns logs an evaluation: pictures and histograms."""
+    """Returns a function that logs an evaluation: pictures and histograms."""
     from capsmodel.networks.capsnet import CapsNet
 
     model, labeled = CapsNet(mnist_config()), _labeled()
@@ -90,7 +90,7 @@ def prepare_evaluation(log_dir: str) -> Callable[[], object]:
 
 
 def prepare_start(log_dir: str) -> Callable[[], object]:
-    """A call of what this returns starts a log: settings and graph."""
+    """Returns a function that starts a log: settings and graph."""
     from capsmodel.networks.capsnet import CapsNet
 
     model, labeled = CapsNet(mnist_config()), _labeled()
@@ -107,7 +107,7 @@ def _log(log_dir: str, model: CapsNet, labeled: LabeledImages) -> TrainingLog:
 
 
 def _labeled() -> LabeledImages:
-    """Noise: whatever it shows, an image takes as long."""
+    """Noise: the content of an image makes no difference to the time."""
     from capsmodel.data.dataset import LabeledImages
 
     random = np.random.default_rng(0)
@@ -146,7 +146,7 @@ def _rows(batch_size: int, turns: int) -> list[dict[str, Any]]:
 def _main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('--batch', type=int, default=64, help='images a step')
-    parser.add_argument('--turns', type=int, default=7, help='the medians are over so many')
+    parser.add_argument('--turns', type=int, default=7, help='turns that the medians are over')
     parser.add_argument('--json', help='a file for the rows')
     arguments = parser.parse_args()
     report(_rows(arguments.batch, arguments.turns), _COLUMNS, arguments.json)

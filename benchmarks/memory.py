@@ -1,8 +1,8 @@
-"""What an evaluation takes of main memory, beside what capsmodel.networks.memory expects of it.
+"""The main memory that an evaluation takes, compared with capsmodel.networks.memory's estimate.
 
 `python -m benchmarks.memory` evaluates the paper's network, untrained, on noise of several sizes
-and numbers of classes, each in a process of its own, and compares the growth of the peak of its
-resident memory with the estimate.
+and for several numbers of classes. Each case has a process of its own, and the growth of its peak
+resident memory is compared with the estimate.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from typing import Any
 
 import start_tensorflow
 from benchmarks.interleaved import report
+from capsmodel.networks.settings import NetworkConfig
 
 # Pixels, classes, images a step.
 CASES = (
@@ -47,14 +48,14 @@ _MB = 2**20
 
 
 def measure(pixels: int, classes: int, images: int) -> dict[str, Any]:
-    """One evaluation in this process, which must not have done another one before."""
+    """Measures one evaluation, which must be the first one of this process."""
     import numpy as np
 
     from capsmodel.data import dataset
     from capsmodel.networks import capsnet, memory
     from capsmodel.training import evaluation
 
-    config = capsnet.NetworkConfig(pixels, pixels, classes)
+    config = NetworkConfig(pixels, pixels, classes)
     model = capsnet.CapsNet(config)
     shape = (2 * images, pixels, pixels)
     noise = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
@@ -77,10 +78,10 @@ def measure(pixels: int, classes: int, images: int) -> dict[str, Any]:
 
 
 def _peak() -> int:
-    """Bytes, the most that was resident so far.
+    """The peak of the resident memory so far, in bytes.
 
-    Where there is a /proc it is read there: getrusage counts the process that started this one,
-    too, up to exec.
+    It is read from /proc if there is one: until exec, getrusage also counts the memory of the
+    process that started this one.
     """
     try:
         (line,) = re.findall(
@@ -94,7 +95,9 @@ def _peak() -> int:
 
 def _main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument('--case', type=int, nargs=3, help='pixels, classes, images: this one only')
+    parser.add_argument(
+        '--case', type=int, nargs=3, help='pixels, classes, images: measure only this'
+    )
     parser.add_argument('--json', help='a file for the rows')
     arguments = parser.parse_args()
     start_tensorflow.load()

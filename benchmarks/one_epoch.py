@@ -1,9 +1,9 @@
 """Does speed have a price? Test errors after one epoch of MNIST, ours against the textbook's.
 
-`python -m benchmarks.one_epoch` trains each network once a seed by the settings of the preset
-`quick`, on the same images in the same order from the same first weights, and takes about half an
-hour. A third row has the error of ours with the moving average of its weights in their place: the
-same training, tested twice.
+`python -m benchmarks.one_epoch` takes about half an hour. For each seed it trains each network once
+with the settings of the preset `quick`, on the same images in the same order from the same first
+weights. A third row has the error of ours with the moving average of its weights: the same training
+run, tested twice.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import tqdm
 
 import start_tensorflow
 from benchmarks.interleaved import report
-from benchmarks.train_step import mnist_config, read_mnist, step_of, training_config
+from benchmarks.train_step import mnist_config, read_mnist, step_of, textbook, training_config
 from pipeline import configs
 
 NETWORKS = ('textbook', 'ours')
@@ -29,14 +29,13 @@ _COLUMNS = {'name': '', 'seed': '', 'test_error_percent': '.2f', 'test_margin_lo
 
 
 def train_and_test(name: str, seed: int, data_dir: str) -> list[dict[str, Any]]:
-    """One epoch of a network of NETWORKS, and how it does on the 10,000 test images.
+    """Trains a network of NETWORKS for one epoch, and tests it on the 10,000 test images.
 
     Returns:
-        A row and, of ours, another one for the average of its weights.
+        A row and, for ours, another one for the average of its weights.
     """
     import keras
 
-    from benchmarks.textbook import TextbookCapsNet
     from capsmodel.data import dataset
     from capsmodel.networks import capsnet
     from capsmodel.training import evaluation
@@ -52,7 +51,7 @@ def train_and_test(name: str, seed: int, data_dir: str) -> list[dict[str, Any]]:
     )
     keras.utils.set_random_seed(seed)
     if name == 'textbook':
-        model = TextbookCapsNet(mnist_config())
+        model = capsnet.CapsNet(textbook(mnist_config()))
         optimizer = keras.optimizers.Adam(schedule)
     else:
         model = capsnet.CapsNet(mnist_config())
@@ -83,7 +82,7 @@ def train_and_test(name: str, seed: int, data_dir: str) -> list[dict[str, Any]]:
 
 def _main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument('--seeds', type=int, default=3, help='how many')
+    parser.add_argument('--seeds', type=int, default=3, help='number of seeds')
     parser.add_argument('--data_dir', default='var/data', help="TFDS's folder")
     parser.add_argument('--json', help='a file for the rows')
     arguments = parser.parse_args()

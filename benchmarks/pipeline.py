@@ -1,9 +1,8 @@
-"""The time of each stage of a run of the pipeline, and of a second run that finds all in the cache.
+"""The time of each node in a run of the pipeline, and in a second run that is cached.
 
-`python -m benchmarks.pipeline --preset quick` gives the commands of `make run` in a new folder for
-everything that a run writes. Data must be there (`make data`). Stages' times are those between the
-start and the end that ML Metadata has of them. Other settings are taken from the environment, as by
-`make run`.
+`python -m benchmarks.pipeline --preset quick` runs the commands of `make run` with a new folder for
+everything that a run writes. The dataset must exist (`make data`). A node's time is the one between
+its start and its end in ML Metadata. Other settings come from the environment, as in `make run`.
 """
 
 from __future__ import annotations
@@ -27,13 +26,13 @@ def measure_runs(config: configs.Config, environment: Mapping[str, str]) -> list
     """Runs the pipeline twice.
 
     Args:
-        config: The settings, whose folder `var` holds nothing but the data.
-        environment: What says the same to the commands.
+        config: The settings; their folder `var` holds only the dataset.
+        environment: The same settings as environment variables.
 
     Returns:
-        Of each stage and command its name, its kind ('stage', 'command' or 'rest', which is what
-        the command that runs the pipeline does beside the stages), and its seconds in the first run
-        and in the second, None where it was not part of that.
+        For each node and command its name, its kind, and its seconds in the first run and in the
+        second one, None if it was not part of that. The kind is 'node', 'command', or 'rest': the
+        time of the command that runs the pipeline outside of the nodes.
 
     Raises:
         SystemExit: A command fails.
@@ -44,21 +43,21 @@ def measure_runs(config: configs.Config, environment: Mapping[str, str]) -> list
     runner = os.path.join(root, 'pipeline', 'local_runner.py')
     create = _tfx('pipeline', 'create', f'--pipeline_path={runner}', environment=environment)
     run = []
-    stages = []
+    nodes = []
     for _ in range(2):
         run.append(
             _tfx(
                 'run', 'create', f'--pipeline_name={config.pipeline_name}', environment=environment
             )
         )
-        stages.append(results.node_seconds(config))
+        nodes.append(results.node_seconds(config))
     rows: list[dict[str, Any]] = [
-        {'name': name, 'kind': 'stage', 'cold_s': seconds, 'cached_s': stages[1][name]}
-        for name, seconds in stages[0].items()
+        {'name': name, 'kind': 'node', 'cold_s': seconds, 'cached_s': nodes[1][name]}
+        for name, seconds in nodes[0].items()
     ]
-    rest = [seconds - sum(of.values()) for seconds, of in zip(run, stages, strict=True)]
+    rest = [seconds - sum(of.values()) for seconds, of in zip(run, nodes, strict=True)]
     commands = {
-        'tfx run create, beside its stages': ('rest', *rest),
+        'tfx run create, beside its nodes': ('rest', *rest),
         'tfx run create': ('command', *run),
         'tfx pipeline create': ('command', create, None),
     }
@@ -68,7 +67,7 @@ def measure_runs(config: configs.Config, environment: Mapping[str, str]) -> list
 
 
 def _tfx(*arguments: str, environment: Mapping[str, str]) -> float:
-    """Seconds that a tfx command took, whose lines are written to standard error."""
+    """Runs a tfx command, with its output on standard error, and returns its seconds."""
     tfx = os.path.join(os.path.dirname(sys.executable), 'tfx')
     start = time.monotonic()
     done = subprocess.run(

@@ -1,7 +1,7 @@
-"""Draws images/s against the batch size, of rows that `benchmarks.train_step --batches` wrote.
+"""Plots images/s over the batch size from the rows of `benchmarks.train_step --batches`.
 
-`python -m benchmarks.plot ROWS.json docs/train_step.png` runs in any Python that has matplotlib and
-needs nothing else of this project.
+`python -m benchmarks.plot ROWS.json docs/train_step.png` runs in any Python with matplotlib and
+needs no other package of this project.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+from collections.abc import Sequence
 from typing import Any
 
 # The color-blind safe palette of Okabe and Ito, its yellow left out.
@@ -16,7 +17,7 @@ _COLORS = ('#0072B2', '#D55E00', '#009E73', '#CC79A7', '#E69F00', '#56B4E9')
 
 
 def series(rows: list[dict[str, Any]]) -> dict[str, list[tuple[int, float]]]:
-    """Batch sizes, rising, and their images/s, by the names of the steps, the fastest first."""
+    """For each step, the fastest first, its batch sizes in ascending order and their images/s."""
     of_name: dict[str, list[tuple[int, float]]] = {}
     for row in rows:
         if row['kind'] == 'step':
@@ -26,7 +27,7 @@ def series(rows: list[dict[str, Any]]) -> dict[str, list[tuple[int, float]]]:
 
 
 def draw(rows: list[dict[str, Any]], path: str) -> None:
-    """Writes the picture, PNG or SVG as the name says, to `path`."""
+    """Writes the picture to `path`, as PNG or SVG depending on its ending."""
     import matplotlib
 
     matplotlib.use('Agg')
@@ -60,23 +61,24 @@ def draw(rows: list[dict[str, Any]], path: str) -> None:
     os.replace(unfinished, path)
 
 
-def _main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Runs the command with its arguments, or those of the process."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('rows', help='what benchmarks.train_step --json wrote')
     parser.add_argument('picture', help='where the picture goes, .png or .svg')
-    arguments = parser.parse_args()
+    options = parser.parse_args(arguments)
     try:
-        with open(arguments.rows, encoding='utf-8') as file:
+        with open(options.rows, encoding='utf-8') as file:
             rows = json.load(file)
     except (OSError, ValueError) as error:
-        parser.error(f'{arguments.rows} cannot be read: {error}')
+        parser.error(f'{options.rows} cannot be read: {error}')
     if not series(rows):
-        parser.error(f'{arguments.rows} has no rows of training steps')
+        parser.error(f'{options.rows} has no rows of training steps')
     try:
-        draw(rows, arguments.picture)
+        draw(rows, options.picture)
     except (ImportError, OSError, ValueError) as error:
-        parser.error(f'{arguments.picture} cannot be drawn: {error}')
+        parser.error(f'{options.picture} cannot be drawn: {error}')
 
 
 if __name__ == '__main__':
-    _main()
+    main()

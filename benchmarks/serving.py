@@ -1,14 +1,13 @@
 """The server under load, over loopback, with and without batching, beside the bare call.
 
-`python -m benchmarks.serving` takes about two minutes. Clients share a process of their own; each
-asks for one image as soon as its last answer is there. They are plain sockets, so that what is
-measured is the server: an HTTP client in Python costs half a millisecond a request. The bare call
-is that of the function that the server calls as well, in a process that does nothing else. All
-take turns.
+`python -m benchmarks.serving` takes about two minutes. The clients share one process; each sends
+the next image when it has the answer to the last one. They are plain sockets, because an HTTP
+client in Python would add half a millisecond to each request. The bare call is a call of the
+server's own function in a process that does nothing else. All of them take turns.
 
-Without `--model` a network with its first weights is asked by `pixels`, 784 numbers a request. A
-pushed model, `--model var/serving_model/capsnet/VERSION`, can also be asked as people do, by
-`--signature serving_default`: the picture as a PNG.
+Without `--model`, requests go to a network with its first weights, with the signature `pixels`: 784
+numbers each. A pushed model, `--model var/serving_model/capsnet/VERSION`, can also be asked with
+PNGs, as people do: `--signature serving_default`.
 """
 
 from __future__ import annotations
@@ -40,12 +39,12 @@ from benchmarks.inference import export
 from benchmarks.interleaved import report
 
 _CONNECTIONS = (1, 8, 32)
-# By signature: the name of its input.
+# The name of each signature's input.
 _INPUTS = {'pixels': 'pixels', 'serving_default': 'image_bytes'}
 _ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-_BATCHING = os.path.join(_ROOT, 'serving', 'batching.config')
+_BATCHING = os.path.join(_ROOT, 'serving', 'config', 'batching.config')
 _BATCHED = 'server, batching'
-# By row: the flags of the server.
+# For each row: the flags of the server.
 _SERVERS: dict[str, tuple[str, ...]] = {
     'server': (),
     _BATCHED: ('--enable_batching', f'--batching_parameters_file={_BATCHING}'),
@@ -63,14 +62,14 @@ _COLUMNS = {
 
 
 class Sample(NamedTuple):
-    """What one turn of a program was like: requests a second, and seconds of each."""
+    """The measurements of one turn: requests a second, and the seconds of each request."""
 
     rate: float
     latencies: list[float]
 
 
 def serve_calls(pipe: Any, directory: str, signature: str) -> None:
-    """Answers a number of seconds with the Sample of bare calls for so long."""
+    """Receives a number of seconds, makes bare calls for that time and sends their Sample."""
     from serving.models.model import LoadedModel
 
     model = LoadedModel(directory)
@@ -89,13 +88,13 @@ def serve_calls(pipe: Any, directory: str, signature: str) -> None:
 
 
 def serve_requests(pipe: Any) -> None:
-    """Answers (URL, signature, connections, seconds) with the Sample of requests for so long."""
+    """Receives (URL, signature, connections, seconds), and sends the Sample of those requests."""
     while True:
         pipe.send(_ask(*pipe.recv()))
 
 
 class _Client:
-    """A connection to the server at a URL, on which one request follows the other."""
+    """A connection to a server, which sends one request after another."""
 
     def __init__(self, url: str, signature: str):
         is_png = signature != 'pixels'
@@ -117,7 +116,7 @@ class _Client:
         self.socket.sendall(self._request)
 
     def receive(self) -> bool:
-        """Takes what has come; whether that completes the answer."""
+        """Receives available bytes, and returns whether the answer is complete."""
         self._received += self.socket.recv(1 << 16)
         now = time.perf_counter()
         head, _, body = self._received.partition(b'\r\n\r\n')
@@ -151,13 +150,13 @@ def _ask(url: str, signature: str, connections: int, seconds: float) -> Sample:
                 else:
                     selector.unregister(client.socket)
                     client.socket.close()
-    # Of each client until its own last answer.
+    # Each client is counted until its last answer.
     rate = sum(client.answers / (client.answered - start) for client in clients)
     return Sample(rate, latencies)
 
 
 def _image() -> np.ndarray:
-    """A one, of many greys."""
+    """A digit 1 in many shades of grey."""
     image = np.zeros([28, 28], np.uint8)
     image[4:24, 11:17] = np.random.default_rng(0).integers(128, 256, [20, 6])
     return image
@@ -171,7 +170,7 @@ def _png() -> bytes:
 
 @contextlib.contextmanager
 def _process(program: Callable[..., None], *arguments: Any) -> Iterator[Callable[..., Any]]:
-    """A function that asks `program`, in a process of its own, and waits for what it answers."""
+    """Starts `program` in a process; yields a function that asks it and waits for its answer."""
     context = multiprocessing.get_context('spawn')
     pipe, end = context.Pipe()
     process = context.Process(target=program, args=(end, *arguments), daemon=True)
@@ -192,7 +191,7 @@ def _process(program: Callable[..., None], *arguments: Any) -> Iterator[Callable
 
 @contextlib.contextmanager
 def _server(base_path: str, flags: tuple[str, ...]) -> Iterator[str]:
-    """The URL of the model on a server."""
+    """Starts a server; yields the URL of its model."""
     command = [
         *(sys.executable, '-W', 'ignore', '-m', 'serving.server', '--rest_api_port=0'),
         *('--model_name=capsnet', f'--model_base_path={base_path}', *flags),
@@ -211,7 +210,7 @@ def _server(base_path: str, flags: tuple[str, ...]) -> Iterator[str]:
 def _samples(
     base_path: str, signature: str, turns: int, seconds: float
 ) -> dict[tuple[str, int], list[Sample]]:
-    """By row's name and connections what each turn was like."""
+    """The samples of all turns, by the row's name and the number of connections."""
     samples: dict[tuple[str, int], list[Sample]] = {}
     with contextlib.ExitStack() as stack:
         call = stack.enter_context(_process(serve_calls, f'{base_path}/1', signature))
@@ -220,7 +219,7 @@ def _samples(
             name: stack.enter_context(_server(base_path, flags)) for name, flags in _SERVERS.items()
         }
         for turn in range(1 + turns):
-            # The first one is for all to get warm.
+            # The first turn is a warm-up.
             length = seconds if turn else 0.5
             sampled = {('bare call', 1): call(length)}
             for connections in _CONNECTIONS:
@@ -254,10 +253,12 @@ def _rows(base_path: str, signature: str, turns: int, seconds: float) -> list[di
 
 def _main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument('--turns', type=int, default=7, help='the rates are medians over so many')
-    parser.add_argument('--seconds', type=float, default=2, help='that each row gets in a turn')
-    parser.add_argument('--model', help='a folder with an exported model that has the signature')
-    parser.add_argument('--signature', choices=_INPUTS, default='pixels', help='what is asked')
+    parser.add_argument('--turns', type=int, default=7, help='turns that the medians are over')
+    parser.add_argument('--seconds', type=float, default=2, help='seconds for each row in a turn')
+    parser.add_argument('--model', help='a folder with an exported model')
+    parser.add_argument(
+        '--signature', choices=_INPUTS, default='pixels', help='the signature to ask'
+    )
     parser.add_argument('--json', help='a file for the rows')
     arguments = parser.parse_args()
     if arguments.signature != 'pixels' and not arguments.model:

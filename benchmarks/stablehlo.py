@@ -1,4 +1,4 @@
-"""What readers of `benchmarks.cost` share: programs in a portable form that any JAX runs."""
+"""Programs of `benchmarks.cost` in a portable form that any JAX runs."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from jax import export
 def as_function(
     artifact: bytes, inputs: Sequence[jax.ShapeDtypeStruct], outputs: Sequence[jax.ShapeDtypeStruct]
 ) -> Callable[..., tuple[Any, ...]]:
-    """A function of arrays that runs a program's `main`.
+    """Returns a function of arrays that runs a program's `main`.
 
     Args:
         artifact: The program, a portable artifact of StableHLO.
-        inputs: What `main` takes.
-        outputs: What it returns.
+        inputs: The inputs of `main`.
+        outputs: The outputs of `main`.
     """
 
     def same_signature(*_: Any) -> tuple[Any, ...]:
         return tuple(jnp.zeros(output.shape, output.dtype) for output in outputs)
 
-    # In place of a serialized `Exported`, which JAX reads for half a year only, one that this JAX
-    # has made itself, with another program inside.
+    # JAX reads a serialized `Exported` for half a year only. So this JAX makes one itself, and the
+    # program in it is replaced.
     exported = export.export(jax.jit(same_signature, keep_unused=True))(*inputs)
     any_platform = (export.DisabledSafetyCheck.platform(),)
     return dataclasses.replace(
@@ -35,5 +35,5 @@ def as_function(
 
 
 def signature(values: Sequence[dict[str, Any]]) -> list[jax.ShapeDtypeStruct]:
-    """What `index.json` says of inputs or outputs."""
+    """The inputs or outputs in `index.json` as JAX describes them."""
     return [jax.ShapeDtypeStruct(value['shape'], value['dtype']) for value in values]

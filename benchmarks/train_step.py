@@ -1,9 +1,10 @@
 """Training steps on real MNIST batches: ours, piece by piece, against the textbook's and others'.
 
-`python -m benchmarks.train_step` takes about three minutes. Steps are those of
-capsmodel/training/loop.py, with its input pipeline. The floor is the time that the products of
-the fastest row take at the rate at which this machine multiplies large float32 matrices. With
-`--batches` the textbook, ours and the peers are measured at each of several batch sizes.
+`python -m benchmarks.train_step` takes about three minutes. The steps are those of
+capsmodel/training/steps.py, with the input pipeline of training. The floor is the time that the
+matrix products of the fastest row would take at the rate at which this machine multiplies large
+float32 matrices. With `--batches`, the textbook, ours and the peers are measured at each of several
+batch sizes.
 
 A peer is a checkout of a repository that benchmarks/peers names: `--peer capsnet_keras=FOLDER`. It
 runs in this Python, or in the one that `--peer_python capsnet_keras=PYTHON` says.
@@ -15,36 +16,37 @@ import argparse
 import dataclasses
 import itertools
 import os
-import shutil
-import sys
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from benchmarks.interleaved import Command, Timing, measure, report
-from benchmarks.peers import PEERS
+from benchmarks.interleaved import Timing, measure, report
+from benchmarks.peers import PEERS, checkouts
 
 if TYPE_CHECKING:
     from capsmodel.data.dataset import LabeledImages
-    from capsmodel.networks.capsnet import CapsNet, NetworkConfig
-    from capsmodel.training.loop import TrainingConfig
+    from capsmodel.networks.capsnet import CapsNet
+    from capsmodel.networks.settings import NetworkConfig
+    from capsmodel.training.settings import TrainingConfig
 
 _IMAGES = 6400
 _MATRIX = 2048  # rows and columns of the machine's product
 
-# By row: whether it is the textbook's network, its algorithm of PrimaryCaps, its gradient mode, its
-# optimizer: Adam as Keras has it or as capsmodel.training.optimizer has it.
+# For each row: the algorithms of routing and of PrimaryCaps, the gradient mode, and the optimizer:
+# Adam from Keras, or FusedAdam from capsmodel.training.optimizer. The textbook stores all
+# predictions and takes TensorFlow's convolution. It is no straw man: its routing, the reference, is
+# batched matrix products in an order of axes that suits a CPU.
 STEPS = {
-    'textbook': (True, 'conv2d', 'all', 'Adam'),
-    'routing': (False, 'conv2d', 'all', 'Adam'),
-    'routing+winograd': (False, 'auto', 'all', 'Adam'),
-    'ours': (False, 'auto', 'all', 'FusedAdam'),
-    'textbook-last': (True, 'conv2d', 'last', 'Adam'),
-    'ours-last': (False, 'auto', 'last', 'FusedAdam'),
+    'textbook': ('reference', 'conv2d', 'all', 'Adam'),
+    'routing': ('matmul', 'conv2d', 'all', 'Adam'),
+    'routing+winograd': ('matmul', 'auto', 'all', 'Adam'),
+    'ours': ('matmul', 'auto', 'all', 'FusedAdam'),
+    'textbook-last': ('reference', 'conv2d', 'last', 'Adam'),
+    'ours-last': ('matmul', 'auto', 'last', 'FusedAdam'),
 }
-# Those that are measured at several batch sizes.
+# The rows that `--batches` measures.
 _COMPARED = ('textbook', 'ours')
 
 _COLUMNS = {
@@ -64,14 +66,19 @@ _COLUMNS = {
 
 def mnist_config() -> NetworkConfig:
     """The paper's network."""
-    from capsmodel.networks.capsnet import NetworkConfig
+    from capsmodel.networks.settings import NetworkConfig
 
     return NetworkConfig(image_height=28, image_width=28, num_classes=10)
 
 
+def textbook(config: NetworkConfig) -> NetworkConfig:
+    """The same network computed as in textbooks: see STEPS."""
+    return dataclasses.replace(config, primary_algorithm='conv2d', routing_algorithm='reference')
+
+
 def training_config(batch_size: int) -> TrainingConfig:
     """The pipeline's settings of a step."""
-    from capsmodel.training.loop import TrainingConfig
+    from capsmodel.training.settings import TrainingConfig
 
     return TrainingConfig(
         epochs=1,
@@ -85,22 +92,30 @@ def training_config(batch_size: int) -> TrainingConfig:
 
 
 def prepare_step(name: str, data_path: str, batch_size: int) -> Callable[[], object]:
-    """A call of what this returns makes one training step, of which STEPS says which it is."""
+    """Returns a function that makes one training step each time it is called.
+
+    Args:
+        name: The step, one of STEPS.
+        data_path: An .npz file of `images` uint8 [n, 28, 28] and `labels` int64 [n].
+        batch_size: Images a step.
+    """
     import keras
 
-    from benchmarks.textbook import TextbookCapsNet
     from capsmodel.data import dataset
     from capsmodel.networks import capsnet
     from capsmodel.training.optimizer import FusedAdam
 
-    is_textbook, algorithm, gradient, adam = STEPS[name]
+    routing, primary, gradient, adam = STEPS[name]
     with np.load(data_path) as arrays:
         labeled = dataset.LabeledImages(arrays['images'], arrays['labels'])
     config = dataclasses.replace(
-        mnist_config(), primary_algorithm=algorithm, routing_gradient=gradient
+        mnist_config(),
+        primary_algorithm=primary,
+        routing_algorithm=routing,
+        routing_gradient=gradient,
     )
     settings = training_config(batch_size)
-    model = (TextbookCapsNet if is_textbook else capsnet.CapsNet)(config)
+    model = capsnet.CapsNet(config)
     make_optimizer = FusedAdam if adam == 'FusedAdam' else keras.optimizers.Adam
     optimizer = make_optimizer(settings.learning_rate)
     optimizer.build(model.trainable_variables)
@@ -110,20 +125,20 @@ def prepare_step(name: str, data_path: str, batch_size: int) -> Callable[[], obj
 def step_of(
     model: CapsNet, optimizer: Any, labeled: LabeledImages, settings: TrainingConfig
 ) -> Callable[[], float]:
-    """A call of what this returns makes one training step and gives its loss.
+    """Returns a function that makes one training step and returns its loss.
 
     Args:
-        model: What is trained, on one device.
+        model: The network to train, on one device.
         optimizer: A Keras optimizer that is built for the model's weights.
-        labeled: What it is trained on; the input pipeline is that of training.
-        settings: How; epochs and learning rate are not looked at.
+        labeled: The training images; they go through the input pipeline of training.
+        settings: How to train; epochs and learning rate are ignored.
     """
     import tensorflow as tf
 
     from capsmodel.data import dataset
-    from capsmodel.training import loop
+    from capsmodel.training.steps import make_train_step
 
-    step = loop.make_step(model, optimizer, settings, tf.distribute.get_strategy())
+    step = make_train_step(model, optimizer, settings, tf.distribute.get_strategy())
     batches = dataset.training_dataset(
         labeled,
         tf.distribute.InputContext(num_replicas_in_sync=1),
@@ -138,7 +153,7 @@ def step_of(
 
 
 def prepare_product() -> Callable[[], object]:
-    """A call of what this returns multiplies two matrices of _MATRIX rows and columns."""
+    """Returns a function that multiplies two matrices of _MATRIX rows and columns."""
     import tensorflow as tf
 
     a, b = (tf.random.stateless_normal([_MATRIX, _MATRIX], [0, seed]) for seed in (1, 2))
@@ -155,16 +170,16 @@ def floor_flops(config: NetworkConfig) -> float:
     from capsmodel.networks import winograd
 
     rows, columns = (
-        size - config.conv1_kernel + 1 for size in (config.image_height, config.image_width)
+        size - config.conv1_kernel_size + 1 for size in (config.image_height, config.image_width)
     )
     rows_below, columns_below = (
-        (size - config.primary_kernel) // config.primary_stride + 1 for size in (rows, columns)
+        (size - config.primary_kernel_size) // config.primary_stride + 1 for size in (rows, columns)
     )
     grid = rows_below * columns_below
     primary_filters = config.primary_channels * config.primary_dim
-    conv1 = rows * columns * config.conv1_kernel**2 * config.conv1_filters
-    primary = grid * config.primary_kernel**2 * config.conv1_filters * primary_filters
-    gain = winograd.gain((rows, columns), config.primary_kernel, config.primary_stride)
+    conv1 = rows * columns * config.conv1_kernel_size**2 * config.conv1_filters
+    primary = grid * config.primary_kernel_size**2 * config.conv1_filters * primary_filters
+    gain = winograd.gain((rows, columns), config.primary_kernel_size, config.primary_stride)
     capsules = config.num_classes * config.digit_dim
     routing = grid * primary_filters * capsules
     units = [capsules, *config.decoder_units, config.image_height * config.image_width]
@@ -175,38 +190,8 @@ def floor_flops(config: NetworkConfig) -> float:
     return float(2 * (2 * conv1 + 3 * primary / gain + (3 + 7 * later) * routing + 3 * decoder))
 
 
-def peer_programs(
-    checkouts: Mapping[str, str], pythons: Mapping[str, str], data_path: str, batch_size: int
-) -> dict[str, Command]:
-    """The steps of peers, by the names of their rows.
-
-    Args:
-        checkouts: The folders of peers, by their names in PEERS.
-        pythons: Their interpreters, likewise, where it is not this one.
-        data_path: As for `prepare_step`.
-        batch_size: Images a step.
-    """
-    root = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-    # Nothing is written to a checkout, be it compiled modules.
-    environment = {'PYTHONPATH': root, 'PYTHONDONTWRITEBYTECODE': '1'}
-    options = {'data': data_path, 'batch': batch_size, 'threads': _threads()}
-    programs = {}
-    for name, checkout in checkouts.items():
-        for step in PEERS[name].steps:
-            said = {**options, 'checkout': os.path.abspath(checkout), 'step': step}
-            programs[f'{name} {step}'] = Command(
-                (
-                    pythons.get(name, sys.executable),
-                    *('-m', f'benchmarks.peers.{name}'),
-                    *itertools.chain(*((f'--{key}', str(value)) for key, value in said.items())),
-                ),
-                environment,
-            )
-    return programs
-
-
 def _threads() -> int:
-    """As many as TensorFlow takes by itself: one for each core that this process may use."""
+    """The number of threads that TensorFlow uses by default: one for each available core."""
     return len(os.sched_getaffinity(0))
 
 
@@ -215,23 +200,23 @@ def _measured(
     batch_size: int,
     turns: int,
     data_path: str,
-    checkouts: Mapping[str, str],
+    peers: Mapping[str, str],
     pythons: Mapping[str, str],
 ) -> list[dict[str, Any]]:
     programs: dict[str, Any] = {
         **{name: (prepare_step, (name, data_path, batch_size)) for name in names},
-        **peer_programs(checkouts, pythons, data_path, batch_size),
+        **checkouts.peer_programs(peers, pythons, data_path, batch_size, _threads()),
         'sgemm': (prepare_product, ()),
     }
     return step_rows(measure(programs, turns, seconds=1), batch_size)
 
 
 def step_rows(timings: Mapping[str, Timing], batch_size: int) -> list[dict[str, Any]]:
-    """The results as the table and the file have them.
+    """The rows of the table and of the file.
 
     Args:
-        timings: Of steps of STEPS, with the textbook's of each gradient mode that the others have;
-            of peers, named as in `peer_programs`; and of `sgemm`.
+        timings: Those of steps in STEPS, among them the textbook's for each gradient mode; of
+            peers, named as in `peer_programs`; and of `sgemm`.
         batch_size: Images a step.
     """
     from capsmodel.networks.capsnet import CapsNet
@@ -279,35 +264,37 @@ def read_mnist(split: str, data_dir: str) -> tuple[np.ndarray, np.ndarray]:
     return images[..., 0], labels
 
 
-def _main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Runs the command with its arguments, or those of the process."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument('--batch', type=_count, default=128, help='images a step')
-    parser.add_argument('--batches', type=_counts, help='several of them, such as 16,32,64,128,256')
-    parser.add_argument('--turns', type=_count, default=7, help='the medians are over so many')
+    parser.add_argument('--batches', type=_counts, help='several batch sizes, such as 16,32,64')
+    parser.add_argument('--turns', type=_count, default=7, help='turns that the medians are over')
     parser.add_argument('--data_dir', default='var/data', help="TFDS's folder")
-    parser.add_argument('--peer', action='append', default=[], type=_peer, metavar='NAME=FOLDER')
-    parser.add_argument(
-        '--peer_python', action='append', default=[], type=_peer_python, metavar='NAME=PYTHON'
-    )
+    for name, kind, metavar in (
+        ('--peer', checkouts.checkout, 'NAME=FOLDER'),
+        ('--peer_python', checkouts.python, 'NAME=PYTHON'),
+    ):
+        parser.add_argument(name, action='append', default=[], type=kind, metavar=metavar)
     parser.add_argument('--json', help='a file for the rows')
-    arguments = parser.parse_args()
+    options = parser.parse_args(arguments)
     rows = []
     with tempfile.TemporaryDirectory() as folder:
         path = f'{folder}/data.npz'
-        images, labels = read_mnist(f'train[:{_IMAGES}]', arguments.data_dir)
+        images, labels = read_mnist(f'train[:{_IMAGES}]', options.data_dir)
         np.savez(path, images=images, labels=labels)
-        for batch_size in arguments.batches or [arguments.batch]:
+        for batch_size in options.batches or [options.batch]:
             rows += _measured(
-                _COMPARED if arguments.batches else tuple(STEPS),
+                _COMPARED if options.batches else tuple(STEPS),
                 batch_size,
-                arguments.turns,
+                options.turns,
                 path,
-                dict(arguments.peer),
-                dict(arguments.peer_python),
+                dict(options.peer),
+                dict(options.peer_python),
             )
-    report(rows, _COLUMNS, arguments.json)
+    report(rows, _COLUMNS, options.json)
 
 
 def _count(text: str) -> int:
@@ -322,31 +309,5 @@ def _counts(text: str) -> list[int]:
     return [_count(part) for part in text.split(',')]
 
 
-def _peer(text: str) -> tuple[str, str]:
-    name, value = _named(text)
-    file = PEERS[name].file
-    if not os.path.isfile(os.path.join(value, file)):
-        raise argparse.ArgumentTypeError(
-            f"'{value}' has no {file}: it must be a checkout of {PEERS[name].repository}"
-        )
-    return name, value
-
-
-def _peer_python(text: str) -> tuple[str, str]:
-    name, value = _named(text)
-    if not shutil.which(value):
-        raise argparse.ArgumentTypeError(f"'{value}' is no program")
-    return name, value
-
-
-def _named(text: str) -> tuple[str, str]:
-    name, _, value = text.partition('=')
-    if name not in PEERS or not value:
-        raise argparse.ArgumentTypeError(
-            f"'{text}' must be NAME=VALUE with a NAME of {', '.join(PEERS)}"
-        )
-    return name, value
-
-
 if __name__ == '__main__':
-    _main()
+    main()

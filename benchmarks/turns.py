@@ -1,6 +1,6 @@
-"""What a measured program does when it is its turn.
+"""The loop of a measured program, which waits for its turns.
 
-Standard library only: peers run it in interpreters that have no package of this project's.
+It needs only the standard library: peers run it in interpreters without this project's packages.
 """
 
 from __future__ import annotations
@@ -17,18 +17,18 @@ def serve(
     receive: Callable[[], int],
     send: Callable[[Any], None],
 ) -> None:
-    """Warms up, sends `facts`, and for every number received makes as many calls.
+    """Warms up, sends `facts`, and then makes as many calls as each received number says.
 
-    What it sends of the calls is seconds a call, seconds of CPU a call of all threads together, and
-    the most memory that the process ever held, in MB. It ends with the error that `receive` raises.
+    After the calls it sends a list: the seconds and the CPU seconds (of all threads) for each call,
+    and the peak memory of the process in MB. It ends with the error that `receive` raises.
 
     Args:
-        call: What is timed.
-        facts: What the program has to say of itself.
-        receive: Waits for a number.
-        send: Answers.
+        call: The function to time.
+        facts: What the program reports about itself.
+        receive: Waits for a number and returns it.
+        send: Sends a message.
     """
-    for _ in range(2):  # the first call makes the graph
+    for _ in range(2):  # the first call traces the graph
         call()
     send(facts)
     while True:
@@ -46,5 +46,5 @@ def _peak_rss_mb() -> float:
             (line,) = (line for line in status if line.startswith('VmHWM:'))
         return int(line.split()[1]) / 1024
     except FileNotFoundError:
-        # Where there is no /proc. It begins with the memory of the process that started this one.
+        # Without /proc. This starts from the memory of the process that started this one.
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024

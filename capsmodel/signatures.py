@@ -1,4 +1,4 @@
-"""What the exported SavedModel answers, and how it is written."""
+"""The signatures of the exported model, and how it is written."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from capsmodel.networks import memory
 from capsmodel.networks.capsnet import CapsNet, lengths
 from capsmodel.networks.losses import reconstruction_loss
 
-# What `decode` takes, either way. The network's own capsules are shorter than 1, and from about
-# 1e30 on the decoder's sums are no finite numbers any more.
+# The largest number that `decode` takes, and -1 times the smallest. The network's own capsules are
+# shorter than 1, and above about 1e30 the decoder's sums are not finite.
 _LARGEST_COMPONENT = 1e6
 
 
@@ -30,13 +30,14 @@ def export(
 ) -> None:
     """Writes the network and the Transform graph as one SavedModel.
 
-    `Answers` describes its signatures; `decode` and `explain` are left out where the network has no
-    decoder. Warm-up requests for TensorFlow Serving lie in it, one image and all of `warmup_images`
-    for each signature. What is at `directory` is replaced, and only once the whole is written.
+    ServingModule describes its signatures; without a decoder it has no `decode` and `explain`. It
+    contains warm-up requests for TensorFlow Serving: for each signature one with a single image and
+    one with all of `warmup_images`. A model that is at `directory` already is replaced, but only
+    once the new one is completely written.
 
     Args:
         model: The network.
-        transform_output: What Transform wrote.
+        transform_output: The output of Transform.
         directory: Where to write.
         warmup_images: uint8 [n, height, width], at least one.
 
@@ -45,13 +46,13 @@ def export(
     """
     if not len(warmup_images):
         raise ValueError('At least one image is needed for warm-up requests; there is none.')
-    answers = Answers(model, transform_output)
+    module = ServingModule(model, transform_output)
     directory = directory.rstrip('/')
     unfinished = f'{directory}.unfinished'
     _remove(unfinished)
     try:
-        signatures = answers.signatures()
-        tf.saved_model.save(answers, unfinished, signatures=signatures)
+        signatures = module.signatures()
+        tf.saved_model.save(module, unfinished, signatures=signatures)
         _write_warmup_requests(model, signatures, unfinished, warmup_images)
         _remove(directory)
         tf.io.gfile.rename(unfinished, directory)
@@ -59,28 +60,28 @@ def export(
         _remove(unfinished)
 
 
-class Answers(tf.Module):
-    """The functions behind the signatures: each is a signature's name, inputs and outputs.
+class ServingModule(tf.Module):
+    """The functions behind the signatures, each with a signature's name, inputs and outputs.
 
-    In what follows `classes`, `dim`, `height` and `width` are the network's; `label` int64 [n] is
-    the class with the longest capsule and `scores` float32 [n, classes] the lengths, in [0, 1).
-    n may be 0. Pictures go through the Transform graph. As a signature, each function raises
-    InvalidArgumentError for an input of another shape, and rather than answer NaN or infinity.
+    In their descriptions, `classes`, `dim`, `height` and `width` are the network's; `label` int64
+    [n] is the class with the longest capsule; `scores` float32 [n, classes] are the lengths, in
+    [0, 1). n may be 0. Pictures go through the Transform graph. As a signature, each function
+    raises InvalidArgumentError if an input has another shape or an output is NaN or infinite.
 
     Args:
         model: The network.
-        transform_output: What Transform wrote.
+        transform_output: The output of Transform.
     """
 
     def __init__(self, model: CapsNet, transform_output: tft.TFTransformOutput) -> None:
         super().__init__()
-        # tf.Module would track the network, and tf.saved_model.save then writes each variable of
-        # Keras as a copy of a tf.Variable. A Session, which is how TensorFlow Serving loads,
-        # restores the copies alone and finds no variables (keras-team/keras issue 20096).
+        # The lambda hides the network from tf.Module. Otherwise tf.saved_model.save would write
+        # each Keras variable as a copy of a tf.Variable, and a Session, with which TensorFlow
+        # Serving loads models, would restore only the copies (keras-team/keras issue 20096).
         self._network = lambda: model
         self._variables = [variable.value for variable in model.variables]
         self.transform = transform_output.transform_features_layer()
-        # A picture is all that is asked for: no label, no id.
+        # Clients send pictures only, without labels and ids.
         self._image_spec = transform_output.raw_feature_spec()[features.IMAGE]
 
     @property
@@ -89,7 +90,7 @@ class Answers(tf.Module):
         return self._network()
 
     def signatures(self) -> dict[str, tf.types.experimental.ConcreteFunction]:
-        """The signatures that this network can answer, by name."""
+        """The signatures of this network by name."""
         config = self.model.config
         image_bytes = tf.TensorSpec([None], tf.string, 'image_bytes')
         pixels = tf.TensorSpec([None, config.image_height, config.image_width], tf.uint8, 'pixels')
@@ -111,30 +112,30 @@ class Answers(tf.Module):
         return _classified(self._capsules(self._transformed(image_bytes)))
 
     def pixels(self, pixels: tf.Tensor) -> dict[str, tf.Tensor]:
-        """uint8 [n, height, width], light on dark as Transform gives them -> `label`, `scores`."""
+        """uint8 [n, height, width], light on dark as from Transform -> `label`, `scores`."""
         return _classified(self._capsules(pixels))
 
     def examples(self, examples: tf.Tensor) -> dict[str, tf.Tensor]:
-        """string [n], serialized raw tf.Examples, of which only IMAGE is read.
+        """string [n], serialized raw tf.Examples of which only IMAGE is read -> `label`, `scores`.
 
-        `label`, `scores` and, where there is a decoder, `reconstruction_error` float32 [n]: the sum
-        over the pixels, 0 to 1, of the squared difference between an image and what the decoder
-        draws from the capsule of `label`.
+        With a decoder, it also returns `reconstruction_error` float32 [n]: the sum over the pixels,
+        0 to 1, of the squared difference between an image and its reconstruction from the capsule
+        of `label`.
         """
         parsed = tf.io.parse_example(examples, {features.IMAGE: self._image_spec})
         pixels = self._transformed(parsed[features.IMAGE])
         capsules = self._capsules(pixels)
         answer = _classified(capsules)
         if self.model.config.decoder:
-            drawn = self.model.reconstruct(capsules, answer['label'])
-            answer['reconstruction_error'] = reconstruction_loss(pixels, drawn)
+            reconstruction = self.model.reconstruct(capsules, answer['label'])
+            answer['reconstruction_error'] = reconstruction_loss(pixels, reconstruction)
         return answer
 
     def explain(self, image_bytes: tf.Tensor) -> dict[str, tf.Tensor]:
-        """As `serving_default`, and what the network made of the picture.
+        """string [n], PNG or JPEG -> `label`, `scores`, `capsules`, `reconstruction`.
 
-        `capsules` float32 [n, classes, dim]; `reconstruction` float32 [n, height, width], 0 to 1,
-        drawn from the capsule of `label`.
+        `capsules` are float32 [n, classes, dim]; `reconstruction` float32 [n, height, width], 0 to
+        1, is made from the capsule of `label`.
         """
         capsules = self._capsules(self._transformed(image_bytes))
         answer = _classified(capsules)
@@ -144,13 +145,13 @@ class Answers(tf.Module):
     def decode(self, capsule: tf.Tensor, label: tf.Tensor) -> dict[str, tf.Tensor]:
         """float32 [n, dim], int64 [n] -> `reconstruction` float32 [n, height, width], 0 to 1.
 
-        Draws each capsule as one of the class `label`. A label that is no class, another number
-        of labels than of capsules, or a capsule with a number beyond +-1e6 or none at all (NaN) is
-        an InvalidArgumentError.
+        Decodes each capsule as a capsule of the class `label`. It raises InvalidArgumentError if a
+        label is not a class, if there are not as many labels as capsules, or if a capsule has a
+        number beyond +-1e6 or NaN.
         """
         classes = self.model.config.num_classes
         no_class = tf.boolean_mask(label, (label < 0) | (label >= classes))
-        # Not ~(|x| <= largest): TensorFlow optimizes that to |x| > largest, which NaN is not.
+        # Not ~(|x| <= largest): TensorFlow optimizes that to |x| > largest, which is false for NaN.
         is_wrong = tf.math.is_nan(capsule) | (tf.abs(capsule) > _LARGEST_COMPONENT)
         wrong = tf.boolean_mask(capsule, is_wrong)
         counts = [tf.shape(capsule)[0], 'capsules,', tf.shape(label)[0], 'labels']
@@ -174,21 +175,22 @@ class Answers(tf.Module):
         ]
         with tf.control_dependencies(checks):
             label = tf.identity(label)
-        # Only the capsule of the label is looked at, so that the same may stand in all places.
+        # Only the capsule of the label is used, so all classes may have the same one.
         capsules = tf.repeat(capsule[:, tf.newaxis], classes, axis=1)
         return {'reconstruction': self.model.reconstruct(capsules, label)}
 
-    # A function of its own, as is `_transformed`, so that it is traced and saved once.
+    # A tf.function, like `_transformed`, so that it is traced and saved once.
     @tf.function
     def _capsules(self, pixels: tf.Tensor) -> tf.Tensor:
-        """The network's answers, to so many images at a time that the memory they take is bounded.
+        """The network's capsules, for a few images at a time to bound the memory.
 
-        The Evaluator asks for up to 1,000 images at once, and a server for what a client sends.
+        The Evaluator asks for up to 1,000 images at once, and a server for as many as a client
+        sends.
         """
         config = self.model.config
         most = memory.images_at_once_when_exported(config)
         shape = [None, config.num_classes, config.digit_dim]
-        # At least one piece: without images it is empty.
+        # There is always a piece; without images it is empty.
         count = tf.maximum(1, -(-tf.shape(pixels)[0] // most))
         pieces = tf.TensorArray(tf.float32, count, element_shape=shape, infer_shape=False)
         _, pieces = tf.while_loop(
@@ -202,7 +204,6 @@ class Answers(tf.Module):
         )
         return tf.ensure_shape(pieces.concat(), shape)
 
-    # A function of its own, so that the Transform graph is traced and saved once.
     @tf.function
     def _transformed(self, image_bytes: tf.Tensor) -> tf.Tensor:
         image_bytes = images.limit_pixels(image_bytes)
@@ -216,10 +217,10 @@ class Answers(tf.Module):
 
 @contextlib.contextmanager
 def _without_optimizers() -> Iterator[None]:
-    """Functions that are called within, when traced, run as they are.
+    """Functions that are traced inside are not optimized by TensorFlow when they run.
 
-    TensorFlow's optimizers would go over the Transform graph again before a session's first answer.
-    That takes as long as all else, and there is nothing to gain: decoding takes the time.
+    Otherwise, TensorFlow would optimize the Transform graph before a session's first answer. This
+    would double the time to the first answer and gain nothing: the time is spent on decoding.
     """
     key = 'disable_meta_optimizer'
     before = tf.config.optimizer.get_experimental_options().get(key, False)
@@ -233,9 +234,9 @@ def _without_optimizers() -> Iterator[None]:
 def _signature(
     answer: Callable[..., dict[str, tf.Tensor]], *inputs: tf.TensorSpec
 ) -> tf.types.experimental.ConcreteFunction:
-    """A signature that answers in the shapes it declares and with finite numbers, or not at all.
+    """A signature that raises unless inputs have the declared shapes and outputs are finite.
 
-    The graph itself checks that. What loads it does not: TensorFlow Serving runs it in a session,
+    The graph itself checks this, since TensorFlow Serving does not: it runs the graph in a session,
     which takes inputs of any shape.
     """
 

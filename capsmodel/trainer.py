@@ -1,4 +1,4 @@
-"""What TFX's Trainer calls."""
+"""The function that TFX's Trainer calls."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ from tfx.components.trainer.fn_args_utils import FnArgs
 
 from capsmodel import signatures
 from capsmodel.data import dataset
-from capsmodel.networks import capsnet, memory
+from capsmodel.networks import capsnet, choices, memory
 from capsmodel.summaries.console import say
-from capsmodel.training import launcher, loop
-from capsmodel.training.worker import Request
+from capsmodel.training import launcher
+from capsmodel.training.request import TrainingRequest
+from capsmodel.training.state import load_best
 
 _WARMUP_IMAGES = 8
 
@@ -20,17 +21,18 @@ _WARMUP_IMAGES = 8
 def run_fn(fn_args: FnArgs) -> None:
     """Trains on the transformed examples and exports the best epoch's network.
 
-    `fn_args.custom_config` holds `network` and `training`, the JSON forms of NetworkConfig and
-    TrainingConfig; `strategy`, one of `strategies.STRATEGIES`; `warm_start`, whether to
-    start from the weights of `fn_args.base_model`, where there is one; and the fields of Request
-    that TFX does not know of. What a Tuner has found comes by `fn_args.hyperparameters`.
+    `fn_args.custom_config` holds the fields of TrainingRequest that TFX does not know, and two of
+    TrainerSettings: `strategy`, and `warm_start`, whether to start from the weights of
+    `fn_args.base_model`, if there is one. The results of a Tuner are in `fn_args.hyperparameters`.
     """
     settings = dict(fn_args.custom_config)
     strategy = settings.pop('strategy')
     if settings.pop('warm_start'):
-        start = 'from the last blessed model' if fn_args.base_model else 'anew: no model is blessed'
-        say(f'training starts {start}')
-    request = Request(
+        if fn_args.base_model:
+            say('training starts from the last blessed model')
+        else:
+            say('training starts from random weights: no model is blessed')
+    request = TrainingRequest(
         train_files=fn_args.train_files,
         eval_files=fn_args.eval_files,
         log_dir=fn_args.model_run_dir,
@@ -40,17 +42,16 @@ def run_fn(fn_args: FnArgs) -> None:
     if fn_args.hyperparameters:
         request = request.with_values(fn_args.hyperparameters['values'])
     checkpoints = launcher.train(request, strategy)
-    network_config = capsnet.NetworkConfig.from_json_dict(request.network)
-    # Who asks the model has no XLA, or no GPU.
-    model = capsnet.CapsNet(dataclasses.replace(network_config, routing_algorithm='matmul'))
-    loop.load_best(model, checkpoints)
-    size = (network_config.image_height, network_config.image_width)
+    routing = choices.exported_routing(request.network.routing_algorithm)
+    model = capsnet.CapsNet(dataclasses.replace(request.network, routing_algorithm=routing))
+    load_best(model, checkpoints)
+    size = (request.network.image_height, request.network.image_width)
     signatures.export(
         model,
         tft.TFTransformOutput(fn_args.transform_output),
         fn_args.serving_model_dir,
-        warmup_images=dataset.read(fn_args.eval_files, *size).images[
-            : memory.images_at_once(network_config, most=_WARMUP_IMAGES)
+        warmup_images=dataset.load_examples(fn_args.eval_files, *size).images[
+            : memory.images_at_once(request.network, most=_WARMUP_IMAGES)
         ],
     )
     checkpoints.finish()

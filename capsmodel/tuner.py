@@ -1,7 +1,7 @@
-"""What TFX's Tuner calls: a search for settings of the training, each trial a training of its own.
+"""The function that TFX's Tuner calls: a search for the best settings of a training.
 
-Trials are drawn at random (Bergstra, Bengio 2012, "Random Search for Hyper-Parameter
-Optimization").
+Each trial is a training run with settings drawn at random (Bergstra, Bengio 2012, "Random Search
+for Hyper-Parameter Optimization").
 """
 
 from __future__ import annotations
@@ -16,21 +16,22 @@ import keras_tuner
 from tfx.components.trainer.fn_args_utils import FnArgs
 from tfx.components.tuner.component import TunerFnResult
 
-from capsmodel.networks.capsnet import CapsNet, NetworkConfig
+from capsmodel.networks.capsnet import CapsNet
 from capsmodel.summaries.console import say
 from capsmodel.training import launcher, strategies
 from capsmodel.training.checkpoints import FINISHED, fingerprint
 from capsmodel.training.errors import Diverged, TrainingError
-from capsmodel.training.loop import load_best
-from capsmodel.training.worker import Request
+from capsmodel.training.request import TrainingRequest
+from capsmodel.training.state import load_best
 
 _OBJECTIVE = keras_tuner.Objective('accuracy', 'max')
 
 
 def tuner_fn(fn_args: FnArgs) -> TunerFnResult:
-    """The search that `fn_args.custom_config` asks for.
+    """Makes the tuner of a search.
 
-    It holds what the Trainer's does, and `trials`, how many settings to try.
+    `fn_args.custom_config` is like that of the Trainer (see `trainer.run_fn`), with `trials`, the
+    number of trials, and without `warm_start`.
 
     Raises:
         TrainingError: There are several workers.
@@ -38,13 +39,14 @@ def tuner_fn(fn_args: FnArgs) -> TunerFnResult:
     settings = dict(fn_args.custom_config)
     trials = settings.pop('trials')
     strategy = settings.pop('strategy')
+    del settings['warm_start']
     if strategies.has_several_workers(strategy):
         raise TrainingError(
             'TUNER=yes searches on one machine, and TF_CONFIG names several: each trial is a '
             'training of its own, and the other workers go away after the first. Search with '
             'STRATEGY=default, then train with what was found, and without TUNER'
         )
-    request = Request(
+    request = TrainingRequest(
         train_files=fn_args.train_files,
         eval_files=fn_args.eval_files,
         log_dir='',
@@ -55,29 +57,29 @@ def tuner_fn(fn_args: FnArgs) -> TunerFnResult:
     decisive = {**fn_args.custom_config, 'eval_batch_size': 0}
     search = fingerprint([decisive, fn_args.train_files, fn_args.eval_files], [])
     folder = os.path.join(request.checkpoint_root, f'tuner-{search}')
-    with contextlib.redirect_stdout(io.StringIO()):  # it says that it goes on where it was
+    with contextlib.redirect_stdout(io.StringIO()):  # it prints that it resumes a search
         tuner = TrainingTuner(request, strategy, trials, folder)
     return TunerFnResult(tuner=tuner, fit_kwargs={'verbose': 0})
 
 
 class TrainingTuner(keras_tuner.Tuner):
-    """Trains with settings that are drawn at random, and keeps the best by evaluation accuracy.
+    """Trains with settings drawn at random, and ranks them by the accuracy of the best epoch.
 
-    A search that was interrupted goes on, its trial at hand from that training's checkpoint.
+    An interrupted search resumes, and so does its current trial from the training's checkpoint.
 
     Args:
-        request: What to train, the settings that are searched aside.
-        strategy: Where, one of capsmodel.training.strategies.STRATEGIES.
-        trials: How many settings to try.
-        folder: Where the state of the search is kept.
+        request: What to train; each trial replaces some of its settings.
+        strategy: Where to train, one of `training.choices.STRATEGIES`.
+        trials: The number of trials.
+        folder: Where to keep the state of the search.
     """
 
-    def __init__(self, request: Request, strategy: str, trials: int, folder: str) -> None:
+    def __init__(self, request: TrainingRequest, strategy: str, trials: int, folder: str) -> None:
         space = keras_tuner.HyperParameters()
         space.Float('learning_rate', 1e-4, 1e-2, sampling='log')
         space.Float('learning_rate_decay', 0.1, 1.0)
         space.Int('routing_iterations', 1, 5)
-        if request.network['decoder']:
+        if request.network.decoder:
             space.Float('reconstruction_weight', 5e-5, 5e-3, sampling='log')
         self._request = request
         self._strategy = strategy
@@ -85,14 +87,14 @@ class TrainingTuner(keras_tuner.Tuner):
         oracle = keras_tuner.oracles.RandomSearchOracle(
             objective=_OBJECTIVE,
             max_trials=trials,
-            seed=request.training['seed'],
+            seed=request.training.seed,
             hyperparameters=space,
         )
         path = pathlib.Path(folder)
         super().__init__(oracle, directory=str(path.parent), project_name=path.name)
 
     def run_trial(self, trial: Any, **kwargs: Any) -> dict[str, float]:
-        """Trains with the settings of a trial, and gives the accuracy of the best epoch."""
+        """Trains with the settings of a trial and returns the accuracy of the best epoch."""
         values = trial.hyperparameters.values
         shown = ', '.join(f'{name} {value:.4g}' for name, value in sorted(values.items()))
         say(f'trial {int(trial.trial_id) + 1}/{self._trials}: {shown}')
@@ -104,21 +106,21 @@ class TrainingTuner(keras_tuner.Tuner):
             return {_OBJECTIVE.name: 0.0}
         except TrainingError as error:
             raise _Ended(*error.args) from error
-        progress = load_best(CapsNet(NetworkConfig.from_json_dict(request.network)), checkpoints)
+        progress = load_best(CapsNet(request.network), checkpoints)
         checkpoints.finish()
         assert progress.best is not None
         return {_OBJECTIVE.name: progress.best[0]}
 
     def on_search_end(self) -> None:
-        """Marks the state of the search as one that may be removed."""
+        """Marks the folder of the search as ready to be removed."""
         pathlib.Path(self.project_dir, FINISHED).touch()
 
     def search_space_summary(self, extended: bool = False) -> None:
-        """Nothing: TFX would have it printed."""
+        """Prints nothing, although TFX calls it."""
 
     def results_summary(self, num_trials: int = 10) -> None:
-        """Nothing: TFX would have it printed."""
+        """Prints nothing, although TFX calls it."""
 
 
 class _Ended(TrainingError, keras_tuner.errors.FatalError):
-    """A training ended, and with it the search: another error would count as a failed trial."""
+    """Ends the search; any other error would only count as a failed trial."""

@@ -15,9 +15,15 @@ class ReconstructionError(tfma.metrics.Metric):
     """Mean of the output `reconstruction_error`, for models whose signature has this output.
 
     A network without a decoder has no such output, and then no such metric.
+
+    Args:
+        name: The name of the metric.
+        code_version: Version of this module. It only changes the Evaluator's cache key, of which
+            the metrics' configuration is a part.
     """
 
-    def __init__(self, name: str = OUTPUT):
+    def __init__(self, name: str = OUTPUT, code_version: str = ''):
+        del code_version
         super().__init__(_computations, name=name)
 
 

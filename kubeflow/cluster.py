@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-import copy
-import dataclasses
 import os
 import pathlib
 from collections.abc import Mapping
 from typing import Any
 
 import yaml
+from pydantic import ValidationError
+from pydantic.dataclasses import dataclass
 
+from capsmodel.settings import STRICT, refusal
 from pipeline.configs import SettingError
 
 DEFAULTS = pathlib.Path(__file__).with_name('cluster.yaml')
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True, config=STRICT)
 class Resources:
     """What one task gets; cluster.yaml says what each is and in which unit."""
 
@@ -35,9 +36,12 @@ class Resources:
     timeout: int
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True, config=STRICT)
 class Cluster:
-    """The settings of cluster.yaml, which explains them."""
+    """The settings of cluster.yaml, which explains them.
+
+    `nodes` has by the ids of nodes all that their tasks get; `defaults` is what the others' get.
+    """
 
     image: str
     gpu_image: str
@@ -50,30 +54,36 @@ class Cluster:
     secrets: dict[str, dict[str, str]]
     secret_files: dict[str, str]
     environment: dict[str, str]
-    defaults: dict[str, Any]
-    nodes: dict[str, dict[str, Any]]
+    defaults: Resources
+    nodes: dict[str, Resources]
 
     def resources(self, node_id: str) -> Resources:
         """What the task of a node gets."""
-        return Resources(**{**self.defaults, **self.nodes.get(node_id, {})})
+        return self.nodes.get(node_id, self.defaults)
 
 
 def load(path: str | os.PathLike | None = None) -> Cluster:
     """Reads the settings: those of DEFAULTS with what `path` changes in them.
 
-    Mappings are merged, so that a file may change one value of one node.
+    Mappings are merged, so that a file may change one value of one node. Null takes a value out.
 
     Raises:
-        SettingError: The file cannot be read, or has a setting that there is not, or one of
+        SettingError: The file cannot be read, or has a setting that does not exist, or one of
             another type than the default.
     """
     settings = _read(DEFAULTS)
     if path:
-        settings = _merged(settings, _read(path), str(path), '')
-    for node, changes in settings['nodes'].items():
-        where = f'{path or DEFAULTS}'
-        _merged(settings['defaults'], changes, where, f'nodes.{node}.')
-    return Cluster(**settings)
+        settings = _overlaid(settings, _read(path))
+    defaults, nodes = settings['defaults'], settings['nodes']
+    if isinstance(defaults, dict) and isinstance(nodes, dict):
+        settings['nodes'] = {
+            node: _overlaid(defaults, changes) if isinstance(changes, dict) else changes
+            for node, changes in nodes.items()
+        }
+    try:
+        return Cluster(**settings)
+    except ValidationError as error:
+        raise SettingError(f'{path or DEFAULTS}: {refusal(error, str)}') from None
 
 
 def _read(path: str | os.PathLike) -> dict[str, Any]:
@@ -81,60 +91,16 @@ def _read(path: str | os.PathLike) -> dict[str, Any]:
         settings = yaml.safe_load(pathlib.Path(path).read_text(encoding='utf-8')) or {}
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise SettingError(f'{path} cannot be read: {error}') from error
-    if not isinstance(settings, dict):
+    if not isinstance(settings, dict) or not all(isinstance(name, str) for name in settings):
         raise SettingError(f'{path} must have a setting a line, as {DEFAULTS} has')
     return settings
 
 
-# Whose keys are the user's own, and of which type the values are. Null takes one out.
-_OPEN = {
-    'volumes': str,
-    'secrets': dict,
-    'secret_files': str,
-    'environment': str,
-    'nodes': dict,
-    'node_selector': str,
-}
-
-
-def _merged(
-    settings: Mapping[str, Any], changes: Mapping[str, Any], where: str, prefix: str
-) -> dict[str, Any]:
-    merged = copy.deepcopy(dict(settings))
-    value: Any
-    for name, value in changes.items():
-        if name not in settings:
-            raise SettingError(
-                f"{where}: there is no setting '{prefix}{name}'; there are "
-                f'{", ".join(sorted(settings))}'
-            )
-        default: Any = settings[name]
-        wanted: Any = (int, float) if isinstance(default, float | int) else type(default)
-        kind = _OPEN.get(name)
-        if (
-            not isinstance(value, wanted)
-            or isinstance(value, bool)
-            or (kind and not all(isinstance(each, kind | None) for each in value.values()))
-        ):
-            raise SettingError(
-                f"{where}: '{prefix}{name}' is {value!r}: it must be of the form of "
-                f'{default!r}, the default'
-            )
-        if kind:
-            merged[name] = _overlaid(default, value)
-        elif isinstance(default, dict):
-            merged[name] = _merged(default, value, where, f'{prefix}{name}.')
-        else:
-            merged[name] = value
-    return merged
-
-
 def _overlaid(mapping: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
-    result = {
-        name: value for name, value in mapping.items() if changes.get(name, value) is not None
-    }
+    result = dict(mapping)
     for name, value in changes.items():
         both = isinstance(value, dict) and isinstance(result.get(name), dict)
-        if value is not None:
-            result[name] = _overlaid(result[name], value) if both else value
+        result[name] = _overlaid(result[name], value) if both else value
+        if value is None:
+            del result[name]
     return result

@@ -24,6 +24,7 @@ from components.datasets.errors import DatasetError
 from kubeflow.cluster import Cluster, Resources, load
 from pipeline import configs
 from pipeline.run_node import PREPARE_DATASET, compiled
+from pipeline.settings import Config
 
 COMPILED = 'build/kubeflow/capsnet.yaml'
 
@@ -33,11 +34,7 @@ FIXED = ('dataset', 'dataset_version', 'warm_start', 'tuner', 'pipeline_name')
 # Those that say where things are on the cluster: cluster.yaml has them.
 PLACES = ('var', 'pipeline_root', 'metadata')
 # All others are parameters of a run.
-PARAMETERS = tuple(
-    field.name
-    for field in dataclasses.fields(configs.Config)
-    if field.name not in (*FIXED, *PLACES)
-)
+PARAMETERS = tuple(name for name in configs.NAMES.values() if name not in (*FIXED, *PLACES))
 
 # Nodes that TUNER and WARM_START add.
 _OPTIONAL_NODES = ('Tuner', 'WarmStartResolver')
@@ -58,9 +55,12 @@ def compile_pipeline(
         SettingError: A setting cannot be used.
         DatasetError: TFDS has no such dataset, or it is none of images with classes.
     """
-    config = configs.from_environment(
-        {name: value for name, value in environment.items() if name.lower() not in PLACES}
-    )
+    given = {
+        name: value
+        for name, value in configs.given(environment).items()
+        if configs.NAMES[name] not in PLACES
+    }
+    config = configs.from_environment(given)
     with tempfile.TemporaryDirectory() as folder:
         here = dataclasses.replace(config, var=folder, pipeline_root=folder)
         nodes = [each.pipeline_node for each in compiled(here, 'none').nodes]
@@ -69,7 +69,7 @@ def compile_pipeline(
         **{node.node_info.id: list(node.upstream_nodes) or [PREPARE_DATASET] for node in nodes},
     }
     _check_nodes(cluster, upstream)
-    fixed = _fixed_environment(config, cluster, environment)
+    fixed = _fixed_environment(config, cluster, given)
 
     def pipeline(*values: Any) -> None:
         tasks: dict[str, dsl.PipelineTask] = {}
@@ -89,7 +89,7 @@ def compile_pipeline(
             _give_platform(task, cluster, resources)
             tasks[node_id] = task.after(*[tasks[each] for each in before])
 
-    defaults = {name: environment.get(name.upper(), '') for name in PARAMETERS}
+    defaults = {name: given.get(name.upper(), '') for name in PARAMETERS}
     _declare(pipeline, {**defaults, 'preset': config.preset})
     path = pathlib.Path(output)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -109,13 +109,13 @@ def _check_nodes(cluster: Cluster, nodes: Mapping[str, Any]) -> None:
 
 
 def _fixed_environment(
-    config: configs.Config, cluster: Cluster, environment: Mapping[str, str]
+    config: Config, cluster: Cluster, given: Mapping[str, str]
 ) -> dict[str, str]:
     """The environment of every task: all that no run changes."""
     fixed = {
         'DATASET': config.dataset,
         'DATASET_VERSION': config.dataset_version,
-        'PIPELINE_NAME': environment.get('PIPELINE_NAME', ''),
+        'PIPELINE_NAME': given.get('PIPELINE_NAME', ''),
         'TUNER': 'yes' if config.tuner else 'no',
         'WARM_START': 'yes' if config.warm_start else 'no',
         'VAR': cluster.var,
@@ -217,7 +217,7 @@ def main() -> None:
     arguments = parser.parse_args()
     try:
         for name in ('PIPELINE_ROOT', 'METADATA'):
-            if os.environ.get(name):
+            if name in configs.given(os.environ):
                 raise configs.SettingError(f'{name} on a cluster is a setting of cluster.yaml')
         compile_pipeline(arguments.output, load(arguments.cluster))
     except (configs.SettingError, DatasetError) as error:

@@ -68,6 +68,7 @@ class Compiled:
         Raises:
             SettingError: A setting cannot be used, or is fixed in the file with another value.
         """
+        environment = configs.given(environment)
         if environment.get('DATASET'):
             # It may bring the version along.
             named = {name: environment.get(name, '') for name in ('DATASET', 'DATASET_VERSION')}

@@ -17,6 +17,7 @@ sys.path[0] = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 import start_tensorflow  # noqa: E402 (needs the path above)
 from kubeflow import cluster  # noqa: E402
 from pipeline import configs, console  # noqa: E402
+from pipeline.settings import Config  # noqa: E402
 
 if TYPE_CHECKING:
     from tfx import v1 as tfx
@@ -42,13 +43,13 @@ def latest_blessed_model(node_id: str, **candidate: Any) -> tfx.dsl.Resolver:
 def main() -> None:
     """Compiles the pipeline that the environment asks for."""
     start_tensorflow.hide_gpus()
+    config = configs.from_environment_or_exit()
     try:
-        config = configs.from_environment()
         _check(config)
         settings = cluster.load(os.environ.get('CLUSTER'))
     except configs.SettingError as error:
         sys.exit(f'Wrong setting: {error}')
-    with console.sentences_for_errors(config):
+    with console.exit_on_error(config):
         from kfp.pipeline_spec import pipeline_spec_pb2
         from tfx.orchestration.kubeflow.v2 import kubeflow_v2_dag_runner, pipeline_builder
 
@@ -75,7 +76,7 @@ def main() -> None:
         ).run(pipeline)
 
 
-def _check(config: configs.Config) -> None:
+def _check(config: Config) -> None:
     """Raises SettingError for what Vertex AI would refuse, or find nothing in."""
     if not config.pipeline_root.startswith('gs://'):
         raise configs.SettingError(

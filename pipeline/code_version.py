@@ -1,45 +1,121 @@
-"""A version of the code that a component runs, for its cache key.
+"""A version of the code that a node runs, for its cache key.
 
 TFX names a component's code by its dotted path: an edit to it does not change the key, and a cached
 result of the old code would be used. So the version is one of the component's settings.
+
+What a node runs is found by reading the sources: a module runs the modules that it imports, at its
+top or in a function, and those that it names in a string, as is done to start a process.
 """
 
 from __future__ import annotations
 
+import ast
+import functools
 import hashlib
 import importlib.util
 import pathlib
+import re
 
-# What decides which pictures can be decoded: TfdsExampleGen runs it, and Transform.
-IMAGE_CHECK = (
-    'capsmodel.data.image_files',
-    'capsmodel.data.image_reading',
-    'capsmodel.data.images',
-)
-# What Transform runs: an edit elsewhere in the package leaves it cached.
-TRANSFORM = ('capsmodel.data.features', *IMAGE_CHECK, 'capsmodel.data.preprocessing')
+_PACKAGES = ('capsmodel', 'components', 'pipeline', 'serving', 'start_tensorflow')
+
+# By node: the modules that TFX, or a process of the node, starts with.
+STARTS_WITH = {
+    'TfdsExampleGen': ('components.tfds_example_gen', 'capsmodel.data.images'),
+    'AnomalyGate': ('components.anomaly_gate',),
+    'Transform': ('capsmodel.data.preprocessing',),
+    'Tuner': ('capsmodel.tuner',),
+    'Trainer': ('capsmodel.trainer',),
+    'Evaluator': ('components.reconstruction_metric',),
+    'EvaluationGate': ('components.evaluation_gate',),
+    'InfraCheck': ('components.infra_check',),
+    'CheckpointRemoval': ('components.checkpoint_removal',),
+}
+
+# What no result depends on: how TensorFlow starts, and what a person sees of a training.
+WITHOUT_RESULTS = ('start_tensorflow', 'capsmodel.summaries')
 
 
-def code_version(*modules: str) -> str:
-    """A hash of source files.
+def code_version(node: str) -> str:
+    """A hash of the source files that a node runs.
 
     Args:
-        *modules: Dotted names; a package stands for the modules in its folder.
+        node: A key of STARTS_WITH.
 
     Returns:
         16 hexadecimal digits.
+    """
+    digest = hashlib.sha256()
+    for module, file in sorted(modules_of(node).items()):
+        digest.update(f'{module} {hashlib.sha256(file.read_bytes()).hexdigest()}\n'.encode())
+    return digest.hexdigest()[:16]
+
+
+def modules_of(node: str) -> dict[str, pathlib.Path]:
+    """The modules of this project that a node runs, with their files.
+
+    Args:
+        node: A key of STARTS_WITH.
 
     Raises:
         ModuleNotFoundError: There is no such module.
     """
-    digest = hashlib.sha256()
-    for module in modules:
-        specification = importlib.util.find_spec(module)
-        if specification is None or specification.origin is None:
+    found: dict[str, pathlib.Path] = {}
+    left = set(STARTS_WITH[node])
+    while left:
+        module = left.pop()
+        file = _file(module)
+        if file is None:
             raise ModuleNotFoundError(f'There is no module {module}')
-        origin = pathlib.Path(specification.origin)
-        files = sorted(origin.parent.glob('*.py')) if origin.stem == '__init__' else [origin]
-        for file in files:
-            content = hashlib.sha256(file.read_bytes()).hexdigest()
-            digest.update(f'{module} {file.name} {content}\n'.encode())
-    return digest.hexdigest()[:16]
+        found[module] = file
+        left |= {
+            each
+            for each in _named_in(module)
+            if each not in found and not _is_in(each, WITHOUT_RESULTS)
+        }
+    return found
+
+
+def _is_in(module: str, packages: tuple[str, ...]) -> bool:
+    return any(module == package or module.startswith(f'{package}.') for package in packages)
+
+
+@functools.cache
+def _file(module: str) -> pathlib.Path | None:
+    """The file of a module or a package of this project; None if there is none."""
+    top, *rest = module.split('.')
+    specification = importlib.util.find_spec(top) if top in _PACKAGES else None
+    if specification is None or specification.origin is None:
+        return None
+    path = pathlib.Path(specification.origin)
+    if rest:
+        path = path.parent.joinpath(*rest, '__init__.py')
+        if not path.exists():
+            path = path.parent.with_suffix('.py')
+    return path if path.exists() else None
+
+
+@functools.cache
+def _named_in(module: str) -> frozenset[str]:
+    """The modules of this project that a module imports or names, and the packages around it."""
+    file = _file(module)
+    assert file is not None
+    parts = module.split('.')
+    named = {'.'.join(parts[:length]) for length in range(1, len(parts))}
+    for node in ast.walk(ast.parse(file.read_bytes())):
+        if isinstance(node, ast.ImportFrom):
+            named |= {f'{node.module}.{alias.name}' for alias in node.names}
+        elif isinstance(node, ast.Import):
+            named |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+            if re.fullmatch(r'\w+\.py', node.value):  # a program that lies beside the module
+                named.add('.'.join([*parts[:-1], node.value.removesuffix('.py')]))
+            elif re.fullmatch(r'\w+(\.\w+)+', node.value):
+                named.add(node.value)
+    return frozenset(filter(None, map(_longest_module, named)))
+
+
+def _longest_module(name: str) -> str:
+    """The module in `module.attribute` or `module`; empty if it is none of this project."""
+    while name and _file(name) is None:
+        name = name.rpartition('.')[0]
+    return name

@@ -1,6 +1,6 @@
-"""What a person sees of a run: a line a stage, a summary, or the sentence that says why it stopped.
+"""What you see of a run: a line for each node, a summary, or a sentence that says why it stopped.
 
-Everything else that TFX, Beam and TensorFlow have to say goes to a log file.
+Everything else that TFX, Beam and TensorFlow write goes to a log file.
 """
 
 from __future__ import annotations
@@ -23,13 +23,14 @@ from components.datasets.errors import DatasetError, NotPrepared, first_line
 from components.gate import BaselineMissing, GateRefused
 from components.push_error import PushError
 from pipeline import make_commands
-from pipeline.configs import Config, SettingError
+from pipeline.configs import SettingError
 from pipeline.metadata_error import MetadataError
+from pipeline.settings import Config
 
 if TYPE_CHECKING:
     from pipeline.results import Results
 
-# The errors whose message is one for the person who started the run.
+# Errors whose message is for the person who started the run.
 _FOR_PEOPLE = (
     DatasetError,
     GateRefused,
@@ -39,21 +40,20 @@ _FOR_PEOPLE = (
     TrainingError,
 )
 
-# What LocalDagRunner says, by absl, before and after it launches a node.
+# LocalDagRunner logs these by absl before and after it launches a node.
 STARTED = 'Component %s is running.'
 _FINISHED = 'Component %s is finished.'
-# In these it says how to reach ML Metadata, a database's password included.
+# These say how to reach ML Metadata, with a database's password.
 _SECRET = ('Using deployment config:\n %s', 'Using connection config:\n %s')
 
 
 def open_log(config: Config, name: str = '') -> str:
     """Sends the process's log and warnings to a file and returns its path.
 
-    The file is named after the pipeline and `name`, by default the time and the process.
+    The pipeline and `name`, by default the time and the process, name the file.
 
-    It must be called before TensorFlow is imported, which otherwise has written to the terminal by
-    then, and Keras to the home directory. The file comes into being with the first line written
-    to it.
+    Call it before TensorFlow is imported: by then TensorFlow would have written to the terminal,
+    and Keras to the home directory. The first line that is logged creates the file.
     """
     os.environ.setdefault('KERAS_HOME', os.path.join(config.cache_dir, 'keras'))
     os.makedirs(config.log_dir, exist_ok=True)
@@ -68,7 +68,7 @@ def open_log(config: Config, name: str = '') -> str:
     handler.addFilter(lambda record: record.msg not in _SECRET)
     logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
     logging.captureWarnings(True)
-    # On a full disk, say, a log that cannot be written is no reason to cover the terminal.
+    # A log that cannot be written, as on a full disk, must not cover the terminal.
     logging.raiseExceptions = False
     warnings.simplefilter('default')
     from absl import logging as absl_logging
@@ -80,15 +80,15 @@ def open_log(config: Config, name: str = '') -> str:
     return path
 
 
-class StageLines(logging.Handler):
-    """Prints a line when the runner is done with a stage."""
+class NodeLines(logging.Handler):
+    """Prints a line when the runner has finished a node."""
 
-    def __init__(self, config: Config, stages: int, heading: str = ''):
-        """Prints lines for a pipeline of `stages` nodes, after a heading if there is one."""
+    def __init__(self, config: Config, nodes: int, heading: str = ''):
+        """Prints lines for a pipeline of `nodes` nodes, after a heading if there is one."""
         super().__init__()
         self.current = ''
         self._config = config
-        self._stages = stages
+        self._nodes = nodes
         self._heading = heading
         self._number = 0
         self._started = 0.0
@@ -100,14 +100,14 @@ class StageLines(logging.Handler):
             elif record.msg == _FINISHED:
                 self._finish()
         except OSError:
-            # A terminal that is gone is no reason to stop.
+            # The run goes on without a terminal.
             self.handleError(record)
 
-    def _start(self, stage: str) -> None:
+    def _start(self, node: str) -> None:
         # Not before: the tfx command, too, loads the pipeline when it only registers it.
         if not self.current and self._heading:
             print(self._heading, flush=True)
-        self.current = stage
+        self.current = node
         self._number += 1
         self._started = time.monotonic()
         if sys.stdout.isatty():
@@ -133,27 +133,27 @@ class StageLines(logging.Handler):
         try:
             return results.node_states(self._config).get(self.current)
         except Exception:
-            # A line on the terminal is not worth a run.
-            logging.getLogger(__name__).exception('Cannot read how the stage ended.')
+            # The run goes on without this line.
+            logging.getLogger(__name__).exception('Cannot read how the node ended.')
             return None
 
     def _label(self) -> str:
-        return f'[{self._number:2}/{self._stages}] {self.current:18}'
+        return f'[{self._number:2}/{self._nodes}] {self.current:18}'
 
 
 @contextlib.contextmanager
-def stage_lines(config: Config, stages: int, heading: str = '') -> Iterator[None]:
-    """Prints the stages of a run that happens inside, then its summary.
+def node_lines(config: Config, nodes: int, heading: str = '') -> Iterator[None]:
+    """Prints the nodes of a run that happens inside, then its summary.
 
     Args:
         config: The settings of the run.
-        stages: How many nodes the pipeline has.
+        nodes: The number of nodes in the pipeline.
         heading: A line that comes before them.
 
     Raises:
-        StageFailed: A stage raised what is neither a refusal nor the user's to mend.
+        NodeFailed: A node raised an error that you cannot mend by a setting.
     """
-    lines = StageLines(config, stages, heading)
+    lines = NodeLines(config, nodes, heading)
     logger = logging.getLogger('absl')
     logger.addHandler(lines)
     try:
@@ -163,7 +163,7 @@ def stage_lines(config: Config, stages: int, heading: str = '') -> Iterator[None
     except Exception as error:
         if not lines.current:
             raise
-        raise StageFailed(lines.current, error) from error
+        raise NodeFailed.of(lines.current, error) from error
     finally:
         logger.removeHandler(lines)
     if lines.current:
@@ -176,7 +176,7 @@ def _print_summary(config: Config) -> None:
     try:
         text = summary(results.read(config))
     except Exception as error:
-        # The run went through and its model is live, whatever is wrong with reading about it.
+        # The run succeeded and its model is live, even if its records cannot be read.
         logging.getLogger(__name__).exception('There is no summary.')
         text = f'\nThe run is done, but its summary cannot be read: {error}'
     first, *others = make_commands.next_steps(config)
@@ -184,20 +184,21 @@ def _print_summary(config: Config) -> None:
     print('\n'.join([text, *steps]), flush=True)
 
 
-class StageFailed(Exception):
-    """A stage of the pipeline raised an error."""
+class NodeFailed(Exception):
+    """A node of the pipeline has no results, for the reason that the message gives."""
 
-    def __init__(self, stage: str, error: Exception):
-        """Says which stage, and the first line of what it said."""
-        super().__init__(f'{stage} failed: {type(error).__name__}: {first_line(error)}')
+    @classmethod
+    def of(cls, node: str, error: Exception) -> NodeFailed:
+        """The failure of a node that raised an error."""
+        return cls(f'{node} failed: {type(error).__name__}: {first_line(error)}')
 
 
 @contextlib.contextmanager
-def sentences_for_errors(config: Config, log_name: str = '') -> Iterator[None]:
-    """Ends the process with exit code 1 and one sentence for whatever goes wrong inside.
+def exit_on_error(config: Config, log_name: str = '') -> Iterator[None]:
+    """Ends the process with exit code 1 and one sentence if anything goes wrong inside.
 
-    The traceback is in the log, which is opened first; `log_name` as in `open_log`. TensorFlow is
-    loaded by the time that the context is entered.
+    The traceback goes to the log, which is opened first under `log_name` (see `open_log`). Then
+    TensorFlow is loaded, before the context is entered.
     """
     try:
         log = open_log(config, log_name)
@@ -209,7 +210,7 @@ def sentences_for_errors(config: Config, log_name: str = '') -> Iterator[None]:
         yield
     except NotPrepared as error:
         logging.getLogger(__name__).exception('The run ends here.')
-        sys.exit(f'{error}. What prepares it: {make_commands.make_command("data", config)}')
+        sys.exit(f'{error}. To prepare it: {make_commands.make_command("data", config)}')
     except (*_FOR_PEOPLE, BaselineMissing) as error:
         logging.getLogger(__name__).exception('The run ends here.')
         sys.exit(str(error))
@@ -217,20 +218,20 @@ def sentences_for_errors(config: Config, log_name: str = '') -> Iterator[None]:
         sys.exit('Interrupted. What is finished is kept: the same command goes on from there.')
     except Exception as error:
         logging.getLogger(__name__).exception('The run ends here.')
-        prefix = '' if isinstance(error, StageFailed) else f'{type(error).__name__}: '
+        prefix = '' if isinstance(error, NodeFailed) else f'{type(error).__name__}: '
         sys.exit(f'{prefix}{error}\nThe whole log: {log}')
 
 
 def _interrupt(number: int, frame: Any) -> NoReturn:
-    """Ends the process as Ctrl-C does, so that it clears away what it must not leave.
+    """Ends the process as Ctrl-C does, so that it removes its temporary files.
 
-    As the first of a container it would not even end by SIGTERM.
+    By itself, the first process of a container ignores SIGTERM.
     """
     raise KeyboardInterrupt
 
 
 def summary(results: Results) -> str:
-    """The closing lines of a run that went through."""
+    """The closing lines of a run that succeeded."""
     lines = [
         (
             'Test accuracy',

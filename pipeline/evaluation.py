@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
+
 # The package itself exports these names in 0.47, but not in 0.52.
 from tensorflow_model_analysis.proto import config_pb2
 
 from capsmodel.data import features
-from pipeline.configs import Config
+from pipeline.settings import Config
 
 ACCURACY = 'accuracy'
 CANDIDATE, BASELINE = 'candidate', 'baseline'
@@ -15,7 +17,7 @@ CANDIDATE, BASELINE = 'candidate', 'baseline'
 _ROUNDING = 1e-7
 
 
-def eval_config(config: Config, num_classes: int) -> config_pb2.EvalConfig:
+def eval_config(config: Config, num_classes: int, code_version: str = '') -> config_pb2.EvalConfig:
     """Metrics, slices and thresholds.
 
     The accuracy over all test images and the accuracy of each class have bounds of their own, so
@@ -25,6 +27,7 @@ def eval_config(config: Config, num_classes: int) -> config_pb2.EvalConfig:
     Args:
         config: The settings.
         num_classes: Labels are 0 to num_classes - 1.
+        code_version: Of the code that the Evaluator runs; part of its cache key.
 
     Returns:
         The Evaluator's configuration; if there is no baseline, it ignores the comparison.
@@ -68,7 +71,9 @@ def eval_config(config: Config, num_classes: int) -> config_pb2.EvalConfig:
                     example_count,
                     config_pb2.MetricConfig(class_name='MultiClassConfusionMatrixPlot'),
                     config_pb2.MetricConfig(
-                        class_name='ReconstructionError', module='components.reconstruction_metric'
+                        class_name='ReconstructionError',
+                        module='components.reconstruction_metric',
+                        config=json.dumps({'code_version': code_version}),
                     ),
                 ]
             )

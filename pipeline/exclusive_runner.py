@@ -12,7 +12,7 @@ from tfx.orchestration.local.local_dag_runner import LocalDagRunner
 
 from components import locks
 from pipeline import console, metadata_check, var_folder
-from pipeline.configs import Config
+from pipeline.settings import Config
 
 
 class ExclusiveRunner(LocalDagRunner):

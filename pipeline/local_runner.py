@@ -14,11 +14,10 @@ from pipeline.temporary_folder import temporary_folder  # noqa: E402
 def main() -> None:
     """Builds the pipeline that the environment asks for and runs it."""
     start_tensorflow.hide_gpus()
-    try:
-        config = configs.from_environment()
-    except configs.SettingError as error:
-        sys.exit(f'Wrong setting: {error}')
-    with console.sentences_for_errors(config), temporary_folder(config):
+    config = configs.from_environment_or_exit()
+    if notice := configs.notice():
+        print(notice, file=sys.stderr)
+    with console.exit_on_error(config), temporary_folder(config):
         from pipeline import slices
         from pipeline.exclusive_runner import ExclusiveRunner
         from pipeline.pipeline import create_pipeline
@@ -26,7 +25,7 @@ def main() -> None:
         with var_folder.entered(config) as inside:
             pipeline = create_pipeline(inside)
             chosen = slices.chosen(inside)
-            lines = console.stage_lines(config, stages=len(pipeline.components), heading=chosen)
+            lines = console.node_lines(config, nodes=len(pipeline.components), heading=chosen)
             ExclusiveRunner(config, lines).run(pipeline)
 
 

@@ -1,7 +1,8 @@
 """The make commands that messages name, with the settings that they need to work when pasted.
 
 `python -m pipeline.make_commands show TARGET [NAME=VALUE ...]` prints such a command for the
-Makefile, and `... check TARGET` fails where there is nothing for a target to show.
+Makefile, `... check TARGET` fails where there is nothing for a target to show, and
+`... known NAME ...` fails where a variable on make's command line is no setting.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from pipeline import configs
-from pipeline.configs import Config
+from pipeline.settings import Config
 
 _ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 # Where the commands will be pasted.
@@ -48,7 +49,7 @@ def make_command(target: str, config: Config, **variables: str) -> str:
     """
     depends_on = _DEPENDS_ON.get(target, lambda config: config)
     wanted = depends_on(config)
-    settings = {field.name.upper(): _text(config, field.name) for field in _fields()}
+    settings = {variable: _text(config, name) for variable, name in configs.NAMES.items()}
     # The preset comes last: what follows from it is left out rather than it.
     for name in reversed([name for name in settings if name not in variables]):
         others = {key: value for key, value in settings.items() if key != name}
@@ -153,10 +154,6 @@ def _subfolders(folder: str) -> list[str]:
     return sorted(entry.name for entry in os.scandir(folder) if entry.is_dir())
 
 
-def _fields() -> list[dataclasses.Field]:
-    return list(dataclasses.fields(Config))
-
-
 def _config_of_make(settings: Mapping[str, str]) -> Config:
     """What make comes to with these settings, in whichever folder this process is."""
     with_default = {'VAR': os.path.join(_ROOT, 'var'), **settings}
@@ -170,15 +167,8 @@ def _absolute(folder: str) -> str:
 
 
 def _text(config: Config, name: str) -> str:
-    """A setting as an environment variable has it."""
-    value = getattr(config, name)
-    if isinstance(value, bool):
-        return 'yes' if value else 'no'
-    if isinstance(value, tuple):
-        return ','.join(map(str, value))
-    if name == 'var' and value.startswith(os.path.join(_ROOT, '')):
-        return os.path.relpath(value, _ROOT)
-    return str(value)
+    text = configs.text(config, name)
+    return os.path.relpath(text, _ROOT) if name == 'var' and text.startswith(f'{_ROOT}/') else text
 
 
 def _make() -> list[str]:
@@ -196,11 +186,14 @@ def main() -> None:
     show.add_argument('variables', nargs='*', metavar='NAME=VALUE')
     check = commands.add_parser('check', help='fail if a target has nothing to show')
     check.add_argument('target')
+    known = commands.add_parser('known', help='fail if one of the names is not that of a setting')
+    known.add_argument('names', nargs='+', metavar='NAME')
     arguments = parser.parse_args()
-    try:
-        config = configs.from_environment()
-    except configs.SettingError as error:
-        sys.exit(f'Wrong setting: {error}')
+    if arguments.command == 'known':
+        known_names = {*configs.NAMES, *(configs.PREFIX + name for name in configs.NAMES)}
+        unknown = [name for name in arguments.names if name not in known_names]
+        sys.exit('\n'.join(map(configs.no_such_setting, unknown)) or None)
+    config = configs.from_environment_or_exit()
     if arguments.command == 'check':
         sys.exit(what_is_missing(arguments.target, config))
     variables = dict(text.split('=', 1) for text in arguments.variables)

@@ -9,7 +9,8 @@ from collections.abc import Mapping
 from ml_metadata.proto import metadata_store_pb2
 from tfx.orchestration import metadata
 
-from pipeline.configs import Config, SettingError
+from pipeline.configs import SettingError
+from pipeline.settings import Config
 
 _MYSQL_PORT = 3306
 

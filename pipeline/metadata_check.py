@@ -17,8 +17,8 @@ from tfx.orchestration import metadata as tfx_metadata
 
 from components import locks
 from pipeline import metadata
-from pipeline.configs import Config
 from pipeline.metadata_error import MetadataError
+from pipeline.settings import Config
 
 _CONNECT_SECONDS = 10.0
 # What SQLite says, in its own words or in ML Metadata's, and what that means.

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from collections.abc import Callable
+from typing import NamedTuple
 
 from tfx import v1 as tfx
+from tfx.dsl.components.base.base_node import BaseNode
 
-from capsmodel.networks.capsnet import NetworkConfig
+from capsmodel import settings
+from capsmodel.networks.settings import NetworkConfig
 from capsmodel.training import checkpoints
-from capsmodel.training.loop import TrainingConfig
+from capsmodel.training.settings import TrainerSettings, TrainingConfig
 from components.anomaly_gate import AnomalyGate
 from components.baseline_strategy import LatestOtherBlessedModelStrategy
 from components.checkpoint_removal import CheckpointRemoval
@@ -20,8 +24,9 @@ from components.pusher import Pusher
 from components.tfds_example_gen import TfdsExampleGen
 from pipeline import evaluation, metadata, schema, slices
 from pipeline.beam_options import beam_options
-from pipeline.code_version import IMAGE_CHECK, TRANSFORM, code_version
-from pipeline.configs import Config, SettingError
+from pipeline.code_version import code_version
+from pipeline.configs import SettingError
+from pipeline.settings import Config
 
 
 def latest_other_blessed_model(
@@ -61,68 +66,67 @@ def create_pipeline(
         ValueError: The network cannot be built for such images.
     """
     dataset = image_dataset_info(config.dataset, config.data_dir, config.dataset_version or None)
-    config = slices.choose(config)
-    height, width = config.image_height or dataset.height, config.image_width or dataset.width
-    if not (height and width):
-        raise SettingError(
-            f'The images of {config.dataset} differ in size: set IMAGE_HEIGHT and IMAGE_WIDTH to '
-            'what they are to be brought to'
-        )
-    if config.max_shift >= min(height, width):
-        raise SettingError(
-            f'MAX_SHIFT is {config.max_shift}: it must be less than the {height} x {width} pixels '
-            'of an image'
-        )
-    network = NetworkConfig(
-        image_height=height,
-        image_width=width,
-        num_classes=dataset.num_classes,
-        conv1_filters=config.conv1_filters,
-        primary_channels=config.primary_channels,
-        primary_dim=config.primary_dim,
-        digit_dim=config.digit_dim,
-        routing_iterations=config.routing_iterations,
-        routing_gradient=config.routing_gradient,
-        routing_algorithm=config.routing_algorithm,
-        primary_algorithm=config.primary_algorithm,
-        decoder=config.decoder,
-        decoder_units=config.decoder_units,
-        precision=config.precision,
-    )
-    training = TrainingConfig(
-        epochs=config.epochs,
-        batch_size=config.batch_size,
-        learning_rate=config.learning_rate,
-        learning_rate_decay=config.learning_rate_decay,
-        reconstruction_weight=config.reconstruction_weight,
-        max_shift=config.max_shift,
-        seed=config.seed,
-        batch_size_per_replica=config.batch_size_per_replica,
-        learning_rate_scaling=config.learning_rate_scaling,
-        ema_decay=config.ema_decay,
+    config = _with_image_size(slices.choose(config), dataset.height, dataset.width)
+    data = _data_nodes(config, dataset.num_classes)
+    training = _training_nodes(config, dataset.num_classes, data, blessed_model)
+    gates = _gate_nodes(config, dataset.num_classes, data, training[-1], blessed_model)
+    return tfx.dsl.Pipeline(
+        pipeline_name=config.pipeline_name,
+        pipeline_root=config.pipeline_root,
+        metadata_connection_config=metadata.connection_config(config),
+        components=[*data, *training, *gates],
+        enable_cache=True,
+        beam_pipeline_args=beam_options(config.beam_args),
     )
 
+
+def _with_image_size(config: Config, height: int | None, width: int | None) -> Config:
+    """Fills in the images' own size, in pixels, where no setting gives another."""
+    config = dataclasses.replace(
+        config,
+        image_height=config.image_height or height or 0,
+        image_width=config.image_width or width or 0,
+    )
+    if not (config.image_height and config.image_width):
+        raise SettingError(
+            f'The images of {config.dataset} differ in size: set IMAGE_HEIGHT and IMAGE_WIDTH to '
+            'the size that they are brought to'
+        )
+    if config.max_shift >= min(config.image_height, config.image_width):
+        raise SettingError(
+            f'MAX_SHIFT is {config.max_shift}: it must be less than the {config.image_height} x '
+            f'{config.image_width} pixels of an image'
+        )
+    return config
+
+
+class _DataNodes(NamedTuple):
+    """From the prepared dataset to transformed examples, in the order in which they run."""
+
+    example_gen: BaseNode
+    statistics_gen: BaseNode
+    schema_gen: BaseNode
+    example_validator: BaseNode
+    anomaly_gate: BaseNode
+    transform: BaseNode
+
+
+def _data_nodes(config: Config, num_classes: int) -> _DataNodes:
+    image_size = {'image_height': config.image_height, 'image_width': config.image_width}
     example_gen = TfdsExampleGen(
         dataset=config.dataset,
         version=config.dataset_version or None,
         data_dir=config.data_dir,
         splits={'train': config.train_split, 'eval': config.eval_split, 'test': config.test_split},
         image_check='capsmodel.data.images.why_undecodable',
-        custom_config={'image_height': network.image_height, 'image_width': network.image_width},
+        custom_config=image_size,
         max_bad_images=config.max_bad_images,
-        code_version=code_version(
-            'components.tfds_example_gen',
-            'components.datasets.tfds_dataset',
-            'components.datasets.slice_rules',
-            *IMAGE_CHECK,
-        ),
+        code_version=code_version('TfdsExampleGen'),
     )
     examples = example_gen.outputs['examples']
     statistics_gen = tfx.components.StatisticsGen(examples=examples)
     schema_gen = tfx.components.ImportSchemaGen(
-        schema_file=schema.write_schema(
-            dataset.num_classes, config.schema_dir, config.schema_file or None
-        )
+        schema_file=schema.write_schema(num_classes, config.schema_dir, config.schema_file or None)
     )
     example_validator = tfx.components.ExampleValidator(
         statistics=statistics_gen.outputs['statistics'], schema=schema_gen.outputs['schema']
@@ -130,11 +134,10 @@ def create_pipeline(
     anomaly_gate = AnomalyGate(
         anomalies=example_validator.outputs['anomalies'],
         examples=examples,
-        num_classes=dataset.num_classes,
+        num_classes=num_classes,
         min_test_images=config.min_test_images,
-        code_version=code_version('components.anomaly_gate'),
+        code_version=code_version('AnomalyGate'),
     )
-
     transform = tfx.components.Transform(
         examples=examples,
         schema=schema_gen.outputs['schema'],
@@ -143,71 +146,99 @@ def create_pipeline(
         splits_config=tfx.proto.SplitsConfig(analyze=['train'], transform=['train', 'eval']),
         disable_statistics=True,
         custom_config={
-            'image_height': network.image_height,
-            'image_width': network.image_width,
+            **image_size,
             'invert_light_background': config.invert_light_background,
-            'code_version': code_version(*TRANSFORM),
+            'code_version': code_version('Transform'),
         },
     )
     transform.add_upstream_node(anomaly_gate)
+    return _DataNodes(
+        example_gen, statistics_gen, schema_gen, example_validator, anomaly_gate, transform
+    )
+
+
+def _training_nodes(
+    config: Config,
+    num_classes: int,
+    data: _DataNodes,
+    blessed_model: Callable[..., tfx.dsl.Resolver],
+) -> list[BaseNode]:
+    """The Trainer, and before it the nodes that TUNER and WARM_START add."""
+    training = settings.filled(TrainingConfig, config)
     how_to_train = {
-        'network': network.to_json_dict(),
-        'training': training.to_json_dict(),
-        'strategy': config.strategy,
+        **dataclasses.asdict(settings.filled(TrainerSettings, config)),
+        'network': dataclasses.asdict(
+            settings.filled(NetworkConfig, config, num_classes=num_classes)
+        ),
+        'training': dataclasses.asdict(training),
         'checkpoint_root': config.checkpoint_dir,
-        'checkpoint_steps': config.checkpoint_steps,
-        'eval_batch_size': config.eval_batch_size,
-        'deterministic': config.deterministic,
-        'profile_steps': list(config.profile_steps),
-        'code_version': code_version('capsmodel'),
+    }
+    inputs = {
+        'examples': data.transform.outputs['transformed_examples'],
+        'transform_graph': data.transform.outputs['transform_graph'],
+        'train_args': tfx.proto.TrainArgs(splits=['train']),
+        'eval_args': tfx.proto.EvalArgs(splits=['eval']),
     }
     tuner = tfx.components.Tuner(
         tuner_fn='capsmodel.tuner.tuner_fn',
-        examples=transform.outputs['transformed_examples'],
-        transform_graph=transform.outputs['transform_graph'],
-        train_args=tfx.proto.TrainArgs(splits=['train']),
-        eval_args=tfx.proto.EvalArgs(splits=['eval']),
         custom_config={
             **how_to_train,
-            'training': {**training.to_json_dict(), 'epochs': config.tuner_epochs},
+            'training': dataclasses.asdict(
+                dataclasses.replace(training, epochs=config.tuner_epochs)
+            ),
             'profile_steps': [],
+            'warm_start': False,
             'trials': config.tuner_trials,
+            'code_version': code_version('Tuner'),
         },
+        **inputs,
     )
     blessed_before = blessed_model('WarmStartResolver')
     trainer = tfx.components.Trainer(
         run_fn='capsmodel.trainer.run_fn',
-        examples=transform.outputs['transformed_examples'],
-        transform_graph=transform.outputs['transform_graph'],
-        schema=schema_gen.outputs['schema'],
-        train_args=tfx.proto.TrainArgs(splits=['train']),
-        eval_args=tfx.proto.EvalArgs(splits=['eval']),
+        schema=data.schema_gen.outputs['schema'],
         base_model=blessed_before.outputs['model'] if config.warm_start else None,
         hyperparameters=tuner.outputs['best_hyperparameters'] if config.tuner else None,
-        custom_config={**how_to_train, 'warm_start': config.warm_start},
+        custom_config={**how_to_train, 'code_version': code_version('Trainer')},
+        **inputs,
     )
+    return [
+        *([tuner] if config.tuner else []),
+        *([blessed_before] if config.warm_start else []),
+        trainer,
+    ]
 
-    baseline = blessed_model('BaselineResolver', candidate=trainer.outputs['model'])
+
+def _gate_nodes(
+    config: Config,
+    num_classes: int,
+    data: _DataNodes,
+    trainer: BaseNode,
+    blessed_model: Callable[..., tfx.dsl.Resolver],
+) -> list[BaseNode]:
+    """What judges the model, and pushes it where it is good enough."""
+    model = trainer.outputs['model']
+    baseline = blessed_model('BaselineResolver', candidate=model)
     evaluator = tfx.components.Evaluator(
-        examples=examples,
+        examples=data.example_gen.outputs['examples'],
         example_splits=['test'],
-        model=trainer.outputs['model'],
+        model=model,
         baseline_model=baseline.outputs['model'],
-        eval_config=evaluation.eval_config(config, dataset.num_classes),
+        eval_config=evaluation.eval_config(config, num_classes, code_version('Evaluator')),
     )
     evaluation_gate = EvaluationGate(
         evaluation=evaluator.outputs['evaluation'],
         blessing=evaluator.outputs['blessing'],
-        code_version=code_version('components.evaluation_gate'),
+        code_version=code_version('EvaluationGate'),
     )
     infra_check = InfraCheck(
-        model=trainer.outputs['model'],
+        model=model,
         timeout=config.infra_check_timeout,
-        code_version=code_version('components.infra_check'),
+        code_version=code_version('InfraCheck'),
     )
     infra_check.add_upstream_node(evaluation_gate)
     pusher = Pusher(
-        model=trainer.outputs['model'],
+        model=model,
         model_blessing=evaluator.outputs['blessing'],
         infra_blessing=infra_check.outputs['blessing'],
         base_directory=config.serving_model_dir,
@@ -215,30 +246,6 @@ def create_pipeline(
     checkpoint_removal = CheckpointRemoval(
         pushed_model=pusher.outputs['pushed_model'],
         finished=os.path.join(config.checkpoint_dir, '*', checkpoints.FINISHED),
-        code_version=code_version('components.checkpoint_removal'),
+        code_version=code_version('CheckpointRemoval'),
     )
-
-    return tfx.dsl.Pipeline(
-        pipeline_name=config.pipeline_name,
-        pipeline_root=config.pipeline_root,
-        metadata_connection_config=metadata.connection_config(config),
-        components=[
-            example_gen,
-            statistics_gen,
-            schema_gen,
-            example_validator,
-            anomaly_gate,
-            transform,
-            *([tuner] if config.tuner else []),
-            *([blessed_before] if config.warm_start else []),
-            trainer,
-            baseline,
-            evaluator,
-            evaluation_gate,
-            infra_check,
-            pusher,
-            checkpoint_removal,
-        ],
-        enable_cache=True,
-        beam_pipeline_args=beam_options(config.beam_args),
-    )
+    return [baseline, evaluator, evaluation_gate, infra_check, pusher, checkpoint_removal]

@@ -12,11 +12,12 @@ import sys
 
 from components import locks
 from pipeline import configs
+from pipeline.settings import Config
 
 _RUNNER = os.path.join(os.path.dirname(os.path.abspath(__file__)), 'local_runner.py')
 
 
-def register(config: configs.Config, home: str) -> int:
+def register(config: Config, home: str) -> int:
     """Issues `tfx pipeline create`, or `update` where another project's folder is registered.
 
     One process at a time: the CLI removes and writes its files in place.
@@ -49,10 +50,7 @@ def _registered_runner(folder: str) -> str | None:
 
 def main() -> None:
     """Registers the pipeline that the environment asks for."""
-    try:
-        config = configs.from_environment()
-    except configs.SettingError as error:
-        sys.exit(f'Wrong setting: {error}')
+    config = configs.from_environment_or_exit()
     try:
         sys.exit(register(config, os.environ['LOCAL_HOME']))
     except OSError as error:

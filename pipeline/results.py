@@ -12,7 +12,7 @@ from tfx import v1 as tfx
 
 from components.pusher import LIVE_ALREADY
 from pipeline import evaluation, metadata, var_folder
-from pipeline.configs import Config
+from pipeline.settings import Config
 
 CACHED = metadata_store_pb2.Execution.CACHED
 FAILED = metadata_store_pb2.Execution.FAILED

@@ -24,6 +24,8 @@ import start_tensorflow
 from capsmodel.training.errors import Diverged
 from components.gate import GateRefused
 from pipeline import configs, console, var_folder
+from pipeline.console import NodeFailed
+from pipeline.settings import Config
 
 if TYPE_CHECKING:
     from ml_metadata.proto import metadata_store_pb2
@@ -35,11 +37,7 @@ PREPARE_DATASET = 'PrepareDataset'
 REFUSAL = 'refusal'
 
 
-class NodeFailed(Exception):
-    """A node has no results, for the reason that the message gives."""
-
-
-def run(config: configs.Config, node_id: str, run_id: str) -> None:
+def run(config: Config, node_id: str, run_id: str) -> None:
     """Runs a node of the pipeline that `config` asks for.
 
     Args:
@@ -48,15 +46,14 @@ def run(config: configs.Config, node_id: str, run_id: str) -> None:
         run_id: Names the run that the node is part of.
 
     Raises:
-        NodeFailed: There is no such node, or it has no results.
+        NodeFailed: There is no such node, or it raised an error, or it has no results.
         GateRefused: A gate said no, now or when the node was started before in this run.
-        console.StageFailed: The node raised another error.
     """
     with var_folder.entered(config) as inside:
         _launch(inside, node_id, run_id)
 
 
-def _launch(config: configs.Config, node_id: str, run_id: str) -> None:
+def _launch(config: Config, node_id: str, run_id: str) -> None:
     from tfx.orchestration.local import runner_utils
     from tfx.orchestration.metadata import Metadata
     from tfx.orchestration.portable import launcher
@@ -92,14 +89,14 @@ def _launch(config: configs.Config, node_id: str, run_id: str) -> None:
         _remember_refusal(connection, nodes[node_id], str(error))
         raise
     except Exception as error:
-        raise console.StageFailed(node_id, error) from error
+        raise NodeFailed.of(node_id, error) from error
     # The launcher returns, too, when the inputs of a node are not there.
     execution = _execution(connection, nodes[node_id])
     if execution is None or not _has_succeeded(execution):
         raise NodeFailed(f'{node_id} has no results: {_reason(execution)}')
 
 
-def compiled(config: configs.Config, run_id: str) -> Any:
+def compiled(config: Config, run_id: str) -> Any:
     """The intermediate representation, a Pipeline proto of TFX, of one run of the pipeline."""
     from tfx.dsl.compiler import compiler, constants
     from tfx.orchestration.portable import runtime_parameter_utils
@@ -177,7 +174,9 @@ def main() -> None:
     arguments = parser.parse_args()
     start_tensorflow.hide_gpus()
     try:
-        config = configs.from_environment({**os.environ, **assignments(arguments.settings)})
+        config = configs.from_environment(
+            {**configs.given(os.environ), **assignments(arguments.settings)}
+        )
         if not re.fullmatch(r'[\w.:-]+', arguments.run_id):
             raise configs.SettingError(
                 f"--run_id is '{arguments.run_id}': it must be of letters, digits, '_', '.', ':' "
@@ -186,7 +185,7 @@ def main() -> None:
     except configs.SettingError as error:
         sys.exit(f'Wrong setting: {error}')
     with (
-        console.sentences_for_errors(config, f'{arguments.run_id}-{arguments.node}'),
+        console.exit_on_error(config, f'{arguments.run_id}-{arguments.node}'),
         _timed(arguments.node),
     ):
         if arguments.node == PREPARE_DATASET:
@@ -211,14 +210,13 @@ def main() -> None:
 
 def assignments(texts: list[str]) -> Mapping[str, str]:
     """Settings as given after the options, by name; an empty one leaves the environment's."""
-    names = configs.Config.__dataclass_fields__
     settings = {}
     for text in texts:
         name, equals, value = text.partition('=')
-        if not equals or name.lower() not in names or name != name.upper():
-            raise configs.SettingError(
-                f"'{text}' is not NAME=VALUE with a name that `python -m pipeline.configs` prints"
-            )
+        if not equals:
+            raise configs.SettingError(f"'{text}' is not NAME=VALUE")
+        if name not in configs.NAMES:
+            raise configs.SettingError(configs.no_such_setting(name))
         if value:
             settings[name] = value
     return settings

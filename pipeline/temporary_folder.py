@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 from components import locks
 from components.temporary_files import temporary_files_in
-from pipeline.configs import Config
+from pipeline.settings import Config
 
 # In each folder: locked by the process that uses it.
 _IN_USE = '.in-use'

@@ -14,7 +14,7 @@ import dataclasses
 import os
 from collections.abc import Iterator
 
-from pipeline.configs import Config
+from pipeline.settings import Config
 
 # Beam's runners whose workers are this process or its children.
 _LOCAL_RUNNERS = ('FnApiRunner', 'DirectRunner')

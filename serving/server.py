@@ -12,7 +12,7 @@ import math
 import socket
 import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from importlib import metadata
 from typing import Any
 
@@ -22,15 +22,15 @@ from serving.processors import processors
 from serving.stopping import Stopping
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     """Serves until SIGTERM or SIGINT; if that fails, prints why and exits with code 1."""
-    arguments = build_parser().parse_args()
+    options = build_parser().parse_args(arguments)
     # The warnings of TensorFlow and of its dependencies are for their developers.
     if not sys.warnoptions:
         warnings.simplefilter('ignore')
     try:
         with Stopping() as stopping:
-            asyncio.run(_serve(arguments, stopping))
+            asyncio.run(_serve(options, stopping))
     except ServingError as error:
         print(error, file=sys.stderr)
         sys.exit(1)

@@ -12,7 +12,7 @@ from serving.console import complain
 
 _SIGNALS = {signal.SIGTERM, signal.SIGINT}
 # Time for threads whose results nobody waits for any more.
-_THREADS_SECONDS = 5.0
+THREADS_SECONDS = 5.0
 
 
 class Stopping:
@@ -75,7 +75,7 @@ def close(resources: contextlib.ExitStack) -> None:
     """Closes resources that no request needs any more; ends the process if a thread is stuck."""
     closing = threading.Thread(target=resources.close, name='closing', daemon=True)
     closing.start()
-    closing.join(_THREADS_SECONDS)
+    closing.join(THREADS_SECONDS)
     if closing.is_alive():
         complain('Nobody waits for the threads that still work: the server ends without them.')
         os._exit(0)

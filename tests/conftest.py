@@ -16,6 +16,34 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+_PASSED = pytest.StashKey[set]()
+
+
+def pytest_configure(config):
+    config.stash[_PASSED] = set()
+    config.addinivalue_line(
+        'markers',
+        'goes_on_from(name): a later part of a story, which tests of a file tell together',
+    )
+
+
+def pytest_runtest_setup(item):
+    """Skips a part of a story when the one that it goes on from has not been told."""
+    for marker in item.iter_markers('goes_on_from'):
+        (name,) = marker.args
+        assert hasattr(item.module, name), f'{item.path.name} has no {name} to go on from'
+        if (item.path, name) not in item.config.stash[_PASSED]:
+            pytest.skip(f'goes on from {name}, which has not passed: run all of {item.path.name}')
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item, call):
+    report = yield
+    if report.when == 'call' and report.passed:
+        item.config.stash[_PASSED].add((item.path, item.originalname))
+    return report
+
+
 def pytest_collection_modifyitems(items):
     """Puts the longest files first: at the end, one of them would have nothing beside it."""
     items.sort(key=lambda item: not _FIRST.intersection(item.path.parts))

@@ -48,6 +48,7 @@ class _Project:
             'UV_HTTP_RETRIES': '0',
         }
         self.lock.parent.mkdir(parents=True)
+        (self.folder / 'tools').mkdir()
         for name in ('tools/setup.sh', 'requirements/uv.txt', 'Makefile'):
             shutil.copy(ROOT / name, self.folder / name)
         self.lock.write_text('# nothing\n')
@@ -162,8 +163,8 @@ def test_the_packages_are_importable_from_anywhere_and_hide_nothing(project, tmp
         [
             project.folder / '.venv' / 'bin' / 'python',
             '-c',
-            'import pipeline, kubeflow, serving\n'
-            'for module in pipeline, kubeflow, serving: print(module.__file__)',
+            'import pipeline, kubeflow as k, serving as s; '
+            'print(*(module.__file__ for module in (pipeline, k, s)), sep="\\n")',
         ],
         cwd=tmp_path,
         text=True,
@@ -377,7 +378,7 @@ def test_the_lock_holds_what_is_asked_for_and_a_hash_of_everything(lock):
 def tree(tmp_path_factory):
     """What packages are built from, copied: a build leaves files beside its sources."""
     tree = tmp_path_factory.mktemp('tree')
-    for name in ('setup.py', 'MANIFEST.in', 'pyproject.toml', _MODULE):
+    for name in ('LICENSE', 'setup.py', 'MANIFEST.in', 'pyproject.toml', _MODULE):
         shutil.copy(ROOT / name, tree)
     for name in (*_PACKAGES, 'tests'):
         shutil.copytree(ROOT / name, tree / name, ignore=shutil.ignore_patterns('__pycache__'))

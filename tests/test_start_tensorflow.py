@@ -6,24 +6,18 @@ import subprocess
 import sys
 
 import pytest
+from project_paths import PROGRAMS
 
 import start_tensorflow
 
 _LOAD = 'import start_tensorflow; start_tensorflow.load()'
-_SAY = """
-import os
-def say(line): os.write(2, line.encode() + b'\\n')
-say('WARNING: All log messages before absl::InitializeLog() is called are written to STDERR')
-say('I0000 00:00:1795613495.959737   31847 port.cc:153] oneDNN custom operations are on.')
-say('W0000 00:00:1795613495.959737   31847 port.cc:9] look out')
-"""
 
 
-def _python(root, *arguments, path=''):
+def _python(root, *arguments, **environment):
     return subprocess.run(
         [sys.executable, *arguments],
         cwd=root,
-        env={'PATH': '/usr/bin:/bin', 'PYTHONPATH': path, 'PYTHONWARNINGS': 'ignore'},
+        env={'PATH': '/usr/bin:/bin', 'PYTHONWARNINGS': 'ignore', **environment},
         capture_output=True,
         text=True,
         check=False,
@@ -31,13 +25,12 @@ def _python(root, *arguments, path=''):
 
 
 @pytest.fixture
-def played(root, tmp_path):
-    """Loads a module named tensorflow that says what the real one does, and then `script`."""
+def played(root):
+    """Loads a module named tensorflow that says what the real one does, and may fail then."""
 
-    def load(script):
-        (tmp_path / 'tensorflow.py').write_text(_SAY + script)
-        after = "\nimport os; os.write(2, b'I0000 after\\n')"
-        return _python(root, '-c', _LOAD + after, path=str(tmp_path))
+    def load(fails=''):
+        path = str(PROGRAMS / 'noisy')
+        return _python(root, PROGRAMS / 'load_tensorflow.py', PYTHONPATH=path, FAILS=fails)
 
     return load
 
@@ -48,7 +41,7 @@ def test_the_real_one_says_nothing(root):
 
 
 def test_warnings_get_through_and_afterwards_everything_does(played):
-    done = played('')
+    done = played()
     assert done.stderr.splitlines() == [
         'W0000 00:00:1795613495.959737   31847 port.cc:9] look out',
         'I0000 after',
@@ -56,13 +49,13 @@ def test_warnings_get_through_and_afterwards_everything_does(played):
 
 
 def test_last_words_of_a_crash_get_through(played):
-    done = played("say('F0000 no AVX here'); os.abort()")
+    done = played('crash')
     assert done.returncode == -signal.SIGABRT
     assert done.stderr.splitlines()[-1] == 'F0000 no AVX here'
 
 
 def test_an_import_error_is_one(played):
-    done = played("raise ImportError('no such library')")
+    done = played('import')
     assert done.returncode == 1
     assert done.stderr.splitlines()[-1] == 'ImportError: no such library'
 

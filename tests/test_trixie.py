@@ -100,7 +100,7 @@ def test_a_command_runs_on_a_copy_and_the_system_is_used_again(project):
     status, output, errors = _run(project, 'sh', '-c', 'ls; cat /proc/1/cmdline; exit 7')
     assert (status, errors) == (7, '')
     assert output.startswith('Installing Debian 13 in ')
-    assert 'pipeline\nrequirements\n' in output
+    assert 'pipeline\ntools\n' in output
     assert '--inside' in output  # the first process is the script
     # What is ignored is not copied, and stays in the copy.
     assert 'var' not in output

@@ -1,7 +1,8 @@
-"""Training steps of other people's CapsNets, from checkouts that the user has.
+"""Training steps of other CapsNets ("peers"), from checkouts of their repositories.
 
-Each peer has an adapter here, a module that runs in the interpreter which the peer needs: it takes
-network, losses and their weights from the checkout, unchanged, and makes the steps of `Peer.steps`.
+Each peer has an adapter in this folder, a module that runs in the interpreter that the peer needs.
+It takes the network, the losses and their weights from the checkout, unchanged, and makes the steps
+in `Peer.steps`.
 """
 
 from __future__ import annotations
@@ -11,13 +12,13 @@ import dataclasses
 
 @dataclasses.dataclass(frozen=True)
 class Peer:
-    """What is known of a peer by reading it.
+    """Facts about a peer.
 
     Attributes:
-        repository: Where it is from, its branch after an @.
-        file: A file of the checkout by which it is recognised.
-        steps: Ways to make a training step of it; see the adapter.
-        gradient_mode: What its gradients go through: 'all' iterations of routing or the 'last'.
+        repository: Its repository, with the branch after an @.
+        file: A file by which a checkout is recognised.
+        steps: The ways to make a training step; see the adapter.
+        gradient_mode: Whether gradients go through 'all' iterations of routing or the 'last' only.
     """
 
     repository: str
@@ -26,7 +27,7 @@ class Peer:
     gradient_mode: str
 
 
-# By the name of the adapter.
+# The keys are the names of the adapters.
 PEERS = {
     'capsnet_keras': Peer(
         'XifengGuo/CapsNet-Keras@tf2.2', 'capsulenet.py', ('train_on_batch', 'function'), 'all'

@@ -1,9 +1,9 @@
 """XifengGuo/CapsNet-Keras, branch tf2.2: `train_on_batch`, or a tf.function of the same step.
 
-Network, losses, their weights and Adam's learning rate are those of its capsulenet.py. Its routing
-stops no gradient: they go through all iterations. Its batches are ready in memory, for its own way
-of shifting images, one by one in Python, is not what is compared. It is written for Keras 2: with
-TensorFlow 2.16 or later the package tf_keras must be there.
+The network, the losses, their weights and Adam's learning rate are those of its capsulenet.py. Its
+routing stops no gradients: they go through all iterations. Its batches are ready in memory, since
+its own way of shifting images, one by one in Python, is not what we compare. It is written for
+Keras 2 and needs the package tf_keras with TensorFlow 2.16 or later.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ def prepare(options: argparse.Namespace) -> tuple[Callable[[], object], int]:
 
 
 def _stand_in_for_plotting() -> None:
-    """Lets its modules be imported without the packages that only its pictures need."""
+    """Replaces missing packages that only its plots need, so that its modules can be imported."""
     for name, part in (('matplotlib', 'pyplot'), ('pandas', ''), ('PIL', 'Image')):
         if importlib.util.find_spec(name) is None:
             package = sys.modules[name] = types.ModuleType(name)

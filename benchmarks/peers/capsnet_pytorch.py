@@ -1,9 +1,9 @@
 """adambielski/CapsNet-pytorch: its step as it is (`eager`), or after torch.compile (`compile`).
 
-Network, losses, their weights and Adam's learning rate are those of its net.py, with the decoder
-(`--with_reconstruction`). Its routing stops no gradient: they go through all iterations. What it
-calls routing_iterations counts the updates of the logits, so that 2 of them are the paper's three
-iterations. It learns the first logits too: 11,520 parameters more. Its batches are ready in memory.
+The network, the losses, their weights and Adam's learning rate are those of its net.py, with the
+decoder (`--with_reconstruction`). Its routing stops no gradients: they go through all iterations.
+Its routing_iterations counts the updates of the logits: 2 of them are the paper's three iterations.
+It also learns the first logits, 11,520 more parameters. Its batches are ready in memory.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _RECONSTRUCTION_WEIGHT = 0.0005  # its default, for the mean over pixels
 
 def prepare(options: argparse.Namespace) -> tuple[Callable[[], object], int]:
     """See benchmarks.peers.protocol."""
-    # Its processes for compiling would outlive it.
+    # With more threads, it starts processes for compiling that outlive it.
     os.environ.setdefault('TORCHINDUCTOR_COMPILE_THREADS', '1')
     import torch
 

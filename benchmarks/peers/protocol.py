@@ -1,4 +1,4 @@
-"""The other end of benchmarks.interleaved.Command: JSON over standard input and output."""
+"""The peer's side of benchmarks.interleaved.Command: JSON over standard input and output."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ def run(prepare: Prepare) -> None:
     """Serves the step that `prepare` makes, until standard input ends.
 
     Args:
-        prepare: Given `checkout`, the peer's folder, `data`, an .npz file of uint8 `images`
-            [n, rows, columns] and int64 `labels` [n], the number of images a `batch`, that of
-            `threads`, and `step`, one of the peer's; returns a call that makes a step, and how many
-            parameters are trained.
+        prepare: Takes the options `checkout`, the peer's folder; `data`, an .npz file of `images`
+            uint8 [n, rows, columns] and `labels` int64 [n]; `batch`, the images a step; `threads`,
+            the number of threads; and `step`, one of the peer's steps. It returns a function that
+            makes a step, and the number of trained parameters.
     """
     parser = argparse.ArgumentParser()
     for name, kind in {'checkout': str, 'data': str, 'batch': int, 'threads': int}.items():
@@ -30,7 +30,7 @@ def run(prepare: Prepare) -> None:
     parser.add_argument('--step', required=True)
     arguments = parser.parse_args()
     answers = os.fdopen(os.dup(1), 'w')
-    # What the peer prints must not come between the answers.
+    # Lines that the peer prints must not come between the answers.
     os.dup2(2, 1)
     sys.path.insert(0, arguments.checkout)
 

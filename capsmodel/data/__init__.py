@@ -1,1 +1,1 @@
-"""The data: how pictures are read, transformed, and handed to the training."""
+"""The data: reads and transforms pictures, and makes the batches of training."""

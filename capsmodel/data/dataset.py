@@ -1,8 +1,8 @@
-"""The transformed images as training sees them: an order, and shifts, that a seed decides.
+"""The transformed images as batches of training, in an order and with shifts from a seed.
 
-Beam promises no order of the examples it writes, so images are put in the order of their ids when
-they are read. From there on, what a step trains on is a function of the seed and the step's number
-alone: nothing random is stored, and any step can be made again.
+Beam writes examples in any order, so images are sorted by their ids when they are loaded. The batch
+of a step depends only on the seed and the step's number: no random state is stored, and any step
+can be repeated.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ class LabeledImages(NamedTuple):
     labels: np.ndarray
 
 
-def read(patterns: Sequence[str], height: int, width: int) -> LabeledImages:
-    """Reads transformed examples into memory, in the order of their ids.
+def load_examples(patterns: Sequence[str], height: int, width: int) -> LabeledImages:
+    """Loads transformed examples into memory, in the order of their ids.
 
     Args:
-        patterns: File patterns of TFRecords compressed by gzip, as Transform writes them.
+        patterns: Patterns of Transform's files, TFRecords compressed by gzip.
         height: Height of the images in pixels.
         width: Width of the images in pixels.
 
@@ -60,7 +60,7 @@ def read(patterns: Sequence[str], height: int, width: int) -> LabeledImages:
 
 
 def shift(images: tf.Tensor, offsets: tf.Tensor) -> tf.Tensor:
-    """Moves each image by whole pixels and fills what comes free with zeros.
+    """Moves each image by whole pixels and fills the gaps with zeros.
 
     Args:
         images: [n, height, width], any dtype.
@@ -87,17 +87,18 @@ def training_batch(
     batch_size: int,
     max_shift: int,
 ) -> tuple[tf.Tensor, tf.Tensor]:
-    """What the training step `step` learns from, as a function of its arguments alone.
+    """The batch of a training step; it depends only on the arguments.
 
-    Every epoch of `n // batch_size` steps goes through the images in a new order, and each image is
-    moved by up to `max_shift` pixels each way, as in section 5 of Sabour, Frosst, Hinton 2017.
+    Every epoch of `n // batch_size` steps goes through the images in a new order. Each image is
+    moved by up to `max_shift` pixels in both directions, as in section 5 of Sabour, Frosst, Hinton
+    2017.
 
     Args:
         data: Images and labels, as tensors or arrays.
         step: int64 scalar, counted from 0 over all epochs.
-        seed: What order and shifts derive from.
+        seed: Decides order and shifts.
         batch_size: Images in the batch.
-        max_shift: Pixels.
+        max_shift: The largest shift in pixels.
 
     Returns:
         images uint8 [batch_size, height, width], labels int64 [batch_size].
@@ -129,12 +130,12 @@ def training_dataset(
     batch_size: int,
     max_shift: int,
 ) -> tf.data.Dataset:
-    """The training steps' batches, cut into one piece for each replica.
+    """The batches of the training steps, each split into one piece for each replica.
 
     Args:
         data: Images and labels.
-        context: Which of how many input pipelines this is, and how many replicas there are.
-        first_step: The first step that is still to be made.
+        context: Says how many input pipelines and replicas there are, and which pipeline this is.
+        first_step: The first step of the dataset.
         last_step: The step at which training ends; it is not part of the dataset.
         seed: See `training_batch`.
         batch_size: Images a step, all replicas together; a multiple of the number of replicas.
@@ -143,7 +144,7 @@ def training_dataset(
     Returns:
         For each step, one pair of images and labels for each of this pipeline's replicas in turn.
     """
-    # Tensors once, not once a step: as a constant in the function they would be copied each time.
+    # Tensors outside the function: constants inside it would be copied at each step.
     tensors = LabeledImages(tf.constant(data.images), tf.constant(data.labels))
 
     def batch(step: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
@@ -155,13 +156,13 @@ def training_dataset(
 def evaluation_dataset(
     data: LabeledImages, context: tf.distribute.InputContext, *, batch_size: int
 ) -> tf.data.Dataset:
-    """All images in their order, in batches that are cut into one piece for each replica.
+    """All images in their order, in batches that are split into one piece for each replica.
 
     Args:
         data: Images and labels.
-        context: Which of how many input pipelines this is, and how many replicas there are.
-        batch_size: Images in a batch, all replicas together; a multiple of their number. The last
-            batch is filled up with the last image.
+        context: Says how many input pipelines and replicas there are, and which pipeline this is.
+        batch_size: Images in a batch, all replicas together; a multiple of the number of replicas.
+            The last batch is filled up with copies of the last image.
 
     Returns:
         For each batch, one pair of images and labels for each of this pipeline's replicas in turn.

@@ -1,7 +1,7 @@
 """Reads the structure of PNG and JPEG files without decoding their pixels.
 
-All of it is TensorFlow operations, so that it runs wherever an exported model does. The work is
-linear in the file's size, and no number in a file is trusted.
+It consists of TensorFlow operations, so that it runs wherever an exported model runs. Its work is
+linear in the file's size, and it trusts no number in a file.
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ import tensorflow as tf
 
 from capsmodel.data import image_parts, jpeg_segments, png_chunks
 
-# Bounds the memory that decoding takes, whatever the few bytes of a header promise.
+# Bounds the memory for decoding: a header of a few bytes can claim any size.
 MAX_SIDE = 4096
 
-# A PNG of one pixel, for the decoder where it is not to see a file.
+# A PNG of one pixel, which the decoder gets in place of a file with a problem.
 _DOT = bytes.fromhex(
     '89504e470d0a1a0a0000000d49484452000000010000000108000000003a7e9b55'
     '0000000a49444154789c636000000002000148afa4710000000049454e44ae426082'
@@ -34,15 +34,15 @@ _PROBLEMS = {
 
 
 class ImageFile(NamedTuple):
-    """What the structure of a file tells.
+    """The structure of a file.
 
     Attributes:
         problem: string scalar that completes 'Image 3 ...'; empty if the structure is good.
-        decodable: string scalar for a decoder: a JPEG as it is, a PNG without what its pixels do
-            not need, or another picture if there is a problem.
-        is_png: bool scalar. A file without a problem that is no PNG is a JPEG.
+        decodable: string scalar for a decoder: a JPEG as it is, a PNG without the chunks that its
+            pixels do not need, or another picture if there is a problem.
+        is_png: bool scalar. A file without a problem is a PNG or a JPEG.
         is_keyed: bool scalar, whether one grey or colour of a PNG means transparency.
-        orientation: int32 scalar, 1 to 8 as in Exif; 1 if the file does not tell.
+        orientation: int32 scalar, 1 to 8 as in Exif; 1 if the file has none.
         data_ends: int32 [any], for `jpeg_segments.with_more_data`.
     """
 
@@ -55,16 +55,16 @@ class ImageFile(NamedTuple):
 
 
 def examine(file: tf.Tensor) -> ImageFile:
-    """Looks at the chunks of a PNG or the segments of a JPEG.
+    """Checks the chunks of a PNG or the segments of a JPEG.
 
-    What follows the end of the picture is not looked at: cameras and editors leave much there.
+    It ignores bytes after the end of the picture, where cameras and editors leave other data.
 
     Args:
         file: string scalar, any bytes.
     """
     is_png, is_jpeg = _begins_with(file, png_chunks.START), _begins_with(file, jpeg_segments.START)
     found = tf.cond(is_png, lambda: png_chunks.examine(file), lambda: jpeg_segments.examine(file))
-    # A size out of bounds is told first: most of the file may not have been sent because of it.
+    # A wrong size is reported first: most of the file may be missing because of it.
     is_bad_size = tf.reduce_any((found.size < 1) | (found.size > MAX_SIDE))
     is_bad_size &= (found.verdict == image_parts.GOOD) | tf.reduce_any(found.size != 0)
     size_text = tf.strings.reduce_join(tf.strings.as_string(found.size), separator=' x ')
@@ -73,7 +73,7 @@ def examine(file: tf.Tensor) -> ImageFile:
     problem = tf.where(is_png | is_jpeg, problem, 'is neither a PNG nor a JPEG')
     problem = tf.where(file == b'', 'is empty', problem)
     is_good = problem == ''
-    # Where there is a problem, there may be no such place.
+    # In a file with a problem, the place of the Exif block may not exist.
     place, length = tf.unstack(tf.where(is_good, found.exif, 0))
     return ImageFile(
         problem=problem,
@@ -90,16 +90,16 @@ def examine(file: tf.Tensor) -> ImageFile:
 
 
 def count_pixels(files: tf.Tensor) -> tf.Tensor:
-    """string [n] to int64 [n]: how many pixels the header of each picture says it has.
+    """string [n] to int64 [n]: the number of pixels by the header of each picture.
 
-    Nothing else is looked at. A file that `examine` finds a problem with may have any number up to
-    MAX_SIDE**2, and so may a JPEG that contains a larger one.
+    It reads headers only. For a file that `examine` finds a problem with, the result may be any
+    number up to MAX_SIDE**2, and so it may for a JPEG that contains a larger one.
     """
     padded = tf.strings.join([files, b'\x00' * 24])
     sides = tf.io.decode_raw(tf.strings.substr(padded, 16, 8), tf.int32, little_endian=False)
     of_pngs = tf.where(_begins_with(files, png_chunks.START), _area(tf.reshape(sides, [-1, 2])), 0)
-    # Of a JPEG's frame headers the largest counts, and those of previews are looked at, too: to
-    # tell them apart takes a walk over each file's segments.
+    # The largest frame header of a JPEG counts, even if it belongs to a preview: telling them apart
+    # would need a walk over the segments of each file.
     jpegs = tf.where(_begins_with(files, jpeg_segments.START), files, '')
     content = image_parts.content_of(tf.strings.reduce_join(jpegs))
     places = tf.where((content[:-1] == 0xFF) & (content[1:] >= 0xC0) & (content[1:] <= 0xC2))
@@ -119,7 +119,7 @@ def _begins_with(files: tf.Tensor, start: bytes) -> tf.Tensor:
 
 
 def _area(sides: tf.Tensor) -> tf.Tensor:
-    """int32 [n, 2] to int64 [n]; 0 of sides that no picture may have."""
+    """int32 [n, 2] to int64 [n]; 0 if a side is out of bounds."""
     is_possible = tf.reduce_all((sides > 0) & (sides <= MAX_SIDE), 1)
     return tf.where(is_possible, tf.cast(tf.reduce_prod(sides, 1), tf.int64), 0)
 
@@ -127,8 +127,8 @@ def _area(sides: tf.Tensor) -> tf.Tensor:
 def _orientation(exif: tf.Tensor) -> tf.Tensor:
     """The orientation in a block of Exif, an int32 scalar; 1 if no tag can be read.
 
-    The block is a TIFF file, with or without `Exif` before it, of which the first directory is
-    looked at: 2 bytes with the number of its entries, and 12 bytes each: tag, type, count, value.
+    The block is a TIFF file, with or without `Exif` before it. Only its first directory is read:
+    2 bytes with the number of entries, then 12 bytes for each entry: tag, type, count, value.
     """
     skipped = tf.where(
         tf.strings.substr(exif, 0, len(jpeg_segments.EXIF_START)) == jpeg_segments.EXIF_START, 6, 0
@@ -149,7 +149,7 @@ def _orientation(exif: tf.Tensor) -> tf.Tensor:
     count = tf.cast(number(tf.ensure_shape(content[offset : offset + 2], [2])), tf.int32)
     count = tf.maximum(tf.minimum(count, (size - offset - 2) // 12), 0)
     entries = tf.reshape(content[offset + 2 : offset + 2 + 12 * count], [-1, 12])
-    # The tag's, of type SHORT: there is one.
+    # The entry of the orientation has one value of type SHORT.
     is_it = (
         (number(entries[:, :2]) == 0x0112)
         & (number(entries[:, 2:4]) == 3)

@@ -1,7 +1,7 @@
-"""What PNG and JPEG files have in common: parts, each of which leads to the next one.
+"""Parts of files: PNG and JPEG consist of parts, each of which tells where the next one begins.
 
-All places where a part may begin are looked at together, and those that the first one leads to are
-the parts: a loop over them would take long where a file has many.
+All places where a part may begin are examined at once; those that can be reached from the first one
+are the parts. A loop over the parts would take long in a file with many of them.
 """
 
 from __future__ import annotations
@@ -11,29 +11,29 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
-# For large functions. Without the attribute, TensorFlow's optimizers go over one again with each
-# function around it, and all that is before a session's first answer.
+# For large functions. Without the attribute, TensorFlow optimizes the function again as a part of
+# each function that calls it, before a session's first answer.
 function_of_its_own = functools.partial(
     tf.function, autograph=False, experimental_attributes={'_noinline': True}
 )
 
-# Zeros behind a file's bytes: a part's head can be read there, and is no part.
+# Number of zeros after a file's bytes. The head of a part can be read there, but is not valid.
 PADDING = 16
 
 GOOD, CUT_OFF, DAMAGED, TOO_LONG, TOO_MUCH, RARE = range(6)
 
 
 class Structure(NamedTuple):
-    """What the parts of a file tell.
+    """The information in the parts of a file.
 
     Attributes:
-        verdict: int32 scalar, GOOD or what is wrong.
+        verdict: int32 scalar, GOOD or the problem.
         size: int64 [2], width and height; zeros if they are not known.
         exif: int32 [2], position and length of the first Exif block, or zeros.
-        decodable: string scalar, the file or what of it the decoder needs.
+        decodable: string scalar, the file or the parts of it that the decoder needs.
         is_keyed: bool scalar, whether one grey or colour of a PNG means transparency.
-        data_ends: int32 [any], increasing: where the data of a JPEG's scans end or are interrupted
-            by a restart marker; none in a PNG.
+        data_ends: int32 [any], increasing: the places where the data of a JPEG's scans end or are
+            interrupted by a restart marker; empty for a PNG.
     """
 
     verdict: tf.Tensor
@@ -50,22 +50,22 @@ def content_of(file: tf.Tensor) -> tf.Tensor:
 
 
 def joined(content: tf.Tensor, cuts: tf.Tensor, chosen: tf.Tensor) -> tf.Tensor:
-    """Puts some pieces of a file together.
+    """Joins some pieces of a file.
 
     Args:
         content: uint8 [any].
-        cuts: int32 [pieces + 1], increasing: where the pieces begin, and where the last one ends.
+        cuts: int32 [pieces + 1], increasing: where each piece begins, and where the last one ends.
         chosen: int32 [any], numbers of pieces.
 
     Returns:
         string scalar.
     """
-    # Not tf.strings.substr, which copies the whole file for each piece.
+    # tf.strings.substr would copy the whole file for each piece.
     pieces = tf.RaggedTensor.from_row_splits(
         content[cuts[0] : cuts[-1]], cuts - cuts[0], validate=False
     )
     chosen_bytes = tf.gather(pieces, chosen).values
-    # TensorFlow has no counterpart of decode_raw, but a tensor's protocol buffer ends with them.
+    # TensorFlow has no inverse of decode_raw, but a tensor's protocol buffer ends with its bytes.
     size = tf.size(chosen_bytes)
     return tf.strings.substr(tf.io.serialize_tensor(chosen_bytes), -size, size)
 
@@ -77,7 +77,7 @@ def chain(start: tf.Tensor, following: tf.Tensor, most: int) -> tf.Tensor:
         start: int32 scalar, the number of the first part, or n if the file has no part.
         following: int32 [n], for each place the number of the next part, which is larger than its
             own number, or n if no part follows.
-        most: The search stops when it has found this many parts or more.
+        most: The search stops once it has found this many parts or more.
 
     Returns:
         int32 [any], the numbers of the parts in their order.
@@ -89,7 +89,7 @@ def chain(start: tf.Tensor, following: tf.Tensor, most: int) -> tf.Tensor:
         return (found[-1] < none) & (tf.size(found) < most)
 
     def step(found: tf.Tensor, jump: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        """Doubles what is found, and how far the next step jumps."""
+        """Doubles the number of found parts, and how far the next step jumps."""
         return tf.concat([found, tf.gather(jump, found)], 0), tf.gather(jump, jump)
 
     found, _ = tf.while_loop(
@@ -103,16 +103,16 @@ def chain(start: tf.Tensor, following: tf.Tensor, most: int) -> tf.Tensor:
 
 
 def where(is_it: tf.Tensor, values: tf.Tensor) -> tf.Tensor:
-    """Those of the values, [n, ...], where bool [n] is true."""
-    # tf.boolean_mask is twenty operations.
+    """The values, [n, ...], where bool [n] is true."""
+    # tf.boolean_mask would take twenty operations.
     return tf.gather_nd(values, tf.where(is_it))
 
 
 def first_where(is_it: tf.Tensor, values: tf.Tensor, otherwise: object) -> tf.Tensor:
-    """The first of the values, [n, ...], where bool [n] is true; if it nowhere is, `otherwise`."""
+    """The first of the values, [n, ...], where bool [n] is true; `otherwise` if there is none."""
     return tf.concat([where(is_it, values), [otherwise]], 0)[0]
 
 
 def big_endian(digits: tf.Tensor) -> tf.Tensor:
-    """int32 [..., n], each 0 to 255 and n up to 4, to int32 [...]; a sign bit makes a sign."""
+    """int32 [..., n], each 0 to 255 and n up to 4, to int32 [...]; the highest bit is the sign."""
     return tf.reduce_sum(digits * [256**place for place in reversed(range(digits.shape[-1]))], -1)

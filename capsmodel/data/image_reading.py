@@ -1,4 +1,4 @@
-"""Reads one PNG or JPEG, and brings it to a size in grey."""
+"""Reads one PNG or JPEG and converts it to a grey image of a given size."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ CANNOT_BE_DECODED = 'is damaged: its pixels cannot be decoded'
 _LACKS_DATA = 'is damaged: a part of its pixels is missing'
 # Red, green and blue, by ITU-R BT.601.
 _LUMA = (0.2989, 0.5870, 0.1140)
-# Rows and columns of the blocks that a JPEG consists of, and some places in a block.
+# Rows and columns of a JPEG's blocks, and the places in a block that are checked.
 _BLOCK = 8
 _PLACES = ((0, 0), (3, 5), (6, 2))
-# A picture is converted to float32 in this many parts, one after the other: as float32 it takes
-# four times the memory.
+# A picture is converted to float32 in this many parts, one after another, since it takes four times
+# the memory as float32.
 _STRIPS = 4
 
 
@@ -31,11 +31,11 @@ def read(
         file: string scalar, any bytes.
         height: Height of the result.
         width: Width of the result.
-        invert_light_background: Whether dark on light becomes light on dark.
+        invert_light_background: Whether to invert a picture with a light background.
 
     Returns:
-        uint8 [height, width] and what is wrong with the picture, a string scalar that completes
-        'Image 3 ...', or is empty.
+        uint8 [height, width], and the problem with the picture, a string scalar that completes
+        'Image 3 ...' or is empty.
     """
     found = image_files.examine(file)
     pixels, is_decodable = _decoded(found.decodable, found.is_keyed)
@@ -51,8 +51,8 @@ def _decoded(file: tf.Tensor, is_keyed: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor
     """uint8 [rows, columns, 1 to 4], and a bool scalar: false if the decoder refuses the file."""
 
     def decode(file: tf.Tensor, is_keyed: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        # The decoder knows a PNG from a JPEG, and gives as many channels as there are, but takes a
-        # grey or colour that means transparency for opaque.
+        # decode_jpeg decodes PNGs, too, with as many channels as there are. But it ignores that a
+        # grey or a colour of a PNG may mean transparency.
         pixels = tf.cond(
             is_keyed,
             lambda: tf.io.decode_png(file, channels=4),
@@ -60,7 +60,7 @@ def _decoded(file: tf.Tensor, is_keyed: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor
         )
         return pixels, tf.constant(True)
 
-    # tf.data is the one place of a graph where an error can be passed over.
+    # Only tf.data can ignore an error in a graph.
     decoded = tf.data.Dataset.from_tensors((file, is_keyed)).map(decode).ignore_errors()
     nothing = tf.data.Dataset.from_tensors((tf.zeros([1, 1, 1], tf.uint8), False))
     first = decoded.concatenate(nothing).take(1).with_options(dataset_options())
@@ -68,7 +68,7 @@ def _decoded(file: tf.Tensor, is_keyed: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor
 
 
 def dataset_options() -> tf.data.Options:
-    """Of a dataset in a graph: to optimize it would take longer than to decode a picture."""
+    """Options of a dataset in a graph: optimizing it would take longer than decoding a picture."""
     options = tf.data.Options()
     options.experimental_optimization.apply_default_optimizations = False
     options.autotune.enabled = False
@@ -76,9 +76,9 @@ def dataset_options() -> tf.data.Options:
 
 
 def _what_it_lacks(found: image_files.ImageFile, pixels: tf.Tensor) -> tf.Tensor:
-    """What is wrong with a JPEG if the decoder had no data for a part of these pixels.
+    """The problem of a JPEG if the decoder had no data for a part of these pixels.
 
-    It paints them grey, and warns, which nobody hears.
+    The decoder fills such pixels with grey and only logs a warning.
     """
 
     def look_again() -> tf.Tensor:
@@ -90,22 +90,22 @@ def _what_it_lacks(found: image_files.ImageFile, pixels: tf.Tensor) -> tf.Tensor
 
 
 def _may_have_grey_block(pixels: tf.Tensor) -> tf.Tensor:
-    """uint8 [any, any, any] to a bool scalar: whether a JPEG's block may be of middle grey alone.
+    """uint8 [any, any, any] to a bool scalar: whether a JPEG may have a block of middle grey only.
 
-    Some pixels of each block are looked at: all of them take longer than the decoding.
+    It checks some pixels of each block; checking all would take longer than decoding.
     """
     blocks = -(-tf.shape(pixels)[:2] // _BLOCK)
     is_grey = tf.fill(blocks, True)
     for row, column in _PLACES:
         some = tf.reduce_all(pixels[row::_BLOCK, column::_BLOCK] == 128, axis=-1)
-        # The last blocks may be cut off by the picture's edge.
+        # The picture's edge may cut off the last blocks.
         beyond = tf.stack([tf.zeros([2], tf.int32), blocks - tf.shape(some)], 1)
         is_grey &= tf.pad(some, beyond, constant_values=True)
     return tf.reduce_any(is_grey)
 
 
 def border_mean(images: tf.Tensor) -> tf.Tensor:
-    """[..., height, width] of any dtype to float32 [...]: mean of the outermost pixels."""
+    """[..., height, width] of any dtype to float32 [...]: the mean of the outermost pixels."""
     border = tf.concat(
         [images[..., 0, :], images[..., -1, :], images[..., 1:-1, 0], images[..., 1:-1, -1]], -1
     )
@@ -119,29 +119,29 @@ def _fit(
     width: int,
     invert_light_background: bool,
 ) -> tf.Tensor:
-    """Makes a picture grey, inverted if light, scaled, centred and turned.
+    """Converts a picture to grey, inverts it if it is light, scales, centres and turns it.
 
-    All that is linear, but for where a picture is transparent: the luma of what is visible and the
-    opacity are reduced, and only then laid on a ground, each for itself.
+    All of this is linear, except for transparency: the luma of the visible part and the opacity are
+    scaled down separately, and only then laid on a background.
 
     Args:
-        pixels: uint8 [rows, columns, channels], of which an even number has alpha in the last one.
-        orientation: int32 scalar, 1 to 8, of Exif's.
+        pixels: uint8 [rows, columns, channels]. With two or four channels, the last one is alpha.
+        orientation: int32 scalar, 1 to 8 as in Exif.
         height: Height of the result.
         width: Width of the result.
-        invert_light_background: Whether dark on light becomes light on dark.
+        invert_light_background: Whether to invert a picture with a light background.
 
     Returns:
         uint8 [height, width].
     """
     size = tf.cast(tf.shape(pixels)[:2], tf.float32)
-    # As it lies in the file.
+    # The target as the file has it, before the picture is turned.
     lies = orientation >= 5
     target = tf.where(lies, [width, height], [height, width])
     scale = tf.reduce_max(size / tf.cast(target, tf.float32))
     rows = _window_weights(size[0], target[0], scale)
     columns = _window_weights(size[1], target[1], scale)
-    # Sums of the first and the last row and of all between, for the border and the whole.
+    # Sums of the first row, of the last row and of all rows between, for the border and the whole.
     between = tf.pad(tf.ones([1, tf.maximum(tf.shape(pixels)[0] - 2, 0)]), [[0, 0], [1, 1]])
     ends = tf.one_hot([0, tf.shape(pixels)[0] - 1], tf.shape(pixels)[0])
     weights = tf.concat([rows, ends, between[:, : tf.shape(pixels)[0]]], 0)
@@ -155,7 +155,7 @@ def _fit(
     grey = luma + ground * (tf.reduce_sum(weights, 1)[:, tf.newaxis] - opacity)
     border = tf.concat([grey[-3], grey[-2], grey[-1, :1], grey[-1, -1:]], 0)
     level = tf.reduce_sum(border) / (2 * size[1] + 2 * tf.maximum(size[0] - 2, 0))
-    # What lies outside of the picture is of the border's level.
+    # Pixels outside of the picture get the border's level.
     covered = tf.reduce_sum(rows, 1)[:, tf.newaxis] * tf.reduce_sum(columns, 1)
     image = tf.matmul(grey[:-3], columns, transpose_b=True) + level * (1 - covered)
     if invert_light_background:
@@ -165,7 +165,7 @@ def _fit(
 
 
 def _sums_of_opaque(weights: tf.Tensor, pixels: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    """Weighted sums of the luma of rows and of opacity.
+    """Weighted sums over rows of luma and of opacity.
 
     Args:
         weights: float32 [n, rows].
@@ -180,7 +180,7 @@ def _sums_of_opaque(weights: tf.Tensor, pixels: tf.Tensor) -> tuple[tf.Tensor, t
 
 
 def _sums_of_transparent(weights: tf.Tensor, pixels: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    """As `_sums_of_opaque`, where the last channel is alpha."""
+    """Like `_sums_of_opaque`, for pixels whose last channel is alpha."""
     colours = _weighted_sums(weights, pixels, lambda strip: strip * (strip[..., -1:] / 255.0))
     opacity = _weighted_sums(weights, pixels[..., -1:], lambda strip: strip / 255.0)
     return _luma(colours[..., :-1]), opacity[..., 0]
@@ -192,14 +192,14 @@ def _weighted_sums(
     """float32 [n, rows] and uint8 [rows, columns, channels] to float32 [n, columns, channels].
 
     Args:
-        weights: Of the rows.
+        weights: The weights of the rows.
         pixels: A picture.
-        of: What is summed up: from some rows of the picture, in float32, to as many values.
+        of: Maps some rows of the picture, in float32, to the values that are summed.
     """
     row_count, column_count, channels = tf.unstack(tf.shape(pixels))
     sums = tf.zeros([tf.shape(weights)[0], column_count * channels])
     for strip in range(_STRIPS):
-        # One after the other: all of them at once take the memory of the whole.
+        # One after another: all strips at once would take the memory of the whole picture.
         with tf.control_dependencies([sums]):
             start, end = row_count * strip // _STRIPS, row_count * (strip + 1) // _STRIPS
             values = of(tf.cast(pixels[start:end], tf.float32))
@@ -209,12 +209,12 @@ def _weighted_sums(
 
 
 def _luma(colours: tf.Tensor) -> tf.Tensor:
-    """float32 [..., 1 or 3] to [...]; grey is what red, green and blue alike are."""
+    """float32 [..., 1 or 3] to [...]; grey counts as equal red, green and blue."""
     return tf.reduce_sum(colours * _LUMA, -1)
 
 
 def _turn(image: tf.Tensor, orientation: tf.Tensor) -> tf.Tensor:
-    """[any, any] as the eye is to see it; the orientation is an int32 scalar, 1 to 8, of Exif's."""
+    """Turns [any, any] upright; the orientation is an int32 scalar, 1 to 8 as in Exif."""
     image = tf.transpose(image, tf.where(orientation >= 5, [1, 0], [0, 1]))
     # Upside down, and mirrored.
     is_reversed = tf.stack(
@@ -224,13 +224,13 @@ def _turn(image: tf.Tensor, orientation: tf.Tensor) -> tf.Tensor:
 
 
 def _window_weights(size: tf.Tensor, count: tf.Tensor, scale: tf.Tensor) -> tf.Tensor:
-    """How much of each of `size` pixels in a line goes into each of `count` pixels `scale` as wide.
+    """The weights for scaling a line of `size` pixels to `count` pixels, `scale` times as wide.
 
-    Each of the `count` averages over a window as wide as itself, but not narrower than one pixel of
-    the source: such a window's overlap with two neighbours is linear interpolation between them.
+    Each of the `count` pixels averages over a window of its own width, but at least one pixel of
+    the source wide: the overlap of that window with two neighbours is linear interpolation.
 
     Returns:
-        float32 [count, size]; a row sums up to 1, or to less where its window leaves the source.
+        float32 [count, size]. A row sums up to 1, or to less where its window leaves the source.
     """
     window = tf.maximum(scale, 1.0)
     count = tf.cast(count, tf.float32)

@@ -1,4 +1,4 @@
-"""Turns pictures, a dataset's or a person's, into grey images of one size."""
+"""Converts pictures, from a dataset or a user, to grey images of one size."""
 
 from __future__ import annotations
 
@@ -9,48 +9,47 @@ import tensorflow as tf
 
 from capsmodel.data import image_files, image_reading, png_chunks
 
-# A plain PNG: signature, IHDR, the head of IDAT; and what else is around the content of that.
+# Bytes of a plain PNG: signature, IHDR and the head of IDAT; and all bytes around IDAT's content.
 _PLAIN_HEAD_SIZE = 41
 _PLAIN_FRAME_SIZE = 57
-# The pixels of all pictures of one request. It is one picture of the largest size, 64 of 512 x 512
-# or 1,000 of 128 x 128, and takes about a second of one processor.
+# The limit for the pixels of all pictures in one request: one picture of the largest size, 64 of
+# 512 x 512, or 1,000 of 128 x 128. They take about a second of one processor.
 MAX_PIXELS = image_files.MAX_SIDE**2
 
 _PNG_END = b'\x00\x00\x00\x00IEND\xaeB`\x82'
 
 
-# Nothing here needs AutoGraph, which takes seconds to find that out.
+# AutoGraph would take seconds to find that there is nothing to convert here.
 @tf.autograph.experimental.do_not_convert
 def decode_images(
     encoded: tf.Tensor, height: int, width: int, invert_light_background: bool = True
 ) -> tf.Tensor:
     """Decodes PNG and JPEG pictures of any size into grey images of one size.
 
-    A picture is made grey by the luma of ITU-R BT.601. One with transparency is laid on black if
-    what is visible of it is light and on white if that is dark, so that strokes on nothing stay
-    visible. It is turned as the orientation tag of its Exif data says, if it has any. The mean of
-    its border, one pixel wide, is its background level; a level above 127 is a light background,
-    and `invert_light_background` says whether to invert such a picture. It is scaled to fit, by
-    area averaging if it becomes smaller and bilinearly if it becomes larger, keeps its aspect
-    ratio, and stands in the middle of an image filled with its background level. A grey picture
-    that has the size already keeps each value.
+    Grey is the luma of ITU-R BT.601. A transparent picture gets a black background if its visible
+    part is light, and a white one if that is dark, so that strokes stay visible. The picture is
+    turned by the orientation tag of its Exif data, if it has one. Its background level is the mean
+    of its border, one pixel wide; above 127 the background is light, and `invert_light_background`
+    says whether to invert such a picture. The picture is scaled to fit, by area averaging if it
+    becomes smaller and bilinearly if it becomes larger. It keeps its aspect ratio and is centred in
+    an image filled with its background level. A grey picture of the right size keeps each value.
 
     Args:
-        encoded: string [n], the content of one file each; n may be 0.
+        encoded: string [n], the contents of files; n may be 0.
         height: Height of the result in pixels.
         width: Width of the result in pixels.
-        invert_light_background: Whether dark on light becomes light on dark.
+        invert_light_background: Whether to invert pictures with a light background.
 
     Returns:
         uint8 [n, height, width].
 
     Raises:
-        tf.errors.InvalidArgumentError: Where it runs, on a picture that is neither PNG nor JPEG, is
-            damaged, or has more than 4096 rows or columns, which is seen before it is decoded. The
-            message names the first such picture by its index.
+        tf.errors.InvalidArgumentError: When it runs, if a picture is neither PNG nor JPEG, is
+            damaged, or has more than 4096 rows or columns (checked before decoding). The message
+            names the first such picture by its index.
     """
     images, problems = _decode(encoded, height, width, invert_light_background)
-    # With one more, since there may be no image.
+    # One more element, since there may be no image.
     problems = tf.concat([problems, ['']], 0)
     index = tf.argmax(problems != '')
     problem = problems[index]
@@ -63,27 +62,27 @@ def decode_images(
             f'. A PNG or a JPEG of 1 to {image_files.MAX_SIDE} pixels each way can be read.',
         ]
     )
-    # Not tf.debugging.Assert, which is a tf.cond: TensorFlow's optimizers take a session's time for
-    # each function in a graph.
+    # tf.debugging.Assert would be a tf.cond, and each function in a graph costs TensorFlow's
+    # optimizers time before a session's first answer.
     refusal = tf.raw_ops.Assert(condition=problem == '', data=[message])
     with tf.control_dependencies([refusal]):
         return tf.identity(images)
 
 
 def limit_pixels(encoded: tf.Tensor) -> tf.Tensor:
-    """Refuses pictures that together have more than MAX_PIXELS, before one of them is decoded.
+    """Refuses pictures that have more than MAX_PIXELS together, before any of them is decoded.
 
-    For requests: a batch of a dataset's pictures may have more, and `decode_images` takes it.
+    This is for requests; a batch of a dataset may have more pixels, and `decode_images` takes it.
 
     Args:
-        encoded: string [n], the content of one file each.
+        encoded: string [n], the contents of files.
 
     Returns:
         `encoded`.
 
     Raises:
-        tf.errors.InvalidArgumentError: Where it runs, if there are more. The message names the
-            first picture that is too much by its index.
+        tf.errors.InvalidArgumentError: When it runs, if there are more. The message names the first
+            picture beyond the limit by its index.
     """
     pixels = tf.cumsum(image_files.count_pixels(encoded))
     index = tf.searchsorted(pixels, tf.constant([MAX_PIXELS], tf.int64), side='right')[0]
@@ -105,14 +104,14 @@ def limit_pixels(encoded: tf.Tensor) -> tf.Tensor:
 
 
 def why_undecodable(encoded: Sequence[bytes], custom_config: Mapping[str, int]) -> list[str]:
-    """Tells which pictures `decode_images` refuses.
+    """Says which pictures `decode_images` would refuse, and why.
 
     Args:
-        encoded: The content of one file each.
-        custom_config: `image_height` and `image_width` of the images that they are to become.
+        encoded: The contents of files.
+        custom_config: `image_height` and `image_width` of the results.
 
     Returns:
-        For each picture what is wrong with it, such as 'is empty'; '' if it can be decoded.
+        For each picture its problem, such as 'is empty'; '' if it can be decoded.
     """
     function = _problems_function(custom_config['image_height'], custom_config['image_width'])
     return [problem.decode() for problem in function(tf.constant(list(encoded), tf.string)).numpy()]
@@ -131,7 +130,7 @@ def _problems_function(height: int, width: int) -> Callable[[tf.Tensor], tf.Tens
 def _decode(
     encoded: tf.Tensor, height: int, width: int, invert_light_background: bool
 ) -> tuple[tf.Tensor, tf.Tensor]:
-    """uint8 [n, height, width], and string [n]: what is wrong with a picture, whose image is 0."""
+    """uint8 [n, height, width] and string [n]: a picture's problem; its image is all 0 then."""
     plain = _are_plain(encoded, height, width)
     places = [tf.cast(tf.where(kind)[:, 0], tf.int32) for kind in (plain, ~plain)]
     others = tf.gather(encoded, places[1])
@@ -139,7 +138,7 @@ def _decode(
     of_others = tf.map_fn(
         lambda file: image_reading.read(file, height, width, invert_light_background),
         others,
-        # A batch of large ones takes the memory of one.
+        # One at a time, so that a batch of large pictures takes the memory of one.
         parallel_iterations=1,
         fn_output_signature=(
             tf.TensorSpec([height, width], tf.uint8),
@@ -156,17 +155,17 @@ def _decode(
 
 
 def _decode_plain(encoded: tf.Tensor, height: int, width: int) -> tuple[tf.Tensor, tf.Tensor]:
-    """As `_decode`, for pictures with which nothing is to do but that; none is inverted."""
+    """Like `_decode`, for plain pictures, see `_are_plain`; it inverts none."""
 
     def decode(index: tf.Tensor, picture: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         image = tf.io.decode_png(picture, channels=1)[..., 0]
         return index, tf.ensure_shape(image, [height, width])
 
     count = tf.size(encoded)
-    # tf.map_fn would end with the first error of the decoder, and takes ten times as long.
+    # tf.map_fn would end at the first error of the decoder, and would take ten times as long.
     decoded = tf.data.Dataset.from_tensor_slices((tf.range(count), encoded))
     decoded = decoded.map(decode).ignore_errors()
-    # One more, which no decoder refuses: there is always something to take out.
+    # One more element that cannot fail, so that the dataset is never empty.
     last = tf.data.Dataset.from_tensors((count, tf.zeros([height, width], tf.uint8)))
     decoded = decoded.concatenate(last).batch(tf.cast(count, tf.int64) + 1)
     indices, images = decoded.with_options(image_reading.dataset_options()).get_single_element()
@@ -179,9 +178,9 @@ def _decode_plain(encoded: tf.Tensor, height: int, width: int) -> tuple[tf.Tenso
 
 
 def _are_plain(encoded: tf.Tensor, height: int, width: int) -> tf.Tensor:
-    """bool [n]: whether nothing is to do but to decode, as with nearly every picture of a dataset.
+    """bool [n]: whether a picture only needs decoding, as nearly all pictures of a dataset.
 
-    That is: an 8-bit grey PNG of this size with a single chunk between IHDR and IEND, its pixels.
+    It does if it is an 8-bit grey PNG of this size whose only chunk between IHDR and IEND is IDAT.
     """
     size = width.to_bytes(4, 'big') + height.to_bytes(4, 'big')
     head = png_chunks.START + b'\x00\x00\x00\x0dIHDR' + size + b'\x08\x00'

@@ -10,43 +10,43 @@ from capsmodel.data import image_parts
 
 START = b'\xff\xd8\xff'
 EXIF_START = b'Exif\x00\x00'
-# A JPEG has a few dozen, or a few hundred where a camera stores a depth map in them.
+# A JPEG has a few dozen segments, or a few hundred if a camera stores a depth map in them.
 MAX_SEGMENTS = 1000
-# libjpeg walks over the whole picture in each scan: 17 ms for 4096 x 4096 pixels, even without
-# data. Its own progressive files have ten, those of optimizing encoders up to 20.
+# libjpeg goes over the whole picture in each scan: 17 ms for 4096 x 4096 pixels, even without data.
+# Its own progressive files have ten scans, those of optimizing encoders up to 20.
 MAX_SCANS = 24
 
 _EOI, _SOS, _DRI, _APP1 = 0xD9, 0xDA, 0xDD, 0xE1
-# Bytes of a segment that are looked at: 0xff, kind, length, and what a frame's header says first.
+# The first bytes of a segment: 0xff, its kind, its length, and the beginning of a frame's header.
 _HEAD_SIZE = 10
-# Where data are missing, libjpeg paints grey. These bytes, as data, do not make grey.
+# Where data are missing, libjpeg fills in grey. Decoded as data, these bytes do not give grey.
 _FILLER = bytes.fromhex('d6592ce3b49a27c5719e4b36d8a56c1b') * 4
 
 
 class _Segments(NamedTuple):
-    """Segments in their order, int32 [segments, ...]; the first one is behind SOI."""
+    """Segments in their order, int32 [segments, ...]; the first one follows SOI."""
 
-    places: tf.Tensor  # Of their markers.
+    places: tf.Tensor  # where their markers are
     heads: tf.Tensor  # [segments, _HEAD_SIZE]
     ends: tf.Tensor
-    scan_ends: tf.Tensor  # Where the data end of a scan that begins there.
+    scan_ends: tf.Tensor  # where the data end if a scan begins at the segment
 
 
 @image_parts.function_of_its_own
 def examine(file: tf.Tensor) -> image_parts.Structure:
-    """Looks at the segments from SOI to EOI.
+    """Checks the segments from SOI to EOI.
 
     Args:
-        file: string scalar that begins with START, or no picture.
+        file: string scalar that begins with START, or is no picture.
     """
     content = image_parts.content_of(file)
     file_size = tf.strings.length(file)
-    # 0xff bytes may fill the place before a marker, which begins at the last of them.
+    # There may be several 0xff bytes before a marker, which begins at the last of them.
     markers = tf.where((content[:-1] == 0xFF) & (content[1:] != 0xFF))[:, 0]
     kinds = tf.cast(tf.gather(content, markers + 1), tf.int32)
     markers = tf.cast(markers, tf.int32)
     is_restart = (kinds >= 0xD0) & (kinds <= 0xD7)
-    # A scan's data go on behind a restart marker, and 0xff00 is a 0xff in them.
+    # The data of a scan continue after a restart marker, and 0xff00 stands for 0xff in them.
     is_segment = ~is_restart & (kinds != 0)
     segments = _segments(content, file_size, markers, image_parts.where(is_segment, markers))
     heads, ends = segments.heads, segments.ends
@@ -56,7 +56,7 @@ def examine(file: tf.Tensor) -> image_parts.Structure:
     scan_is_bad, data_ends = _restarts_of_scans(segments, is_scan, restarts)
 
     is_frame = (kinds_in_order >= 0xC0) & (kinds_in_order <= 0xCF)
-    # Not tables, and not an extension.
+    # Tables and extensions are not frames.
     is_frame &= tf.reduce_all(kinds_in_order[:, tf.newaxis] != [0xC4, 0xC8, 0xCC], 1)
     is_end = kinds_in_order == _EOI
     frames, scans = (tf.cumsum(tf.cast(each, tf.int32)) for each in (is_frame, is_scan))
@@ -68,13 +68,13 @@ def examine(file: tf.Tensor) -> image_parts.Structure:
     is_legal &= ~is_scan | ((frames > 0) & ~scan_is_bad)
     is_legal &= ~is_end | (scans > 0)
     is_too_long = (tf.range(tf.size(ends)) >= MAX_SEGMENTS) | (scans > MAX_SCANS)
-    # Not the usual or the progressive kind, by Huffman's codes and of 8 bits.
+    # Usual JPEGs are baseline or progressive, with Huffman codes and 8 bits.
     is_rare = is_frame & ((kinds_in_order > 0xC2) | (heads[:, 4] != 8))
     verdicts = tf.where(is_rare, image_parts.RARE, image_parts.GOOD)
     verdicts = tf.where(is_too_long, image_parts.TOO_LONG, verdicts)
     verdicts = tf.where(is_legal, verdicts, image_parts.DAMAGED)
     verdicts = tf.where(ends > file_size, image_parts.CUT_OFF, verdicts)
-    # Either the bytes behind the last segment are no segment, or the file ends there.
+    # After the last segment, either the bytes are not a segment, or the file ends.
     is_more = tf.reduce_any(markers[-1:] >= ends[-1:]) & ~tf.reduce_any(is_scan[-1:])
     last = tf.where(is_more, image_parts.DAMAGED, image_parts.CUT_OFF)
     last = tf.where(tf.reduce_any(is_end[-1:]), image_parts.GOOD, last)
@@ -95,18 +95,18 @@ def examine(file: tf.Tensor) -> image_parts.Structure:
 
 
 def with_more_data(jpeg: tf.Tensor, data_ends: tf.Tensor) -> tf.Tensor:
-    """Puts some bytes behind the data of each scan and before each restart marker.
+    """Inserts some bytes after the data of each scan and before each restart marker.
 
-    A decoder skips them, unless data are missing there: then they become pixels.
+    A decoder skips them unless data are missing there: then they become pixels.
 
     Args:
         jpeg: string scalar, a JPEG whose structure is good.
-        data_ends: int32 [any], what `examine` found.
+        data_ends: int32 [any], from `examine`.
     """
     file_size = tf.strings.length(jpeg)
     content = tf.io.decode_raw(tf.strings.join([jpeg, _FILLER]), tf.uint8)
     cuts = tf.concat([[0], data_ends, [file_size, file_size + len(_FILLER)]], 0)
-    # The filler is the last piece, and comes between all others.
+    # The filler is the last piece; it goes between all others.
     filler = tf.size(data_ends) + 1
     pieces = tf.stack([tf.range(filler), tf.fill([filler], filler)], 1)
     return image_parts.joined(content, cuts, tf.reshape(pieces, [-1])[:-1])
@@ -115,13 +115,13 @@ def with_more_data(jpeg: tf.Tensor, data_ends: tf.Tensor) -> tf.Tensor:
 def _segments(
     content: tf.Tensor, file_size: tf.Tensor, markers: tf.Tensor, candidates: tf.Tensor
 ) -> _Segments:
-    """The segments among int32 [any] candidates, which are some of the markers."""
+    """Finds the segments among int32 [any] candidates, which are some of the markers."""
     padded = tf.concat([candidates, [file_size]], 0)
     padded_markers = tf.concat([markers, [file_size]], 0)
     none = tf.size(candidates)
 
     def beginning_at(position: tf.Tensor) -> tf.Tensor:
-        """int32 [n] to int32 [n], the number of the candidate at each position, or `none`."""
+        """int32 [n] to int32 [n]: the number of the candidate at each position, or `none`."""
         number = tf.searchsorted(candidates, position)
         marker = tf.gather(padded_markers, tf.searchsorted(markers, position))
         is_there = tf.gather(content, tf.minimum(position, file_size)) == 0xFF
@@ -148,7 +148,7 @@ def _segments(
 def _restarts_of_scans(
     segments: _Segments, is_scan: tf.Tensor, restarts: tf.Tensor
 ) -> tuple[tf.Tensor, tf.Tensor]:
-    """Looks at the restart markers in the data of scans.
+    """Checks the restart markers in the data of scans.
 
     Args:
         segments: All segments.
@@ -156,13 +156,13 @@ def _restarts_of_scans(
         restarts: int32 [any, 2], place and number of each restart marker.
 
     Returns:
-        bool [segments], true for a scan with markers that no DRI segment has announced, or that are
-        not in order; and int32 [any], where data end.
+        bool [segments], true for a scan with markers that no DRI segment announced or that are not
+        in order; and int32 [any], the places where data end.
     """
     starts = image_parts.where(is_scan, segments.ends)
     ends = image_parts.where(is_scan, segments.scan_ends)
     places, numbers = restarts[:, 0], restarts[:, 1]
-    # Scans count from 1 here: there may be markers before the first one, or behind the last.
+    # Scans count from 1 here, since there may be markers before the first one or after the last.
     scan = tf.searchsorted(starts, places, side='right')
     is_within = places < tf.gather(tf.concat([[0], ends], 0), scan)
     first = tf.gather(tf.concat([[0], tf.searchsorted(places, starts)], 0), scan)

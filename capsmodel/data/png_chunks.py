@@ -10,7 +10,7 @@ START = b'\x89PNG\r\n\x1a\n'
 # libpng writes 16 bits of RGBA of 4096 x 4096 pixels in 16,384 chunks.
 MAX_CHUNKS = 20_000
 
-# The signature and the IHDR chunk; a chunk without its content.
+# Bytes of the signature with the IHDR chunk, and of a chunk without its content.
 _HEAD_SIZE = 33
 _CHUNK_SIZE = 12
 _CHANNELS = (1, 0, 3, 1, 2, 0, 4)
@@ -18,21 +18,21 @@ _LEGAL_BITS = {0: (1, 2, 4, 8, 16), 2: (8, 16), 3: (1, 2, 4, 8), 4: (8, 16), 6: 
 
 
 def kind(name: bytes) -> int:
-    """A chunk's four letters as the number that they are."""
+    """A chunk's four letters as a big-endian number."""
     return int.from_bytes(name, 'big')
 
 
-# The bit that makes a name's first letter a small one: pixels do not need such a chunk.
+# This bit is set if a name's first letter is small: pixels do not need such a chunk.
 _ANCILLARY = kind(b' \x00\x00\x00')
 
 
 @image_parts.function_of_its_own
 def examine(file: tf.Tensor) -> image_parts.Structure:
-    """Looks at the chunks from IHDR to IEND.
+    """Checks the chunks from IHDR to IEND.
 
-    libpng inflates texts and profiles, which nobody reads: `decodable` is without them. It also
-    inflates what is in IDAT chunks behind the last pixel, so that there may be no more data there
-    than uncompressed pixels take.
+    libpng inflates texts and profiles that nobody reads, so `decodable` is without them. It also
+    inflates data in IDAT chunks after the last pixel, so IDAT chunks with more data than the
+    uncompressed pixels are refused.
 
     Args:
         file: string scalar that begins with START.
@@ -44,7 +44,7 @@ def examine(file: tf.Tensor) -> image_parts.Structure:
     is_header = (image_parts.big_endian(head[8:12]) == 13) & (file_size >= _HEAD_SIZE)
     is_header &= image_parts.big_endian(head[12:16]) == kind(b'IHDR')
     size = image_parts.big_endian(tf.reshape(head[16:24], [2, 4]))
-    # The two have no sign in a PNG.
+    # Width and height have no sign in a PNG.
     size = tf.where(is_header, tf.cast(tf.bitcast(size, tf.uint32), tf.int64), 0)
     bits, colour, compression, filtering, interlacing = tf.unstack(head[24:29])
     legal = [256 * colour + bits for colour, of_it in _LEGAL_BITS.items() for bits in of_it]
@@ -56,7 +56,7 @@ def examine(file: tf.Tensor) -> image_parts.Structure:
     data_size = tf.reduce_sum(tf.cast(image_parts.where(is_idat, lengths), tf.int64))
     pixel_bits = bits * tf.gather(_CHANNELS, tf.minimum(colour, 6))
     most = _most_data(size, tf.cast(pixel_bits, tf.int64))
-    # Where a run of IDAT chunks begins.
+    # The places where a run of IDAT chunks begins.
     starts = is_idat & ~tf.concat([[False], is_idat[:-1]], 0)
     is_one_run = tf.reduce_sum(tf.cast(starts, tf.int32)) == 1
     is_end = kinds[-1:] == kind(b'IEND')
@@ -69,7 +69,7 @@ def examine(file: tf.Tensor) -> image_parts.Structure:
 
     is_key = kinds == kind(b'tRNS')
     is_needed = (tf.bitwise.bitwise_and(kinds, _ANCILLARY) == 0) | is_key
-    # The signature is a piece, too.
+    # The first piece is the signature.
     end = tf.reduce_max(tf.concat([[len(START)], places + lengths + _CHUNK_SIZE], 0))
     cuts = tf.concat([[0], places, [end]], 0)
     needed = tf.concat([[0], 1 + tf.cast(tf.where(is_needed)[:, 0], tf.int32)], 0)
@@ -86,7 +86,7 @@ def examine(file: tf.Tensor) -> image_parts.Structure:
 
 def _chunks(content: tf.Tensor, file_size: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
     """Places, lengths and kinds of the chunks up to IEND, int32 [chunks] each."""
-    # What cannot be a length of a chunk in this file, or a letter, is left out first: little stays.
+    # Most places are ruled out first: those without a possible length and a letter.
     count = tf.maximum(file_size - _CHUNK_SIZE + 1, 0)
     highest = tf.cast(tf.bitwise.right_shift(file_size, 24), tf.uint8)
     may_be = (content[:count] <= highest) & (content[4 : count + 4] >= ord('A'))
@@ -113,8 +113,9 @@ def _chunks(content: tf.Tensor, file_size: tf.Tensor) -> tuple[tf.Tensor, tf.Ten
 def _most_data(size: tf.Tensor, pixel_bits: tf.Tensor) -> tf.Tensor:
     """The most bytes that IDAT chunks can need, int64 scalar.
 
-    Beside the pixels that is a byte for each row, and some for each block of data: there is room
-    for an encoder that ends a block with each row, and for the short rows of interlaced pictures.
+    Besides the pixels these are a byte for each row and some bytes for each block of data. The
+    bound leaves room for encoders that end a block with each row, and for the short rows of
+    interlaced pictures.
     """
     row_bytes = size[0] * pixel_bits // 8 + 16
     return size[1] * row_bytes * 17 // 16 + 64

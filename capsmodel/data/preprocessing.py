@@ -1,4 +1,4 @@
-"""What Transform does to an example: the picture becomes raw pixels, label and id stay."""
+"""The preprocessing of Transform: a picture becomes raw pixels, label and id stay the same."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from capsmodel.data import features, images
 def preprocessing_fn(
     inputs: Mapping[str, tf.Tensor], custom_config: Mapping[str, Any]
 ) -> dict[str, tf.Tensor]:
-    """The function that TFX Transform calls; nothing in it looks at more than one example.
+    """The function that TFX Transform calls; it handles each example by itself.
 
     Args:
         inputs: The raw features, n examples: IMAGE string (PNG or JPEG), LABEL int64, ID string.
-        custom_config: `image_height`, `image_width` and `invert_light_background`, which
-            `images.decode_images` describes.
+        custom_config: `image_height`, `image_width` and `invert_light_background`, see
+            `images.decode_images`.
 
     Returns:
         IMAGE string [n], height * width bytes each; LABEL int64 [n]; ID string [n].
@@ -37,7 +37,7 @@ def preprocessing_fn(
 
 
 def raw_pixels(transformed_images: tf.Tensor, height: int, width: int) -> tf.Tensor:
-    """Reads what `preprocessing_fn` wrote as IMAGE.
+    """Decodes the IMAGE of `preprocessing_fn`.
 
     Args:
         transformed_images: string [n], height * width bytes each, row by row.
@@ -48,20 +48,20 @@ def raw_pixels(transformed_images: tf.Tensor, height: int, width: int) -> tf.Ten
         uint8 [n, height, width].
 
     Raises:
-        tf.errors.InvalidArgumentError: Where it runs, if the bytes are not height * width each.
+        tf.errors.InvalidArgumentError: When it runs, if an image has not height * width bytes.
     """
     pixels = tf.io.decode_raw(transformed_images, tf.uint8)
     return tf.reshape(pixels, [tf.size(transformed_images), height, width])
 
 
 def _one_each(values: tf.Tensor) -> tf.Tensor:
-    """[n] of [n] or [n, 1]; more values than examples are an error, not more examples."""
+    """[n] or [n, 1] to [n]; raises if there are more values than examples."""
     return tf.reshape(values, [tf.shape(values)[0]])
 
 
 def _to_bytes(pixels: tf.Tensor) -> tf.Tensor:
     """uint8 [n, height, width] to string [n]."""
-    # TensorFlow has no counterpart of decode_raw: each value is looked up and the bytes are joined.
+    # TensorFlow has no inverse of decode_raw: look each value up and join the bytes.
     table = tf.constant([bytes([value]) for value in range(256)])
     rows = tf.reshape(pixels, [tf.shape(pixels)[0], pixels.shape[1] * pixels.shape[2]])
     return tf.strings.reduce_join(tf.gather(table, tf.cast(rows, tf.int32)), axis=1)

@@ -1,1 +1,1 @@
-"""The networks: layers, routing, losses, and the memory that they need."""
+"""The networks: layers, routing, losses, and how much memory they need."""

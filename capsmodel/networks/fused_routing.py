@@ -1,4 +1,4 @@
-"""Routing by agreement as sums that XLA fuses: for GPUs, where memory is what routing waits for."""
+"""Routing by agreement as sums that XLA fuses: for GPUs, where routing waits for memory."""
 
 from __future__ import annotations
 
@@ -7,10 +7,11 @@ from typing import Any
 
 import tensorflow as tf
 
-from capsmodel.networks.routing import check_routing_options, squash
+from capsmodel.networks.choices import check_routing_options
+from capsmodel.networks.routing import squash
 
-# Axes of everything inside: parents j, images n, dim k, child_dim d, children i. What does not
-# depend on one of them has size 1 there.
+# All tensors in this module have these axes: parents j, images n, dim k, child_dim d, children i. A
+# tensor that does not depend on one of them has size 1 there.
 _PARENTS, _IMAGES, _DIM, _CHILD_DIM, _CHILDREN = range(5)
 
 
@@ -19,26 +20,25 @@ def fused_routing(
 ) -> tf.Tensor:
     """`capsmodel.networks.routing.routing_by_agreement`, compiled by XLA, forward and backward.
 
-    Arguments, results and errors are the same, results but for rounding. With c_t, s_t, v_t of
-    iteration t, and x_t the sum of the v before it, which its logits are made with, each step is a
-    sum of products of three factors:
+    Arguments and errors are the same, and results differ in rounding only. Let c_t, s_t, v_t belong
+    to iteration t, and let x_t be the sum of the v before it, which its logits are made with. Each
+    step is a sum of products of three factors:
 
     - logits b_ij = sum over k, d of (W_ijdk x_jk) u_id, and the same with ds_jk in place of x_jk
       for the gradient dc_ij; db_ij = c_ij (dc_ij - sum over j of c_ij dc_ij);
     - s_jk = sum over d, i of (u_id W_ijdk) c_ij, and the same with db_ij in place of c_ij for the
       gradient of x_jk;
     - du_id = sum over j, k of sum over t of (c_t W) ds_t + (db_t W) x_t, and dW_ijdk = sum over the
-      images of sum over t of (c_t ds_t) u + (db_t x_t) u, each in one go for all iterations.
+      images of sum over t of (c_t ds_t) u + (db_t x_t) u, each for all iterations at once.
 
-    XLA computes such a product where it is summed up and stores none of them, as long as no two
-    sums have a product in common, which it would store instead. Hence which two factors are
-    multiplied first differs: W x in the first sum, u W in the second, c W and c x in the others. As
-    matrix products (`routing_by_agreement`) they would need one factor to be stored: c_ij u_id or
-    W_ij^T x_j, parents * child_dim numbers for each child.
+    XLA computes such a product where it is summed and does not store it, unless two sums share a
+    product. So the sums multiply different factors first: W x in the first sum, u W in the second,
+    c W and c x in the others. Matrix products (`routing_by_agreement`) would need one factor
+    stored: c_ij u_id or W_ij^T x_j, parents * child_dim numbers for each child.
 
-    By XLA's count for a GPU this reads and writes a quarter of what stored predictions do
-    (docs/performance.md). XLA for CPUs stores the products all the same, parents * dim * child_dim
-    numbers for each child of each image.
+    By XLA's count for a GPU, this reads and writes a quarter of the bytes that stored predictions
+    need (docs/performance.md). XLA for CPUs stores the products: parents * dim * child_dim numbers
+    for each child of each image.
     """
     check_routing_options(iterations, gradient)
     u, kernel = tf.convert_to_tensor(u), tf.convert_to_tensor(kernel)
@@ -58,8 +58,8 @@ def fused_routing(
 def _forward(
     u: tf.Tensor, w: tf.Tensor, iterations: int
 ) -> tuple[tf.Tensor, list[tf.Tensor], list[tf.Tensor]]:
-    """v, the s of every iteration, and the c of every one but the first, where all are equal."""
-    # Without coefficients a matrix product stores nothing.
+    """v, the s of every iteration, and the c of all but the first one, whose c are all equal."""
+    # In the first iteration a matrix product stores nothing, since the coefficients are constant.
     s = [tf.einsum('anbdi,jckdi->jnk', u, w)[..., tf.newaxis, tf.newaxis] / w.shape[_PARENTS]]
     c: list[tf.Tensor] = []
     x = tf.zeros_like(s[0])

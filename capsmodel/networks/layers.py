@@ -1,5 +1,6 @@
 """The layers of a capsule network (Sabour, Frosst, Hinton 2017) as Keras layers."""
 
+import importlib
 from collections.abc import Sequence
 from typing import Any
 
@@ -7,28 +8,29 @@ import keras
 import tensorflow as tf
 
 from capsmodel.networks import winograd
-from capsmodel.networks.choices import check_choice
-from capsmodel.networks.fused_routing import fused_routing
-from capsmodel.networks.routing import check_routing_options, routing_by_agreement, squash
+from capsmodel.networks.choices import (
+    PRIMARY_ALGORITHMS,
+    ROUTINGS,
+    check_choice,
+    check_routing_options,
+)
+from capsmodel.networks.routing import squash
 
-PRIMARY_ALGORITHMS = ('auto', 'conv2d', 'winograd')
-ROUTING_ALGORITHMS = ('matmul', 'fused')
-
-# Where 'auto' takes 'winograd': the transform of the weights costs as much as a direct convolution
-# of 8 images, and what is won must make up for the transforms of input and output.
+# From these on, 'auto' takes 'winograd'. The transform of the weights costs as much as a direct
+# convolution of 8 images, and the gain must make up for the transforms of input and output.
 _SMALLEST_WINOGRAD_BATCH = 16
 _SMALLEST_WINOGRAD_GAIN = 2.5
 
-# Glorot's rule does not fit: for a kernel of this shape it counts all children into the fan. With
-# 0.05, and Glorot's convolutions below, capsules start far from saturation, at lengths of about
-# 1e-5, and Adam, which does not mind the gradient's scale, has them near their targets in a few
-# dozen steps. In the first 80 steps of the paper's network on MNIST (64 images a step, one seed) it
-# was ahead of 0.1, 0.2 and of He's convolutions, which start at lengths of about 0.2.
+# Glorot's rule does not fit here: for a kernel of this shape it counts all children as inputs. With
+# 0.05, and Glorot's rule for the convolutions below, capsules start far from saturation, at lengths
+# of about 1e-5. Adam does not depend on the gradient's scale and brings them near their targets in
+# a few dozen steps. In the first 80 steps of the paper's network on MNIST (64 images a step, one
+# seed) 0.05 was ahead of 0.1, of 0.2, and of He's rule, which starts at lengths of about 0.2.
 _DIGIT_CAPS_STDDEV = 0.05
 
 
 class PrimaryCaps(keras.layers.Layer):
-    """A convolution without padding whose filters are grouped to squashed capsules.
+    """A convolution without padding, whose filters are grouped into squashed capsules.
 
     float [n, height, width, filters] -> float32 [n, grid_height * grid_width * channels, dim],
     where grid_height = (height - kernel_size) // strides + 1, and grid_width alike.
@@ -42,14 +44,14 @@ class PrimaryCaps(keras.layers.Layer):
         dim: components of a capsule.
         kernel_size: height and width of the convolution's kernel.
         strides: step of the convolution in both directions.
-        algorithm: how the convolution is computed; variables and, but for rounding, results are
-            the same. 'conv2d' is TensorFlow's own, 'winograd' is `networks.winograd`, always in
-            float32. 'auto' takes 'winograd' where it is the faster one: for 16 images
-            and more, where there is no GPU, in float32, with a kernel that it suits.
+        algorithm: how the convolution is computed; variables are the same, results differ in
+            rounding only. 'conv2d' is TensorFlow's own, 'winograd' is `networks.winograd`, always
+            in float32. 'auto' takes 'winograd' where it is faster: for 16 images or more, without a
+            GPU, in float32, with a kernel that it suits.
 
     Raises:
-        ValueError: `algorithm` is not one of these, or, when the layer is built, 'winograd' cannot
-            do such a kernel.
+        ValueError: `algorithm` is not one of these, or, when the layer is built, the kernel is too
+            large for 'winograd'.
     """
 
     def __init__(
@@ -85,7 +87,7 @@ class PrimaryCaps(keras.layers.Layer):
         features = tf.cast(self._convolve(inputs, kernel), bias.dtype)
         features = tf.nn.bias_add(features, bias)
         _, children, dim = self.compute_output_shape(inputs.shape)
-        # Not -1 for n: a grid of another size would be taken for more or fewer images.
+        # With -1 for n, a grid of another size would pass as more or fewer images.
         return squash(tf.reshape(features, [tf.shape(inputs)[0], children, dim]))
 
     def _convolve(self, inputs: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
@@ -109,7 +111,7 @@ class PrimaryCaps(keras.layers.Layer):
         return transformed() if n >= _SMALLEST_WINOGRAD_BATCH else direct()
 
     def transformed_floats(self, input_shape: Sequence[Any]) -> int:
-        """Numbers that 'winograd' makes of one image's input; 0 where it is never taken."""
+        """How many numbers 'winograd' stores for one image's transformed input; 0 if not used."""
         _, height, width, filters = input_shape
         suits = self._winograd_suits(input_shape, tf.as_dtype(self.compute_dtype))
         if self.algorithm == 'conv2d' or (self.algorithm == 'auto' and not suits):
@@ -144,7 +146,7 @@ class PrimaryCaps(keras.layers.Layer):
 
 
 class DigitCaps(keras.layers.Layer):
-    """One capsule a class, made of all the capsules below by routing by agreement.
+    """One capsule for each class, from all the capsules below by routing by agreement.
 
     float [n, children, child_dim] -> float32 [n, parents, dim]. The predictions are
     u_hat_j|i = W_ij u_i (Eq. 2); W has the shape [children, parents, child_dim, dim] and starts at
@@ -155,12 +157,10 @@ class DigitCaps(keras.layers.Layer):
         dim: components of a capsule.
         iterations: routing iterations, at least 1.
         gradient: see `routing_by_agreement`.
-        algorithm: how the routing is computed; results are the same but for rounding. 'matmul' is
-            `routing_by_agreement`, 'fused' is `fused_routing`, which is for GPUs and XLA.
+        algorithm: how the capsules are routed; a name in `choices.ROUTINGS`.
 
     Raises:
-        ValueError: `iterations` or `gradient` is not as `routing_by_agreement` wants it, or
-            `algorithm` is neither of the two.
+        ValueError: `iterations`, `gradient` or `algorithm` is not one of the allowed values.
     """
 
     def __init__(
@@ -173,7 +173,7 @@ class DigitCaps(keras.layers.Layer):
         **kwargs: Any,
     ) -> None:
         check_routing_options(iterations, gradient)
-        check_choice('the routing algorithm', algorithm, ROUTING_ALGORITHMS)
+        check_choice('the routing algorithm', algorithm, ROUTINGS)
         super().__init__(**kwargs)
         self.parents = parents
         self.dim = dim
@@ -193,8 +193,9 @@ class DigitCaps(keras.layers.Layer):
         return self.route(inputs, tf.convert_to_tensor(self.kernel))
 
     def route(self, inputs: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
-        """The layer's outputs with a kernel that is given."""
-        function = fused_routing if self.algorithm == 'fused' else routing_by_agreement
+        """The layer's outputs with the given kernel in place of its own."""
+        module, _, name = ROUTINGS[self.algorithm].function.rpartition('.')
+        function = getattr(importlib.import_module(module), name)
         return function(inputs, kernel, self.iterations, self.gradient)
 
     def compute_output_shape(self, input_shape: Sequence[int | None]) -> tuple[int | None, ...]:
@@ -212,10 +213,10 @@ class DigitCaps(keras.layers.Layer):
 
 
 class Decoder(keras.layers.Layer):
-    """Draws an image from a masked set of capsules with fully connected layers (Section 4.1).
+    """Reconstructs an image from masked capsules with fully connected layers (Section 4.1).
 
     float [n, features] -> float32 [n, height, width] in [0, 1]. The hidden layers have ReLU units,
-    the last one has a sigmoid unit a pixel.
+    the last one has a sigmoid unit for each pixel.
 
     Args:
         units: sizes of the hidden layers.
@@ -228,7 +229,7 @@ class Decoder(keras.layers.Layer):
         self.units = tuple(units)
         self.height = height
         self.width = width
-        # An attribute each: tf.train.Checkpoint passes over the layers in a list of Keras's.
+        # Each layer is an attribute: tf.train.Checkpoint does not see layers in a Keras list.
         for number, size in enumerate(self.units):
             dense = keras.layers.Dense(size, activation='relu', dtype=self.dtype_policy)
             setattr(self, f'hidden_{number}', dense)
@@ -243,7 +244,7 @@ class Decoder(keras.layers.Layer):
         x = inputs
         for layer in self._hidden_layers():
             x = layer(x)
-        # The sigmoid is taken in float32 also where the products are not.
+        # The sigmoid is always computed in float32, even if the products are not.
         pixels = tf.sigmoid(tf.cast(self.pixel_layer(x), tf.float32))
         return tf.reshape(pixels, [tf.shape(inputs)[0], self.height, self.width])
 

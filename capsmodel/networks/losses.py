@@ -1,4 +1,4 @@
-"""The two losses of a capsule network, one value an image."""
+"""The two losses of a capsule network, one value for each image."""
 
 import tensorflow as tf
 
@@ -23,8 +23,8 @@ def margin_loss(
     Args:
         labels: integers [n].
         lengths: capsule lengths |v_k|, float [n, classes].
-        m_plus: length from which on the capsule of the label costs nothing.
-        m_minus: length up to which the other capsules cost nothing.
+        m_plus: the loss of the label's capsule is 0 from this length on.
+        m_minus: the loss of any other capsule is 0 up to this length.
         down_weight: lambda, which keeps the many absent classes from shrinking all the capsules
             early in training.
 
@@ -39,7 +39,7 @@ def margin_loss(
 
 
 def reconstruction_loss(images: tf.Tensor, reconstructions: tf.Tensor) -> tf.Tensor:
-    """Sum of squared differences over the pixels (Section 4.1), for the caller to scale down.
+    """Sum of squared differences over the pixels (Section 4.1), not scaled down yet.
 
     Args:
         images: uint8 [n, height, width].

@@ -1,31 +1,23 @@
-"""Squashing and routing by agreement: the two operations that make capsules of plain vectors."""
+"""Squashing and routing by agreement: the two operations that turn plain vectors into capsules.
+
+`reference_routing.py` has the routing as the paper writes it; here it takes less memory and time.
+"""
 
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
-from capsmodel.networks.choices import check_choice
-
-GRADIENT_MODES = ('all', 'last')
+from capsmodel.networks.choices import check_routing_options
 
 # Shorter vectors count as zero. The square of the reciprocal is still a finite float32.
 _SHORTEST = 1e-18
 
-# What `squash` cuts longer components to: the squares of so many as there may be have a finite sum.
+# `squash` clips components to this, so that the sum of their squares is finite in float32.
 _LONGEST = 1e17
 
-# Children are routed in parts in which W_ij^T v_j has about this many floats.
+# On a CPU, children are routed in parts. W_ij^T v_j has about this many floats for each part.
 CACHED_FLOATS = 2**20
-
-
-def check_routing_options(iterations: int, gradient: str) -> None:
-    """Raises ValueError unless `iterations` >= 1 and `gradient` is one of GRADIENT_MODES."""
-    if not isinstance(iterations, int) or isinstance(iterations, bool) or iterations < 1:
-        raise ValueError(
-            f'routing iterations must be a whole number of at least 1, not {iterations!r}'
-        )
-    check_choice('the routing gradient', gradient, GRADIENT_MODES)
 
 
 def norm(x: tf.Tensor, axis: int = -1, keepdims: bool = False) -> tf.Tensor:
@@ -54,9 +46,9 @@ def norm(x: tf.Tensor, axis: int = -1, keepdims: bool = False) -> tf.Tensor:
 def squash(s: tf.Tensor, axis: int = -1) -> tf.Tensor:
     """Shrinks vectors to a length below 1 and keeps their direction.
 
-    v = |s|^2 / (1 + |s|^2) * s / |s|  (Eq. 1 of Sabour, Frosst, Hinton 2017). The length is kept
-    eight rounding steps below 1, so that the length of the rounded result is below 1 as well.
-    Components beyond +-1e17 count as +-1e17; what is not a number stays so.
+    v = |s|^2 / (1 + |s|^2) * s / |s|  (Eq. 1 of Sabour, Frosst, Hinton 2017). The length stays
+    eight rounding steps below 1, so that the length of the rounded result is below 1, too.
+    Components beyond +-1e17 are clipped to +-1e17; NaN stays NaN.
 
     Args:
         s: any shape and float type.
@@ -68,14 +60,14 @@ def squash(s: tf.Tensor, axis: int = -1) -> tf.Tensor:
     s = _at_least_float32(s)
     longest = 1 - 8 * np.finfo(s.dtype.as_numpy_dtype).eps
 
-    # The gradient is written out, which takes a third of the time of TensorFlow's own: for n = |s|
-    # and v = k s with k = 1 / (n + 1 / n), dv = k (ds + (1 - 2 n k) (s . ds) s / n^2).
+    # This gradient takes a third of the time of TensorFlow's own. For n = |s| and v = k s with
+    # k = 1 / (n + 1 / n), it is dv = k (ds + (1 - 2 n k) (s . ds) s / n^2).
     @tf.custom_gradient
     def squashed(s: tf.Tensor) -> Any:
         s = tf.clip_by_value(s, -_LONGEST, _LONGEST)
         norm_s = tf.sqrt(tf.reduce_sum(tf.square(s), axis, keepdims=True))
         norm_s = tf.maximum(norm_s, _SHORTEST)
-        # k s in place of |s|^2 / (1 + |s|^2) s / |s|: the square of |s|^2 is no float32.
+        # k s instead of |s|^2 / (1 + |s|^2) s / |s|: the square of |s|^2 would overflow float32.
         k = 1 / (norm_s + 1 / norm_s)
 
         def gradient(dv: tf.Tensor) -> tf.Tensor:
@@ -96,19 +88,19 @@ def routing_by_agreement(
     c_i = softmax over the parents j of b_i (Eq. 3), s_j = sum_i c_ij u_hat_j|i (Eq. 2),
     v_j = squash(s_j) (Eq. 1), and, except the last one, b_ij += u_hat_j|i . v_j.
 
-    The predictions, parents * dim numbers for each child, are never made, forward or backward:
+    The predictions, parents * dim numbers for each child, are never stored, forward or backward:
 
     - s_j = sum_i W_ij (c_ij u_i);
-    - b_ij = u_i . (W_ij^T (v_j + the v_j of the iterations before)), so that no iteration needs
-      the logits of another one.
+    - b_ij = u_i . (W_ij^T v_sum_j), where v_sum_j is the sum of the v_j of all earlier iterations,
+      so that no iteration needs the logits of another one.
 
     Args:
         u: the children's capsules [n, children, child_dim] of any float type; n may be unknown
             or 0.
         kernel: W [children, parents, child_dim, dim], with u_hat[k] = sum over d of u[d] W[d, k].
         iterations: how often the coupling coefficients are computed, at least 1.
-        gradient: 'all' differentiates through every iteration; 'last' takes the coupling
-            coefficients of the last iteration for constants.
+        gradient: 'all' differentiates through every iteration; 'last' treats the coupling
+            coefficients of the last iteration as constants.
 
     Returns:
         The parents' capsules v [n, parents, dim]. Everything is computed in float64 where `u` is
@@ -126,15 +118,16 @@ def routing_by_agreement(
     u_before, w_before = (u, w) if gradient == 'all' else map(tf.stop_gradient, (u, w))
     if iterations == 1:
         return tf.transpose(squash(_even_sum(u, w)), [1, 0, 2])
-    votes = squash(_even_sum(u_before, w_before))
+    v_sum = squash(_even_sum(u_before, w_before))
     for _ in range(iterations - 2):
-        votes += squash(_routed_sum(u_before, w_before, votes))
-    s = _routed_sum(u, w, votes) if gradient == 'all' else _coupled_sum(u, w, votes)
+        v_sum += squash(_routed_sum(u_before, w_before, v_sum))
+    s = _routed_sum(u, w, v_sum) if gradient == 'all' else _coupled_sum(u, w, v_sum)
     return tf.transpose(squash(s), [1, 0, 2])
 
 
-# In what follows u is [n, child_dim, children], w [parents, dim, child_dim, children], s, v and
-# votes are [parents, n, dim]; logits, coupling coefficients and agreements [parents, n, children].
+# From here on, u is [n, child_dim, children], w is [parents, dim, child_dim, children], s, v and
+# v_sum are [parents, n, dim]; logits, coupling coefficients and agreements are
+# [parents, n, children].
 
 
 def _even_sum(u: tf.Tensor, w: tf.Tensor) -> tf.Tensor:
@@ -148,71 +141,71 @@ def _even_sum(u: tf.Tensor, w: tf.Tensor) -> tf.Tensor:
     return tf.transpose(tf.reshape(s / parents, [parents, dim, -1]), [0, 2, 1])
 
 
-def _routed_sum(u: tf.Tensor, w: tf.Tensor, votes: tf.Tensor) -> tf.Tensor:
-    """The s of an iteration: logits from votes, coupling coefficients, sum over the children."""
-    return _sum_over_parts(u, w, votes, _part_gradients)
+def _routed_sum(u: tf.Tensor, w: tf.Tensor, v_sum: tf.Tensor) -> tf.Tensor:
+    """The s of an iteration, by way of logits, coupling coefficients and sum over the children."""
+    return _sum_over_parts(u, w, v_sum, _part_gradients)
 
 
-def _coupled_sum(u: tf.Tensor, w: tf.Tensor, votes: tf.Tensor) -> tf.Tensor:
+def _coupled_sum(u: tf.Tensor, w: tf.Tensor, v_sum: tf.Tensor) -> tf.Tensor:
     """`_routed_sum` with coupling coefficients that have no gradient."""
-    return _sum_over_parts(u, w, votes, _part_gradients_of_coupled)
+    return _sum_over_parts(u, w, v_sum, _part_gradients_of_coupled)
 
 
-def _sum_over_parts(u: tf.Tensor, w: tf.Tensor, votes: tf.Tensor, gradients: Any) -> tf.Tensor:
-    """s, part by part of the children; the backward pass keeps the coupling coefficients alone."""
+def _sum_over_parts(u: tf.Tensor, w: tf.Tensor, v_sum: tf.Tensor, gradients: Any) -> tf.Tensor:
+    """s, part by part of the children; the backward pass needs only the coupling coefficients."""
     sizes = _part_sizes(u, w)
 
     @tf.custom_gradient
-    def routed_sum(u: tf.Tensor, w: tf.Tensor, votes: tf.Tensor) -> Any:
+    def routed_sum(u: tf.Tensor, w: tf.Tensor, v_sum: tf.Tensor) -> Any:
         u_parts, w_parts = tf.split(u, sizes, axis=-1), tf.split(w, sizes, axis=-1)
         s, couplings = _in_turn(
-            lambda u, w: _part_sum(u, w, votes), (u_parts, w_parts), after=votes
+            lambda u, w: _part_sum(u, w, v_sum), (u_parts, w_parts), after=v_sum
         )
 
         def gradient(ds: tf.Tensor) -> tuple[tf.Tensor, ...]:
-            du, dw, dvotes = _in_turn(
-                lambda u, w, coupling: gradients(u, w, votes, coupling, ds),
+            du, dw, dv_sum = _in_turn(
+                lambda u, w, coupling: gradients(u, w, v_sum, coupling, ds),
                 (u_parts, w_parts, couplings),
                 after=ds,
             )
-            return tf.concat(du, axis=-1), tf.concat(dw, axis=-1), tf.add_n(dvotes)
+            return tf.concat(du, axis=-1), tf.concat(dw, axis=-1), tf.add_n(dv_sum)
 
         return tf.add_n(s), gradient
 
-    return routed_sum(u, w, votes)
+    return routed_sum(u, w, v_sum)
 
 
-def _part_sum(u: tf.Tensor, w: tf.Tensor, votes: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    coupling = _softmax(_agreement(u, _back_projected(w, votes)))
+def _part_sum(u: tf.Tensor, w: tf.Tensor, v_sum: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    coupling = _softmax(_agreement(u, _back_projected(w, v_sum)))
     return _projected(_weighted(u, coupling), w), coupling
 
 
 def _part_gradients(
-    u: tf.Tensor, w: tf.Tensor, votes: tf.Tensor, coupling: tf.Tensor, ds: tf.Tensor
+    u: tf.Tensor, w: tf.Tensor, v_sum: tf.Tensor, coupling: tf.Tensor, ds: tf.Tensor
 ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
     ds_back = _back_projected(w, ds)
     dc = _agreement(u, ds_back)
     db = coupling * (dc - tf.reduce_sum(coupling * dc, axis=0))
     # s and the logits are both sums over coefficient_ij (u_i . W_ij^T x_j), the first with
-    # coefficients c and x = ds, the second with db and x = votes.
+    # coefficients c and x = ds, the second with db and x = v_sum.
     dw = _outer(_weighted(u, coupling), ds, w)
     weighted = _weighted(u, db)
-    dw += _outer(weighted, votes, w)
-    du = _over_parents(coupling, ds_back) + _over_parents(db, _back_projected(w, votes))
+    dw += _outer(weighted, v_sum, w)
+    du = _over_parents(coupling, ds_back) + _over_parents(db, _back_projected(w, v_sum))
     return du, dw, _projected(weighted, w)
 
 
 def _part_gradients_of_coupled(
-    u: tf.Tensor, w: tf.Tensor, votes: tf.Tensor, coupling: tf.Tensor, ds: tf.Tensor
+    u: tf.Tensor, w: tf.Tensor, v_sum: tf.Tensor, coupling: tf.Tensor, ds: tf.Tensor
 ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
     du = _over_parents(coupling, _back_projected(w, ds))
-    return du, _outer(_weighted(u, coupling), ds, w), tf.zeros_like(votes)
+    return du, _outer(_weighted(u, coupling), ds, w), tf.zeros_like(v_sum)
 
 
 def _part_sizes(u: tf.Tensor, w: tf.Tensor) -> list[int]:
-    """Numbers of children whose intermediate results stay in a CPU's cache.
+    """How many children each part has, so that its intermediate results fit a CPU's cache.
 
-    All children at once on a GPU. An unknown number of images may be one, and counts as that.
+    On a GPU one part has all children. An unknown number of images counts as one image.
     """
     n, child_dim, children = u.shape
     if tf.config.list_logical_devices('GPU'):
@@ -223,14 +216,14 @@ def _part_sizes(u: tf.Tensor, w: tf.Tensor) -> list[int]:
 
 
 def _in_turn(function: Any, parts: tuple[list[tf.Tensor], ...], after: tf.Tensor) -> Any:
-    """function(*part) for each part, once `after` is there and the part before is done.
+    """Calls function(*part) for each part, after `after` is computed and the part before is done.
 
-    Left to itself TensorFlow makes the first step of all parts, then the second one. And it finds
-    that the backward pass computes what the forward pass has computed as well, and holds on to it
-    in between.
+    Without this order, TensorFlow computes the first operation for all parts, then the second one.
+    It also notices that the backward pass repeats operations of the forward pass, and keeps their
+    results in memory until then.
 
     Returns:
-        For each result of the function a list, over the parts.
+        For each result of the function, a list with one value for each part.
     """
     results: list[tuple[tf.Tensor, ...]] = []
     done = [after]
@@ -260,7 +253,7 @@ def _weighted(u: tf.Tensor, coefficients: tf.Tensor) -> tf.Tensor:
 
 
 def _projected(weighted: tf.Tensor, w: tf.Tensor) -> tf.Tensor:
-    """sum_i W_ij times what `_weighted` gives: like s."""
+    """The sum over i of W_ij times the result of `_weighted`: a tensor like s."""
     parents, dim, child_dim, children = w.shape
     flat = tf.reshape(w, [parents, dim, child_dim * children])
     return tf.matmul(weighted, flat, transpose_b=True)
@@ -276,7 +269,7 @@ def _over_parents(coefficients: tf.Tensor, back_projected: tf.Tensor) -> tf.Tens
 
 
 def _softmax(logits: tf.Tensor) -> tf.Tensor:
-    """Softmax over the parents; tf.nn.softmax transposes for any axis but the last one."""
+    """Softmax over the parents. tf.nn.softmax would transpose, since they are not the last axis."""
     exponentials = tf.exp(logits - tf.reduce_max(logits, axis=0))
     return exponentials / tf.reduce_sum(exponentials, axis=0)
 

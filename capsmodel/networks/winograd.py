@@ -1,12 +1,12 @@
 """Strided convolutions by Toom-Cook (Winograd) transforms: fewer multiplications, for the CPU.
 
 A convolution with stride s is the sum of s^2 convolutions with stride 1, one for each phase
-(y mod s, x mod s): those rows and columns of the input meet only those of the kernel. A 9x9 kernel
-with stride 2 gives four phases with 5x5 taps at most. Along an axis, m outputs of such a
-convolution need m + taps - 1 multiplications in place of m * taps (see `toom_cook`); in two
-dimensions the gain is squared: 100 products for each phase in place of 900 for a map of 6x6
-outputs. The products of all channels, phases and images are matrix products, one for each pair of
-points:
+(y mod s, x mod s): the rows and columns of a phase of the input meet only those of the same phase
+of the kernel. A 9x9 kernel with stride 2 has four phases with at most 5x5 taps. Along an axis, m
+outputs of such a convolution need m + taps - 1 multiplications instead of m * taps (see
+`toom_cook`). In two dimensions the gain is squared: for a map of 6x6 outputs, 100 products for each
+phase instead of 900. The products of all channels, phases and images are matrix products, one for
+each pair of points:
 
     Y = A^T [(G g G^T) . (B^T d B)] A        (Lavin, Gray 2016, Eq. 8)
 """
@@ -19,16 +19,16 @@ from fractions import Fraction
 import numpy as np
 import tensorflow as tf
 
-# Where polynomials are evaluated, beside infinity; an axis with fewer points takes the first ones.
-# Of 1,365 sets of four small fractions x, as +-x, this one has the smallest error with 10 points:
-# root mean squares of 1.4e-5, 1.1e-5 and 0.8e-5 for outputs and the gradients of input and kernel,
-# half of those with +-1, +-1/2, +-2.
+# The points where polynomials are evaluated, besides infinity; an axis with fewer points takes the
+# first ones. Of 1,365 sets of four small fractions, taken as +-x, this set has the smallest errors
+# with 10 points: their root mean squares are 1.4e-5 for outputs, 1.1e-5 for the input's gradient
+# and 0.8e-5 for the kernel's, half of those with +-1, +-1/2, +-2.
 _POINTS = tuple(
     Fraction(*point)
     for point in ((0, 1), (3, 4), (-3, 4), (4, 3), (-4, 3), (2, 5), (-2, 5), (5, 2), (-5, 2))
 )
 
-# A phase of a kernel must leave one output to a tile.
+# With more taps in a phase, a tile would have no output.
 _MOST_TAPS = len(_POINTS) + 1
 
 Matrix = list[list[Fraction]]
@@ -96,7 +96,7 @@ def _with_roots(roots: list[Fraction] | tuple[Fraction, ...]) -> list[Fraction]:
 
 
 def _power_of_two(row: list[Fraction]) -> Fraction:
-    """The one nearest to the row's length."""
+    """The power of two nearest to the row's length."""
     return Fraction(2) ** round(np.log2(float(sum(x * x for x in row))) / 2)
 
 
@@ -152,7 +152,7 @@ class _Axis:
 
 
 def check_kernel_size(kernel_size: int, stride: int) -> None:
-    """Raises ValueError where a phase of the kernel has more taps than there are points."""
+    """Raises ValueError if a phase of the kernel has more taps than there are points."""
     if kernel_size > _MOST_TAPS * stride:
         raise ValueError(
             f"'winograd' takes kernels of up to {_MOST_TAPS} times the stride, here "
@@ -184,7 +184,7 @@ def products(size: tuple[int, int], kernel_size: int, stride: int) -> int:
 
 
 def conv2d(inputs: tf.Tensor, kernel: tf.Tensor, stride: int) -> tf.Tensor:
-    """What tf.nn.conv2d(inputs, kernel, stride, 'VALID') is, but for rounding.
+    """Computes tf.nn.conv2d(inputs, kernel, stride, 'VALID'), up to rounding.
 
     Args:
         inputs: float32 or float64 [n, height, width, channels]; n may be unknown or 0.
@@ -229,7 +229,7 @@ def conv2d(inputs: tf.Tensor, kernel: tf.Tensor, stride: int) -> tf.Tensor:
 
 
 def _fit(x: tf.Tensor, sizes: list[int | None]) -> tf.Tensor:
-    """Cuts off, or fills up with zeros, the end of each axis that has a size."""
+    """Cuts off or pads with zeros the end of each axis, unless its size is None."""
     if any(size is not None and size < have for size, have in zip(sizes, x.shape, strict=True)):
         x = x[tuple(slice(size) for size in sizes)]
     missing = [size and size - have for size, have in zip(sizes, x.shape, strict=True)]
@@ -239,7 +239,7 @@ def _fit(x: tf.Tensor, sizes: list[int | None]) -> tf.Tensor:
 def _transform(rows: np.ndarray, columns: np.ndarray, x: tf.Tensor) -> tf.Tensor:
     """rows @ x @ columns^T for each of the last axis: [a, b, c] -> [len(rows), len(columns), c]."""
     height = x.shape[0]
-    # A matrix for each row in place of one for all: the gradient of a broadcast takes a sum.
+    # One matrix for each row: the gradient of a broadcast matrix would need a sum.
     columns = np.broadcast_to(columns, [height, *columns.shape])
     x = tf.matmul(tf.constant(columns, x.dtype), x)
     x = tf.matmul(tf.constant(rows, x.dtype), tf.reshape(x, [height, -1]))

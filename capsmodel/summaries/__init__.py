@@ -1,1 +1,1 @@
-"""What a person sees of a training: TensorBoard and the lines on the terminal."""
+"""What you see of a training: TensorBoard and the lines on the terminal."""

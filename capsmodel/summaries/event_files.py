@@ -1,4 +1,4 @@
-"""TensorBoard's event files of a training that goes on after an interruption."""
+"""TensorBoard's event files of a training that resumes after an interruption."""
 
 from __future__ import annotations
 
@@ -7,24 +7,24 @@ import os
 import tensorflow as tf
 from tensorboard.backend.event_processing.event_file_loader import LegacyEventFileLoader
 
-# Files of a folder are read in the order of their names: this one is the first.
+# TensorBoard reads the files of a folder in the order of their names: this one comes first.
 _TAKEN_OVER = 'events.out.tfevents.0.earlier'
 
 
 def take_over(earlier: str, folder: str, first_step: int) -> None:
-    """Leaves in a folder the events below a step from an earlier one, and no others.
+    """Copies the events before a step into a folder and removes all other events there.
 
-    The steps from `first_step` on are made, and written, once more: this way no reader of event
-    files sees them twice. The end of a file may be torn, as a killed process leaves it.
+    The resumed training writes the steps from `first_step` on again; without this, readers of event
+    files would see them twice. The end of a file may be torn, as a killed process leaves it.
 
     Args:
-        earlier: The folder of the interrupted training's events; it need not exist.
-        folder: The folder of the training that goes on. It may be the same one.
-        first_step: The step that it goes on from.
+        earlier: The folder with the events of the interrupted training; it need not exist.
+        folder: The folder of the resumed training, which may be the same.
+        first_step: The step that the training resumes from.
     """
     tf.io.gfile.makedirs(folder)
     taken_over = os.path.join(folder, _TAKEN_OVER)
-    # Not 'tfevents': it would be read before it is whole.
+    # Without 'tfevents' in its name, nobody reads it before it is complete.
     unfinished = os.path.join(folder, 'earlier.unfinished')
     kept: set[tuple[int, str]] = set()
     with tf.io.TFRecordWriter(unfinished) as file:
@@ -42,7 +42,7 @@ def take_over(earlier: str, folder: str, first_step: int) -> None:
 
 
 def event_files(folder: str) -> list[str]:
-    """Paths of a folder's event files, in the order in which they are read."""
+    """Paths of a folder's event files, in the order in which TensorBoard reads them."""
     return sorted(tf.io.gfile.glob(os.path.join(folder, '*tfevents*')))
 
 

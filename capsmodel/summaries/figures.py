@@ -1,7 +1,7 @@
-"""Pictures of what a network does, for TensorBoard: arrays in, uint8 [height, width, channels] out.
+"""Draws pictures for TensorBoard from arrays: each result is uint8 [height, width, channels].
 
-Images of digits are uint8 or, as the decoder gives them, float in [0, 1]; 0 is black in both.
-Channels are three, or a single one where there are no colors.
+Images of digits are uint8, reconstructions are float in [0, 1]; 0 is black in both. A picture has
+three channels, or one if it has no colors.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ _MIXED = (218, 220, 224)
 
 _MARGIN = 16
 _LINE = 22  # pixels from one line of text to the next
-_TILE = 84  # pixels that an image of a digit is brought to, or near to
-_LARGEST_DRAWING = 48  # pixels, where there are thousands of them
+_TILE = 84  # height or width in pixels that an image of a digit is scaled to, approximately
+_LARGEST_SMALL_IMAGE = 48  # height or width in pixels where a picture has thousands of images
 
-# Beyond these a figure shows some of the classes, chosen by what they have to say.
+# With more classes than these, a figure shows only some of them, the most telling ones.
 _MOST_ROWS = 40  # of a confusion matrix
 _ROWS_OF_MANY = 25
 _MOST_BARS = 45  # of an image's capsules
@@ -37,18 +37,18 @@ _BARS_OF_MANY = 8
 
 
 def reconstructions(
-    images: np.ndarray, drawings: np.ndarray, labels: np.ndarray, predictions: np.ndarray
+    images: np.ndarray, reconstructed: np.ndarray, labels: np.ndarray, predictions: np.ndarray
 ) -> np.ndarray:
-    """Inputs over what the decoder draws from the winning capsule, eight in a row.
+    """Inputs over their reconstructions from the winning capsule, eight in a row.
 
     Args:
         images: [n, height, width].
-        drawings: [n, height, width].
+        reconstructed: [n, height, width].
         labels: integers [n], the true classes.
-        predictions: integers [n]; one that is not the label is written beside it in red.
+        predictions: integers [n]; a wrong one is written in red beside the label.
     """
     across = min(8, len(images))
-    inputs, outputs = _tiles(images), _tiles(drawings)
+    inputs, outputs = _tiles(images), _tiles(reconstructed)
     width, height = inputs[0].size
     longest = _font(14).getlength(f'{max(labels)} read as {max(predictions)}')
     step_x, step_y = max(width + 6, int(longest) + 8), 2 * height + 2 + _LINE + 10
@@ -69,18 +69,18 @@ def reconstructions(
 
 
 def capsule_dimensions(
-    drawings: np.ndarray, labels: np.ndarray, offsets: Sequence[float]
+    reconstructed: np.ndarray, labels: np.ndarray, offsets: Sequence[float]
 ) -> np.ndarray:
-    """What each number in a digit's capsule stands for (Sabour, Frosst, Hinton 2017, figure 4).
+    """The meaning of each number in a capsule (Sabour, Frosst, Hinton 2017, figure 4).
 
     Args:
-        drawings: [n, dims, offsets, height, width]: what the decoder draws when the offset is
+        reconstructed: [n, dims, offsets, height, width]: the reconstructions when the offset is
             added to that one number of the digit's capsule.
         labels: integers [n], the digits' classes.
-        offsets: What is added, from left to right.
+        offsets: The numbers that are added, from left to right.
     """
-    drawings = _thinned(drawings, _LARGEST_DRAWING)
-    n, dims, steps, height, width = drawings.shape
+    reconstructed = _thinned(reconstructed, _LARGEST_SMALL_IMAGE)
+    n, dims, steps, height, width = reconstructed.shape
     across = min(5, n)
     left, head = 26, 2 * _LINE + 4
     titles = [f'capsule of class {label}' for label in labels]
@@ -98,29 +98,28 @@ def capsule_dimensions(
         for dim in range(dims):
             middle = y + head + dim * (height + 1) + height / 2
             _write(draw, (x - 6, middle), f'{dim + 1}', 12, _FAINT, 'rm')
-        # A line to the right of each drawing and below it: dark, as TensorBoard's small view of a
-        # picture leaves out pixels, and would show some of the lines only.
-        grid = np.pad(drawings[index], [(0, 0), (0, 0), (0, 1), (0, 1)], constant_values=0.3)
+        # A line to the right of each image and below it. It is dark: TensorBoard's small view of a
+        # picture leaves out pixels, and would show only some of light lines.
+        grid = np.pad(reconstructed[index], [(0, 0), (0, 0), (0, 1), (0, 1)], constant_values=0.3)
         grid = grid.transpose(0, 2, 1, 3).reshape(dims * (height + 1), steps * (width + 1))
         figure.paste(_gray(grid), (x, y + head))
     return np.asarray(figure)[..., np.newaxis]
 
 
 def confusion_matrix(counts: np.ndarray) -> np.ndarray:
-    """Which classes are taken for which others.
+    """The confusion matrix: which classes are taken for which.
 
-    Of more than 40 classes those that take part in the most mistakes are shown, and the others as
-    one.
+    Of more than 40 classes, it shows those with the most mistakes, and the others as one.
 
     Args:
-        counts: Integers [classes, classes]: images of the class of the row that are taken for the
-            class of the column.
+        counts: Integers [classes, classes]: the number of images of the row's class for which the
+            column's class is predicted.
     """
     total, wrong = counts.sum(), counts.sum() - np.trace(counts)
     lines = [f'{wrong:,} of {total:,} images are taken for another class: {wrong / total:.2%}']
     names = [f'{label}' for label in range(len(counts))]
     if len(counts) > _MOST_ROWS:
-        chosen, counts = _most_mistaken(counts)
+        chosen, counts = most_mistaken(counts)
         lines.append(f'the {len(chosen)} classes of {len(names):,} with the most mistakes')
         names = [*(f'{label}' for label in chosen), 'others']
     cell = min(56, 720 // len(names))
@@ -149,7 +148,7 @@ def confusion_matrix(counts: np.ndarray) -> np.ndarray:
         images = max(1, counts[row].sum())
         for column, count in enumerate(counts[row]):
             share = count / images
-            # Mistakes are rare: from a tenth of the images on they have their full color.
+            # Mistakes are rare: they have their full color if they are a tenth of the images.
             color, shade = (
                 (_RIGHT, share) if row == column else (_WRONG, min(1, (10 * share) ** 0.5))
             )
@@ -164,12 +163,12 @@ def confusion_matrix(counts: np.ndarray) -> np.ndarray:
     return np.asarray(figure)
 
 
-def _most_mistaken(counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The classes that take part in the most mistakes, and the counts of them and of the others.
+def most_mistaken(counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Finds the classes with the most mistakes, and groups the other classes.
 
     Returns:
         chosen: integers [rows], in order.
-        counts: integers [rows + 1, rows + 1]; the last row and column are all other classes'.
+        counts: integers [rows + 1, rows + 1]; the last row and column are for all other classes.
     """
     wrong = counts.sum(axis=0) + counts.sum(axis=1) - 2 * np.diag(counts)
     chosen = np.sort(np.argsort(-wrong, kind='stable')[:_ROWS_OF_MANY])
@@ -181,17 +180,17 @@ def _most_mistaken(counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def mistakes(
-    images: np.ndarray, drawings: np.ndarray, labels: np.ndarray, lengths: np.ndarray
+    images: np.ndarray, reconstructed: np.ndarray, labels: np.ndarray, lengths: np.ndarray
 ) -> np.ndarray:
-    """Images beside what the network saw in them, and its capsules' lengths, three in a row.
+    """Images beside their reconstructions and the lengths of their capsules, three in a row.
 
     Args:
         images: [n, height, width].
-        drawings: [n, height, width], from the capsule of the predicted class; or [0, ...] where
-            there is no decoder.
+        reconstructed: [n, height, width], from the capsule of the predicted class; [0, ...]
+            without a decoder.
         labels: integers [n], the true classes.
         lengths: float [n, classes]; the longest capsule is the predicted class. Of more than 45
-            capsules the eight longest have a bar, and that of the label.
+            capsules, only the eight longest and the label's have a bar.
     """
     classes = lengths.shape[1]
     bar, bars = max(4, min(14, 180 // classes)), classes
@@ -199,7 +198,7 @@ def mistakes(
         bar, bars = 24, _BARS_OF_MANY + 1
     across = min(3, len(images))
     inputs = _tiles(images)
-    outputs = _tiles(drawings) if len(drawings) else []
+    outputs = _tiles(reconstructed) if len(reconstructed) else []
     width, height = inputs[0].size
     chart = bars * bar
     said = _font(15).getlength(f'{classes} 0.00 read as {classes} 0.00') + 4 * 8
@@ -237,7 +236,7 @@ def mistakes(
 
 
 def _shown_bars(lengths: np.ndarray, label: int) -> list[int]:
-    """Classes whose capsules have a bar, in order."""
+    """The classes whose capsules have a bar, in order."""
     if len(lengths) <= _MOST_BARS:
         return list(range(len(lengths)))
     longest = np.argsort(-lengths, kind='stable')[:_BARS_OF_MANY]
@@ -245,7 +244,7 @@ def _shown_bars(lengths: np.ndarray, label: int) -> list[int]:
 
 
 def _figure(width: int, height: int, mode: str = 'RGB') -> tuple[Image.Image, ImageDraw.ImageDraw]:
-    """An empty figure for contents of a size in pixels; a margin is added."""
+    """An empty figure for contents of the given size in pixels, with a margin around it."""
     figure = Image.new(mode, (width + 2 * _MARGIN, height + 2 * _MARGIN), _GROUND)
     return figure, ImageDraw.Draw(figure)
 
@@ -257,7 +256,7 @@ def _tiles(images: np.ndarray) -> list[Image.Image]:
 
 
 def _thinned(images: np.ndarray, largest: int) -> np.ndarray:
-    """Images [..., height, width] of at most so many pixels: every other one, every third..."""
+    """Keeps every k-th row and column so that [..., height, width] are at most `largest`."""
     stride = -(-max(images.shape[-2:]) // largest)
     return images[..., ::stride, ::stride]
 
@@ -269,7 +268,7 @@ def _gray(image: np.ndarray) -> Image.Image:
 
 
 def _mix(color: tuple[int, int, int], share: float) -> tuple[int, ...]:
-    """The color on a white ground: all of it for a share of 1."""
+    """Mixes a color with white; a share of 1 is the color alone."""
     return tuple(round(255 - share * (255 - part)) for part in color)
 
 
@@ -287,7 +286,7 @@ def _write(
 def _write_upwards(
     figure: Image.Image, middle: tuple[int, int], text: str, size: int, color: _Color
 ) -> None:
-    """Writes from below upwards, from the place `middle` on to the right."""
+    """Writes upwards; `middle` is the middle of the left edge."""
     length = int(_font(size).getlength(text)) + 4
     line = Image.new('RGB', (length, size + 4), _GROUND)
     _write(ImageDraw.Draw(line), (2, 0), text, size, color)

@@ -1,4 +1,4 @@
-"""What TensorBoard shows of a network in pictures, and of which images it makes them."""
+"""The pictures of a network in TensorBoard, and the images that they are made from."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import numpy as np
 
 from capsmodel.data import dataset
 from capsmodel.networks import capsnet, memory
+from capsmodel.networks.settings import NetworkConfig
 from capsmodel.summaries import figures
 
 # The paper's figure 4.
@@ -25,11 +26,11 @@ class Picture:
     """One kind of picture.
 
     Attributes:
-        name: What it is called.
+        name: Its title.
         description: What it shows.
-        draw: Makes it, uint8 [height, width, channels], of the network, the evaluation images and
-            the lengths of their capsules, float32 [n, classes].
-        needs_decoder: Whether a network without one has no such picture.
+        draw: Makes the picture, uint8 [height, width, channels], from the network, the evaluation
+            images and the lengths of their capsules, float32 [n, classes].
+        needs_decoder: Whether the picture needs a network with a decoder.
     """
 
     name: str
@@ -38,8 +39,8 @@ class Picture:
     needs_decoder: bool = False
 
 
-def of(config: capsnet.NetworkConfig) -> list[Picture]:
-    """The pictures that there are of such a network."""
+def of(config: NetworkConfig) -> list[Picture]:
+    """The pictures of a network with this config."""
     return [picture for picture in _PICTURES if config.decoder or not picture.needs_decoder]
 
 
@@ -57,10 +58,10 @@ def _worst_mistakes(
 ) -> np.ndarray:
     chosen = worst(labeled.labels, lengths)
     images, labels = labeled.images[chosen], labeled.labels[chosen]
-    drawings = np.zeros((0, *images.shape[1:]))
+    reconstructed = np.zeros((0, *images.shape[1:]))
     if model.config.decoder:
-        drawings = _drawings(model, images, np.argmax(lengths[chosen], axis=1))
-    return figures.mistakes(images, drawings, labels, lengths[chosen])
+        reconstructed = _reconstructed(model, images, np.argmax(lengths[chosen], axis=1))
+    return figures.mistakes(images, reconstructed, labels, lengths[chosen])
 
 
 def _reconstructions(
@@ -68,8 +69,8 @@ def _reconstructions(
 ) -> np.ndarray:
     images, labels = (part[:_RECONSTRUCTIONS] for part in labeled)
     predictions = np.argmax(lengths[:_RECONSTRUCTIONS], axis=1)
-    drawings = _drawings(model, images, predictions)
-    return figures.reconstructions(images, drawings, labels, predictions)
+    reconstructed = _reconstructed(model, images, predictions)
+    return figures.reconstructions(images, reconstructed, labels, predictions)
 
 
 def _capsule_dimensions(
@@ -82,7 +83,7 @@ def _capsule_dimensions(
 
 
 def worst(labels: np.ndarray, lengths: np.ndarray) -> np.ndarray:
-    """Indices of the images whose longest other capsule exceeds the label's by most, in order."""
+    """Indices of the images whose longest wrong capsule exceeds the label's by most, in order."""
     others = lengths.copy()
     rows = np.arange(len(labels))
     others[rows, labels] = -np.inf
@@ -91,17 +92,17 @@ def worst(labels: np.ndarray, lengths: np.ndarray) -> np.ndarray:
 
 
 def _capsules(model: capsnet.CapsNet, images: np.ndarray) -> np.ndarray:
-    """float32 [n, classes, dim]: to as many images at once as there is memory for."""
+    """float32 [n, classes, dim], computed for as many images at once as fit into memory."""
     pieces = -(-len(images) // memory.images_at_once(model.config))
     return np.concatenate([model(piece) for piece in np.array_split(images, pieces)])
 
 
-def _drawings(model: capsnet.CapsNet, images: np.ndarray, labels: np.ndarray) -> np.ndarray:
+def _reconstructed(model: capsnet.CapsNet, images: np.ndarray, labels: np.ndarray) -> np.ndarray:
     return model.reconstruct(_capsules(model, images), labels).numpy()
 
 
 def perturbed(model: capsnet.CapsNet, images: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """What the decoder draws when one number in the label's capsule is changed by one of OFFSETS.
+    """Reconstructions with one number in the label's capsule changed by one of OFFSETS.
 
     Args:
         model: A network with a decoder.
@@ -113,42 +114,42 @@ def perturbed(model: capsnet.CapsNet, images: np.ndarray, labels: np.ndarray) ->
     """
     capsules = _capsules(model, images)
     dims = min(capsules.shape[2], _PERTURBED_NUMBERS)
-    drawings = []
+    reconstructed = []
     for capsule, label in zip(capsules, labels, strict=True):
         varied = np.tile(capsule, (dims, len(OFFSETS), 1, 1))
         for dim in range(dims):
             varied[dim, :, label, dim] += OFFSETS
         varied = varied.reshape(-1, *capsule.shape)
-        drawings.append(model.reconstruct(varied, np.repeat(label, len(varied))))
-    return np.reshape(drawings, (len(images), dims, len(OFFSETS), *images.shape[1:]))
+        reconstructed.append(model.reconstruct(varied, np.repeat(label, len(varied))))
+    return np.reshape(reconstructed, (len(images), dims, len(OFFSETS), *images.shape[1:]))
 
 
 _PICTURES = (
     Picture(
         'confusion matrix',
-        'All evaluation images by their class and the class they are taken for. Where there are '
-        'many classes, those with the most mistakes have a row each.',
+        'Counts of the evaluation images by their class and the predicted class. If there are '
+        'many classes, only those with the most mistakes have a row each.',
         _confusion_matrix,
     ),
     Picture(
         'inputs over reconstructions',
-        'Below a digit what the decoder makes of its longest capsule.',
+        'Below each digit is the reconstruction from its longest capsule.',
         _reconstructions,
         needs_decoder=True,
     ),
     Picture(
         'capsule dimensions',
-        'A digit of each class as the decoder draws it when one number of its capsule, a row each, '
-        'is changed by -0.25 to 0.25, in steps of 0.05 (Sabour, Frosst, Hinton 2017, figure 4).',
+        'Reconstructions of a digit of each class. In each row, one number of its capsule is '
+        'changed by -0.25 to 0.25, in steps of 0.05 (Sabour, Frosst, Hinton 2017, figure 4).',
         _capsule_dimensions,
         needs_decoder=True,
     ),
     Picture(
         'worst mistakes',
-        'Where the longest wrong capsule exceeds the right one by most: the label with the length '
-        "of its capsule, what was read and that one's length; the digit and what the network saw "
-        'in it; the lengths of the capsules between 0 and 1. Where there are many classes, those '
-        'of the longest capsules and of the label.',
+        'The images whose longest wrong capsule exceeds the right one by most: the label and the '
+        'length of its capsule, the predicted class and the length of its capsule; the digit and '
+        'its reconstruction; the lengths of the capsules between 0 and 1. If there are many '
+        'classes, only the longest capsules and that of the label are shown.',
         _worst_mistakes,
     ),
 )

@@ -1,9 +1,10 @@
-"""What TensorBoard shows of a training.
+"""The log of a training for TensorBoard.
 
-A folder holds the log of one training: the settings and the network's graph in the folder itself,
-what is measured in steps under `train`, and what an evaluation shows under `eval`.
+The log's folder holds the settings and the network's graph; its folder `train` has the measurements
+of steps, and `eval` has those of evaluations.
 
-A log never ends a training: what cannot be drawn or written is left out of it, and that is said.
+An error in the log never ends a training: anything that cannot be drawn or written is left out, and
+a message says so.
 """
 
 from __future__ import annotations
@@ -25,25 +26,24 @@ from tensorboard.plugins.hparams import summary as hparams_summary
 from capsmodel.data import dataset
 from capsmodel.networks import capsnet
 from capsmodel.summaries import coupling, event_files, pictures
-from capsmodel.summaries.console import say
-from capsmodel.training.errors import reason
+from capsmodel.summaries.console import reason, say
 
 STEPS_BETWEEN_SCALARS = 20
 
 _PROFILE = 'the profile'
 
 _ROUTED_IMAGES = 16
-_ROUTED_BYTES = (
-    2**27
-)  # of the coupling coefficients' predictions: fewer images where they are large
-_CLASSES_WITH_HISTOGRAMS = 30  # with more classes there is one pair for all of them
+# The predictions that coupling coefficients are computed from may take this much: if those of an
+# image are large, there are fewer images.
+_ROUTED_BYTES = 2**27
+_CLASSES_WITH_HISTOGRAMS = 30  # more classes share one pair of histograms
 
 
 class TrainingLog:
-    """The log of one training, also when that goes on after an interruption.
+    """The log of one training, which may resume after an interruption.
 
-    None of its methods raises anything over what is to be shown, nor over files that cannot be
-    written. A context manager around the training's steps:
+    Its methods do not raise if something cannot be drawn or written. Use it as a context manager
+    around the training's steps:
 
         with TrainingLog(...) as log:
             for epoch in epochs:
@@ -55,19 +55,19 @@ class TrainingLog:
                 log.evaluated(step, scalars, lengths)
 
     Args:
-        log_dir: The folder; event files that are there are removed, but for the steps before
-            `first_step`. With None nothing is written, as of several workers one writes.
+        log_dir: The folder. Events in it are removed, except those before `first_step`. None: write
+            nothing, since only one of several workers writes.
         model: The network that is trained.
-        evaluation_data: What the pictures are made of.
-        settings: What tells this training from others; of values that are no bool, number or string
-            the text is shown.
-        learning_rate: The learning rate at a step.
+        evaluation_data: The images that the pictures are made from.
+        settings: The settings of this training. Values other than bool, number and string are shown
+            as text.
+        learning_rate: Maps a step to its learning rate.
         batch_size: Images a step.
         first_step: The step that training starts from.
-        earlier_log: Folder of the log that has the steps before `first_step`, by default `log_dir`.
-            They are taken over into `log_dir`; what is left of that log is removed on entering the
-            context, until when the caller can remember that it is `log_dir` now.
-        profile_steps: First and last step that the profiler looks at; none by default.
+        earlier_log: Folder of the log with the steps before `first_step`, by default `log_dir`.
+            They are copied to `log_dir`. The earlier log is removed on entering the context; store
+            the new folder's name before.
+        profile_steps: First and last step that the profiler looks at; empty: no profile.
     """
 
     def __init__(
@@ -98,7 +98,7 @@ class TrainingLog:
         self._left_out_before: set[str] = set()
         if log_dir is None:
             return
-        # The settings and the graph are written anew.
+        # The settings and the graph are written again, so that none of their events are kept.
         for part, kept_below in (('', 0), ('train', first_step), ('eval', first_step)):
             folder = os.path.join(log_dir, part)
             self._writers[part] = tf.summary.create_noop_writer()
@@ -114,9 +114,9 @@ class TrainingLog:
 
     @contextlib.contextmanager
     def _left_out(self, what: str) -> Iterator[None]:
-        """Inside, whatever is raised leaves `what` out of the log, and training goes on.
+        """Inside, an error leaves `what` out of the log instead of ending the training.
 
-        The first time, the person who started the training is told, and the traceback is logged.
+        The first error for each `what` is shown to the user, and its traceback is logged.
         """
         try:
             yield
@@ -129,7 +129,7 @@ class TrainingLog:
 
     @contextlib.contextmanager
     def _written_to(self, part: str, step: int, what: str) -> Iterator[None]:
-        """Inside, summaries are written to a part of the log, or left out of it."""
+        """Inside, summaries are written to a part of the log, or left out if that fails."""
         with self._left_out(what), self._writers[part].as_default(step):
             yield
             self._writers[part].flush()
@@ -161,12 +161,12 @@ class TrainingLog:
                 writer.close()
 
     def start_epoch(self) -> None:
-        """Says that the time since the last step was not spent on steps."""
+        """Starts the measurement of speed again: the time until now was not spent on steps."""
         self._written = None
 
     @contextlib.contextmanager
     def profiled(self, step: int) -> Iterator[None]:
-        """Around a step: the profiler looks at it if it is one of `profile_steps`."""
+        """Around a step: profiles it if it is one of `profile_steps`."""
         if not self._profile_steps or self._log_dir is None:
             yield
             return
@@ -186,17 +186,16 @@ class TrainingLog:
                 tf.profiler.experimental.stop()
 
     def record(self, step: int, results: Mapping[str, tf.Tensor]) -> dict[str, float] | None:
-        """Takes a step's results and writes their means, every STEPS_BETWEEN_SCALARS steps.
+        """Collects a step's results, and writes their means every STEPS_BETWEEN_SCALARS steps.
 
         Args:
-            step: Its number.
-            results: Scalars by name. `gradient_norm` is no mean, but that of the steps that are
-                written.
+            step: The number of the step.
+            results: Scalars by name.
 
         Returns:
-            What is written, by name: the means over the steps since the last written one,
-            `learning_rate` and, but for the first time in an epoch, `images_per_second`. None for
-            the steps in between.
+            The written scalars by name: the means over the steps since the last written one; this
+            step's `gradient_norm` and `learning_rate`; and, except for the first time in an epoch,
+            `images_per_second`. None for the steps in between.
         """
         self._window.append(results)
         if step % STEPS_BETWEEN_SCALARS:
@@ -218,10 +217,10 @@ class TrainingLog:
         return scalars
 
     def evaluated(self, step: int, scalars: Mapping[str, float], lengths: np.ndarray) -> None:
-        """Writes what an evaluation shows.
+        """Writes the results of an evaluation.
 
         Args:
-            step: The last step before it.
+            step: The last step before the evaluation.
             scalars: Accuracy and losses by name.
             lengths: float32 [n, classes], capsule lengths of all the evaluation images.
         """
@@ -253,7 +252,7 @@ class TrainingLog:
 
 
 def _write_lengths(labels: np.ndarray, lengths: np.ndarray) -> None:
-    """Histograms for each class, or where they are many one pair for all of them."""
+    """Writes a pair of histograms for each class or, for many classes, one pair for all."""
     classes = lengths.shape[1]
     is_there = labels[:, np.newaxis] == np.arange(classes)
     groups = {'of its class': slice(None)}
@@ -278,7 +277,7 @@ def _write_routing(model: capsnet.CapsNet, images: np.ndarray) -> None:
 
 
 def _graph(model: capsnet.CapsNet) -> tf.Graph:
-    """The network's answers as a graph: images -> lengths and reconstructions."""
+    """The network as a graph: images -> lengths and reconstructions."""
     size = (model.config.image_height, model.config.image_width)
 
     @tf.function(input_signature=[tf.TensorSpec([None, *size], tf.uint8, name='images')])

@@ -1,9 +1,9 @@
-"""States of a training on disk: each is whole, or is not used.
+"""Checkpoints of a training on disk: each one is either complete or not used.
 
-A training has a folder of its own, named by a fingerprint of all that decides its result. A state
-in it is a folder `step-00000200` with what tf.train.Checkpoint writes, `progress.json`, and the
-checksums of both in `SHA256SUMS`, which `sha256sum --check` reads as well. It is written beside its
-place and renamed when all of it is on the disk.
+A training has a folder of its own, named by a fingerprint of everything that decides its result. A
+checkpoint in it is a folder such as `step-00000200` with the files of tf.train.Checkpoint,
+`progress.json`, and `SHA256SUMS` with the checksums of both, which `sha256sum --check` can read. It
+is written under another name and renamed once all of it is on the disk.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from capsmodel.summaries.console import say
-from capsmodel.training.errors import TrainingError, reason
+from capsmodel.summaries.console import reason, say
+from capsmodel.training.errors import TrainingError
 
-# Marks the folder of a training whose model is exported: it has served its purpose.
+# Marks the folder of a training whose model is exported: its checkpoints are not needed any more.
 FINISHED = 'finished'
 
-_KEPT = 2  # states: the last one, and one before it should that be damaged
+_KEPT = 2  # checkpoints: the last one, and the one before it in case the last is damaged
 _SUMS = 'SHA256SUMS'
 _PROGRESS = 'progress.json'
 _LOG = 'log'
@@ -37,11 +37,11 @@ _LOG_DIR = 'log_dir'
 
 @dataclasses.dataclass(frozen=True)
 class Progress:
-    """How far a training is, beside the values of its variables.
+    """How far a training is; the values of its variables are stored elsewhere.
 
     Attributes:
-        step: Steps made.
-        best: Accuracy and negative margin loss of the best epoch's evaluation; None before any.
+        step: The number of steps done.
+        best: Accuracy and negative margin loss of the best epoch; None before the first evaluation.
     """
 
     step: int = 0
@@ -49,7 +49,7 @@ class Progress:
 
 
 def fingerprint(settings: Any, arrays: Sequence[np.ndarray]) -> str:
-    """16 hexadecimal digits that stand for values which JSON can carry, and for arrays."""
+    """A hash, 16 hexadecimal digits, of settings that JSON can hold and of arrays."""
     digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode())
     for array in arrays:
         digest.update(f'{array.dtype} {array.shape} '.encode())
@@ -58,11 +58,11 @@ def fingerprint(settings: Any, arrays: Sequence[np.ndarray]) -> str:
 
 
 class Checkpoints:
-    """The states of one training.
+    """The checkpoints of one training.
 
     Args:
-        folder: The training's own.
-        every_steps: How many steps lie between two states; 0: only each epoch's end has one.
+        folder: The folder of this training.
+        every_steps: Steps between two checkpoints; 0: one at the end of each epoch only.
     """
 
     def __init__(self, folder: str | os.PathLike, every_steps: int = 0) -> None:
@@ -71,7 +71,7 @@ class Checkpoints:
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
-        """Keeps other processes from the same training; waits for one that is at it already."""
+        """Keeps other processes out of this training; waits if another one is in it already."""
         self.folder.mkdir(parents=True, exist_ok=True)
         with open(self.folder / 'lock', 'w', encoding='utf-8') as lock:
             try:
@@ -82,10 +82,10 @@ class Checkpoints:
             yield
 
     def save(self, variables: tf.train.Checkpoint, progress: Progress) -> None:
-        """Writes a state and removes those before the last two.
+        """Writes a checkpoint and removes all but the last two.
 
         Raises:
-            TrainingError: It cannot be written; the states that were there are untouched.
+            TrainingError: It cannot be written; earlier checkpoints are untouched.
         """
         path = self._path(progress.step)
         unfinished = path.with_name(f'{path.name}.unfinished')
@@ -104,18 +104,19 @@ class Checkpoints:
         except (OSError, tf.errors.OpError) as error:
             shutil.rmtree(unfinished, ignore_errors=True)
             raise TrainingError(self._not_written(progress.step, error)) from error
-        for _, older in self._states()[_KEPT:]:
+        for _, older in self._saved()[_KEPT:]:
             shutil.rmtree(older, ignore_errors=True)
 
     def restore(self, variables: tf.train.Checkpoint) -> Progress:
-        """Reads the last state that is whole; without one, nothing is read and step is 0.
+        """Reads the last checkpoint that is not damaged, and names the damaged ones to the user.
 
-        What is damaged is named on standard error.
+        Returns:
+            The progress of that checkpoint. If there is none, nothing is read and `step` is 0.
 
         Raises:
-            AssertionError, ValueError: The state is one of other variables.
+            AssertionError, ValueError: The checkpoint does not have these variables.
         """
-        for step, path in self._states():
+        for step, path in self._saved():
             damage = _damage(path)
             if damage:
                 say(f'the checkpoint of step {step:,} is damaged, {damage}: it is not used')
@@ -126,7 +127,7 @@ class Checkpoints:
         return Progress()
 
     def set_log(self, log_dir: str) -> None:
-        """Remembers where this training's log is written, as seen from here: VAR may be moved."""
+        """Stores the log's folder relative to the checkpoints', since VAR may be moved."""
         is_local = '://' not in log_dir
         log = os.path.relpath(log_dir, self.folder) if is_local else log_dir
         with contextlib.suppress(OSError):  # as in `keep_log`
@@ -134,7 +135,7 @@ class Checkpoints:
             (self.folder / _LOG_DIR).write_text(log)
 
     def earlier_log(self) -> str | None:
-        """The folder that `set_log` was told last, or what `keep_log` copied if it is gone."""
+        """The last folder given to `set_log`, or the copy that `keep_log` made if it is gone."""
         with contextlib.suppress(FileNotFoundError):
             for log in ((self.folder / _LOG_DIR).read_text(), _LOG):
                 path = os.path.normpath(self.folder / log)
@@ -143,38 +144,38 @@ class Checkpoints:
         return None
 
     def keep_log(self, log_dir: str) -> None:
-        """Copies a log: TFX removes what a failed execution wrote."""
+        """Copies a log, because TFX removes the output of a failed execution."""
         shutil.rmtree(self.folder / _LOG, ignore_errors=True)
-        with contextlib.suppress(OSError):  # curves are not worth another error
+        with contextlib.suppress(OSError):  # losing the curves is not worth another error
             shutil.copytree(log_dir, self.folder / _LOG)
 
     def finish(self) -> None:
-        """Marks the folder as one that may be removed."""
+        """Marks the folder as ready to be removed."""
         (self.folder / FINISHED).touch()
 
     def _path(self, step: int) -> pathlib.Path:
         return self.folder / f'step-{step:08}'
 
-    def _states(self) -> list[tuple[int, pathlib.Path]]:
-        """Steps and folders, the last one first."""
-        states = [
+    def _saved(self) -> list[tuple[int, pathlib.Path]]:
+        """Steps and folders of the checkpoints, the last one first."""
+        saved = [
             (int(path.name.removeprefix('step-')), path)
             for path in self.folder.glob('step-*')
             if path.name.removeprefix('step-').isdigit()
         ]
-        return sorted(states, reverse=True)
+        return sorted(saved, reverse=True)
 
     def _not_written(self, step: int, error: Exception) -> str:
-        kept = [str(at) for at, path in self._states() if not _damage(path)]
+        kept = [str(at) for at, path in self._saved() if not _damage(path)]
         rest = f'that of step {kept[0]} is kept' if kept else 'there is none before it'
         return (
             f'The checkpoint of step {step} cannot be written to {self.folder}: {reason(error)}; '
-            f'{rest}. Free some space there: the same command goes on from the last checkpoint.'
+            f'{rest}. Free some space there: the same command resumes from the last checkpoint.'
         )
 
 
 def _damage(path: pathlib.Path) -> str:
-    """Says what is wrong with a state; empty where nothing is."""
+    """Says what is wrong with a checkpoint; empty if it is complete."""
     try:
         lines = (path / _SUMS).read_text().splitlines()
         sums = {name: digest for digest, name in (line.split('  ', 1) for line in lines)}

@@ -1,4 +1,4 @@
-"""Starts the process that trains, and waits for it."""
+"""Starts the process that trains and waits for it."""
 
 from __future__ import annotations
 
@@ -18,22 +18,28 @@ from absl import logging
 import start_tensorflow
 from capsmodel.training.checkpoints import Checkpoints
 from capsmodel.training.errors import Diverged, TrainingError, out_of_memory
-from capsmodel.training.worker import Request
+from capsmodel.training.request import TrainingRequest
 
 _REQUEST = 'request.json'
 
 
-def train(request: Request, strategy: str = 'auto') -> Checkpoints:
-    """Trains in a process of its own and returns the checkpoints, of which the last is the end.
+def train(request: TrainingRequest, strategy: str = 'auto') -> Checkpoints:
+    """Trains in a process of its own.
 
-    The request lies as `request.json` in its `checkpoint_root`, for the workers on other machines.
+    It writes the request as `request.json` to its `checkpoint_root`, for workers on other machines.
+    The process's messages to a person go to standard error, its other output to the log. It gets
+    the SIGTERM and SIGINT that this process gets.
 
-    What the process shows to a person goes to standard error, what else it says to the log.
-    SIGTERM and SIGINT are handed on to it.
+    Args:
+        request: What to train.
+        strategy: Where to train, one of choices.STRATEGIES.
+
+    Returns:
+        The checkpoints of the training, the last of which is its end.
 
     Raises:
-        TrainingError: Training has not come to its end; the message says why.
-        KeyboardInterrupt: It was interrupted, and has stopped.
+        TrainingError: The training is not complete; the message says why.
+        KeyboardInterrupt: The training was interrupted, and has stopped.
     """
     request = request.with_absolute_paths()
     path = pathlib.Path(request.checkpoint_root, _REQUEST)
@@ -44,7 +50,7 @@ def train(request: Request, strategy: str = 'auto') -> Checkpoints:
         _started(copy, strategy) as process,
         _signals_handed_on(process) as received,
     ):
-        # How the training ended, and what it was at last: `phase`.
+        # How the training ended, and its last `phase`.
         outcome: dict[str, str] = {}
         for line in process.stdout or ():
             logging.info('The training process: %s', line.rstrip())
@@ -64,8 +70,8 @@ def train(request: Request, strategy: str = 'auto') -> Checkpoints:
 
 
 @contextlib.contextmanager
-def _own_copy(request: Request) -> Iterator[pathlib.Path]:
-    """A file that another run of the pipeline, at the same time, does not write its request to."""
+def _own_copy(request: TrainingRequest) -> Iterator[pathlib.Path]:
+    """A copy of the request: another run of the pipeline may overwrite `request.json`."""
     with tempfile.TemporaryDirectory() as folder:
         path = pathlib.Path(folder, _REQUEST)
         request.write(path)
@@ -83,8 +89,8 @@ def _started(request: pathlib.Path, strategy: str) -> Iterator[subprocess.Popen[
             *('--strategy', strategy, os.fspath(request)),
         ],
         env={**environment, 'PYTHONPATH': os.pathsep.join(path)},
-        stdin=subprocess.PIPE,  # its end tells the process that this one is gone
-        start_new_session=True,  # or a terminal's Ctrl-C would reach it twice
+        stdin=subprocess.PIPE,  # it ends when this process is gone
+        start_new_session=True,  # otherwise a terminal's Ctrl-C would reach it twice
         stdout=subprocess.PIPE,
         text=True,
         errors='replace',
@@ -94,7 +100,7 @@ def _started(request: pathlib.Path, strategy: str) -> Iterator[subprocess.Popen[
 
 @contextlib.contextmanager
 def _signals_handed_on(process: subprocess.Popen[str]) -> Iterator[set[int]]:
-    """Interrupts the other process when this one gets signals, and collects their numbers."""
+    """Interrupts the other process when this one gets a signal; yields the signals' numbers."""
     received: set[int] = set()
     if threading.current_thread() is not threading.main_thread():
         yield received  # only the main thread may handle signals
@@ -102,7 +108,7 @@ def _signals_handed_on(process: subprocess.Popen[str]) -> Iterator[set[int]]:
 
     def hand_on(number: int, _: object) -> None:
         received.add(number)
-        # The one of the two that also ends a process which still waits for other workers.
+        # SIGINT also ends a process that still waits for other workers; SIGTERM does not.
         process.send_signal(signal.SIGINT)
 
     previous = {
@@ -116,7 +122,7 @@ def _signals_handed_on(process: subprocess.Popen[str]) -> Iterator[set[int]]:
 
 
 def _said(line: str) -> dict[str, str]:
-    """What a line says of where the training is, or of how it ended; empty where it does not."""
+    """The phase or the outcome that a line of output reports; empty for any other line."""
     try:
         said = json.loads(line)
     except ValueError:
@@ -128,4 +134,4 @@ def _ended_by(number: int, phase: str) -> str:
     ended = f'The training process was ended by {signal.Signals(number).name}'
     if number == signal.SIGKILL:
         return out_of_memory(f'{ended}, as the system does when memory runs out,', phase)
-    return f'{ended}: the same command goes on from its last checkpoint.'
+    return f'{ended}: the same command resumes from its last checkpoint.'

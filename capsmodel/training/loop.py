@@ -1,12 +1,11 @@
-"""The training loop: a step on every replica of a `tf.distribute` strategy, watched and judged."""
+"""The training loop: epochs of steps, each followed by an evaluation and a checkpoint."""
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import math
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import keras
@@ -16,88 +15,21 @@ import tqdm
 
 from capsmodel.data import dataset
 from capsmodel.networks import capsnet
-from capsmodel.summaries import training_log
-from capsmodel.summaries.console import say
+from capsmodel.networks.settings import NetworkConfig
+from capsmodel.summaries.console import progress_bar, say
+from capsmodel.summaries.training_log import TrainingLog
 from capsmodel.training import strategies, warm_start
-from capsmodel.training.checkpoints import Checkpoints, Progress, fingerprint
+from capsmodel.training.checkpoints import Checkpoints, fingerprint
 from capsmodel.training.errors import Diverged, TrainingError
-from capsmodel.training.evaluation import Evaluation, Evaluator, judged_images
+from capsmodel.training.evaluation import Evaluator
 from capsmodel.training.optimizer import FusedAdam
-
-LEARNING_RATE_SCALINGS = ('none', 'linear', 'sqrt')
-
-
-@dataclasses.dataclass(frozen=True)
-class TrainingConfig:
-    """How to train; pipeline/configs.py says why the values are what they are.
-
-    Attributes:
-        epochs: Passes over the training images.
-        batch_size: Images a step, all replicas together.
-        learning_rate: Adam's at the first step, for that many images a step.
-        learning_rate_decay: Factor on the learning rate per epoch, applied smoothly.
-        reconstruction_weight: Of the squared reconstruction error beside the margin loss.
-        max_shift: Pixels that a training image is moved by at most, each way.
-        seed: What initial weights, order and shifts derive from.
-        batch_size_per_replica: Images a step of each replica in place of `batch_size`; 0: the
-            replicas share `batch_size`.
-        learning_rate_scaling: How the learning rate grows with the images a step beyond
-            `batch_size`; one of LEARNING_RATE_SCALINGS.
-        ema_decay: Of the exponential moving average of the weights, which is evaluated and returned
-            in their place; 0: no average.
-
-    Raises:
-        ValueError: There is no such scaling.
-    """
-
-    epochs: int
-    batch_size: int
-    learning_rate: float
-    learning_rate_decay: float
-    reconstruction_weight: float
-    max_shift: int
-    seed: int
-    batch_size_per_replica: int = 0
-    learning_rate_scaling: str = 'none'
-    ema_decay: float = 0.0
-
-    def __post_init__(self) -> None:
-        if self.learning_rate_scaling not in LEARNING_RATE_SCALINGS:
-            raise ValueError(
-                f'learning_rate_scaling must be one of {", ".join(LEARNING_RATE_SCALINGS)}, '
-                f'not {self.learning_rate_scaling!r}'
-            )
-
-    def scaled_to(self, replicas: int) -> TrainingConfig:
-        """What this comes to on so many replicas: `batch_size` and `learning_rate` as they are.
-
-        With k times the images a step the learning rate is k times as high by the linear rule
-        (Goyal et al. 2017, arXiv:1706.02677, section 2.1), the root of k times by that for Adam
-        (Malladi et al. 2022, arXiv:2205.10287, section 4).
-        """
-        batch_size = self.batch_size_per_replica * replicas or self.batch_size
-        growth = batch_size / self.batch_size
-        factor = {'none': 1.0, 'linear': growth, 'sqrt': math.sqrt(growth)}
-        return dataclasses.replace(
-            self,
-            batch_size=batch_size,
-            learning_rate=self.learning_rate * factor[self.learning_rate_scaling],
-            batch_size_per_replica=0,
-            learning_rate_scaling='none',
-        )
-
-    def to_json_dict(self) -> dict[str, Any]:
-        """The same as a dictionary that JSON can carry."""
-        return dataclasses.asdict(self)
-
-    @classmethod
-    def from_json_dict(cls, values: Mapping[str, Any]) -> TrainingConfig:
-        """The inverse of `to_json_dict`."""
-        return cls(**values)
+from capsmodel.training.settings import TrainingConfig
+from capsmodel.training.state import TrainingState
+from capsmodel.training.steps import make_train_step
 
 
 def train(
-    network_config: capsnet.NetworkConfig,
+    network_config: NetworkConfig,
     config: TrainingConfig,
     training_data: dataset.LabeledImages,
     evaluation_data: dataset.LabeledImages,
@@ -113,36 +45,150 @@ def train(
     """Trains a network and returns it with the weights of its best epoch.
 
     The loss is the margin loss plus `reconstruction_weight` times the squared reconstruction error
-    of the true class's capsule (Sabour, Frosst, Hinton 2017, sections 3 and 4.1), optimized by Adam
-    with an exponentially decaying learning rate. After each epoch the network is evaluated on
-    `evaluation_data`, with the average of its weights where there is one; the epoch with the
-    highest accuracy there is the best one, the lower margin loss deciding between equals.
+    of the true class's capsule (Sabour, Frosst, Hinton 2017, sections 3 and 4.1). Adam minimizes it
+    with an exponentially decaying learning rate. After each epoch the network, with the average of
+    its weights if there is one, is evaluated on `evaluation_data`. The best epoch is the one with
+    the highest accuracy there and, among equals, the lowest margin loss.
 
     Args:
         network_config: The network.
         config: How to train it.
-        training_data: What it learns from.
-        evaluation_data: What picks the best epoch.
-        log_dir: Folder for TensorBoard, as TrainingLog has it; None: there is no log.
+        training_data: The images to learn from.
+        evaluation_data: The images that pick the best epoch.
+        log_dir: Folder for TensorBoard, see TrainingLog; None: no log.
         strategy: Where to train; by default on one device.
-        checkpoints: Where training goes on from, and what it writes: after each epoch, every so
-            many steps, and when it is to stop.
+        checkpoints: Checkpoints to resume from and to write; None: none.
         should_stop: Asked before each step.
-        profile_steps: First and last step that TensorFlow's profiler looks at; none by default.
-        initial_weights: What training starts from, in the order of the network's variables; by
-            default what `seed` gives.
-        eval_batch_size: Images a step of an evaluation, all replicas together; 0: as many as there
-            is memory for. The result does not depend on it.
-        phase: Told what the training is at, as words that can follow 'it was'.
+        profile_steps: First and last step that TensorFlow's profiler looks at; empty: no profile.
+        initial_weights: Weights in the order of the network's variables; empty: random ones.
+        eval_batch_size: See Evaluator.
+        phase: Called with what the training begins to do, in words that can follow 'it was'.
 
     Raises:
         TrainingError: The batch is larger than the data, or cannot be split among the replicas; the
-            loss is no longer finite; a checkpoint cannot be written; `should_stop` said so;
-            another worker is gone, or is at another training; there are no such steps to profile.
+            loss is no longer finite; a checkpoint cannot be written; `should_stop` returned True;
+            another worker is gone or trains something else; training ends before `profile_steps`.
     """
     strategy = strategy or tf.distribute.get_strategy()
     config = config.scaled_to(strategy.num_replicas_in_sync)
     steps_per_epoch = _steps_per_epoch(config, training_data, strategy)
+    model, optimizer, schedule = _build(network_config, config, strategy, steps_per_epoch)
+    if initial_weights:
+        warm_start.assign(model, initial_weights)
+    is_chief = strategies.is_chief(strategy)
+    state = TrainingState(model, optimizer, checkpoints, writes=is_chief)
+    steps = range(state.progress.step, config.epochs * steps_per_epoch)
+    _start(config, strategy, state, steps, profile_steps)
+    log = _open_log(
+        log_dir if is_chief else None,
+        checkpoints,
+        model,
+        evaluation_data,
+        settings={**dataclasses.asdict(network_config), **dataclasses.asdict(config)},
+        learning_rate=schedule,
+        batch_size=config.batch_size,
+        first_step=steps.start,
+        profile_steps=profile_steps,
+    )
+    _Loop(
+        config=config,
+        steps=steps,
+        steps_per_epoch=steps_per_epoch,
+        batches=_batches(training_data, config, strategy, steps),
+        train_step=make_train_step(model, optimizer, config, strategy),
+        learning_rate=schedule,
+        evaluator=Evaluator(model, evaluation_data, strategy, eval_batch_size),
+        state=state,
+        log=log,
+        should_stop=should_stop,
+        phase=phase,
+    ).run()
+    state.use_best_weights()
+    end = fingerprint(None, state.weights())
+    strategies.assert_same_on_all_workers(strategy, end, 'weights in the end')
+    return model
+
+
+@dataclasses.dataclass(frozen=True)
+class _Loop:
+    """The loop over epochs and steps, with the parts that it uses; `train` describes most of them.
+
+    Attributes:
+        steps: The steps that are still to do, counted from 0 over all epochs.
+        batches: An iterator over the batches of these steps.
+        learning_rate: Maps a step to its learning rate.
+    """
+
+    config: TrainingConfig
+    steps: range
+    steps_per_epoch: int
+    batches: Iterator[Any]
+    train_step: Callable[[Iterator[Any]], dict[str, tf.Tensor]]
+    learning_rate: Callable[[int], Any]
+    evaluator: Evaluator
+    state: TrainingState
+    log: TrainingLog
+    should_stop: Callable[[], bool]
+    phase: Callable[[str], None]
+
+    def run(self) -> None:
+        """Trains and evaluates epoch by epoch."""
+        size, epochs = self.config.batch_size, self.config.epochs
+        first, last = self.steps.start, self.steps.stop
+        with self.log, progress_bar(first * size, last * size) as bar:
+            for epoch in range(first // self.steps_per_epoch + 1, epochs + 1):
+                bar.set_description(f'epoch {epoch}/{epochs}', refresh=False)
+                self.log.start_epoch()
+                self.phase(f'training with {size:,} images a step')
+                end = epoch * self.steps_per_epoch
+                for step in range(max(first, end - self.steps_per_epoch), end):
+                    if self.should_stop():
+                        self.state.stop(step, last)
+                    with self.log.profiled(step):
+                        results = self.train_step(self.batches)
+                    means = self.log.record(step, results)
+                    is_due = self.state.is_due(step + 1)
+                    if means or is_due or step + 1 == end:
+                        self._check_finite(step, float(results['loss']))
+                    if means:
+                        bar.set_postfix(loss=f'{means["loss"]:.4f}', refresh=False)
+                    bar.update(size)
+                    if is_due and step + 1 < end:
+                        self.state.save(step + 1)
+                self._evaluate(epoch, bar)
+                self.state.save(end)
+
+    def _evaluate(self, epoch: int, bar: tqdm.tqdm) -> None:
+        """Evaluates the network after an epoch, and keeps its weights if they are the best."""
+        with self.state.averaged():
+            self.phase(f'evaluating {self.evaluator.batch_size:,} images a step')
+            evaluation, lengths = self.evaluator.run()
+            self.phase('drawing pictures for TensorBoard')
+            step = epoch * self.steps_per_epoch - 1
+            self.log.evaluated(step, evaluation.scalars(), lengths)
+            is_best = self.state.compare(evaluation)
+        bar.write(
+            f'  epoch {epoch}/{self.config.epochs}: accuracy {evaluation.accuracy:.2%} on the '
+            f'{len(lengths):,} evaluation images'
+            f'{", the best so far" if is_best and epoch > 1 else ""}',
+            file=sys.stderr,
+        )
+
+    def _check_finite(self, step: int, loss: float) -> None:
+        if not math.isfinite(loss):
+            raise Diverged(
+                f'The loss is {loss} at step {step}, where the learning rate is '
+                f'{float(self.learning_rate(step)):g}: lower LEARNING_RATE'
+            )
+
+
+def _build(
+    network_config: NetworkConfig,
+    config: TrainingConfig,
+    strategy: tf.distribute.Strategy,
+    steps_per_epoch: int,
+) -> tuple[capsnet.CapsNet, FusedAdam, keras.optimizers.schedules.LearningRateSchedule]:
+    """Makes the network, its optimizer and the learning rate as a function of the step."""
     keras.utils.set_random_seed(config.seed)
     with strategy.scope():
         model = capsnet.CapsNet(network_config)
@@ -153,178 +199,65 @@ def train(
             schedule, use_ema=bool(config.ema_decay), ema_momentum=config.ema_decay
         )
         optimizer.build(model.trainable_variables)
-    if initial_weights:
-        warm_start.assign(model, initial_weights)
-    is_chief = strategies.is_chief(strategy)
-    state = _State(model, optimizer, checkpoints, writes=is_chief)
-    first_step, last_step = state.progress.step, config.epochs * steps_per_epoch
-    origin = fingerprint([config.to_json_dict(), first_step], state.weights())
-    strategies.check_agreement(strategy, origin, 'state to start from')
-    say(_first_line(config, strategy))
-    if first_step:
-        say(f'going on from the checkpoint of step {first_step:,} of {last_step:,}')
-    if profile_steps and profile_steps[0] >= last_step:
+    return model, optimizer, schedule
+
+
+def _start(
+    config: TrainingConfig,
+    strategy: tf.distribute.Strategy,
+    state: TrainingState,
+    steps: range,
+    profile_steps: Sequence[int],
+) -> None:
+    """Says what is trained and from where; raises TrainingError as `train` describes."""
+    origin = fingerprint([dataclasses.asdict(config), steps.start], state.weights())
+    strategies.assert_same_on_all_workers(strategy, origin, 'checkpoint to start from')
+    replicas = strategy.num_replicas_in_sync
+    place = '1 replica' if replicas == 1 else f'{replicas} replicas'
+    share = '' if replicas == 1 else f', {config.batch_size // replicas:,} each'
+    say(
+        f'training on {place}: {config.batch_size:,} images a step{share}; '
+        f'learning rate {config.learning_rate:g}'
+    )
+    if steps.start:
+        say(f'resuming from the checkpoint of step {steps.start:,} of {steps.stop:,}')
+    if profile_steps and profile_steps[0] >= steps.stop:
         raise TrainingError(
             f'There is no step {profile_steps[0]:,} to profile: training ends at step '
-            f'{last_step:,}. Lower PROFILE_STEPS'
+            f'{steps.stop:,}. Lower PROFILE_STEPS'
         )
-    if not is_chief:
-        log_dir = None
-    log = training_log.TrainingLog(
-        log_dir,
-        model,
-        evaluation_data,
-        settings={**network_config.to_json_dict(), **config.to_json_dict()},
-        learning_rate=schedule,
-        batch_size=config.batch_size,
-        first_step=first_step,
-        earlier_log=checkpoints.earlier_log() if checkpoints and log_dir else None,
-        profile_steps=profile_steps,
-    )
-    if checkpoints and log_dir:
-        checkpoints.set_log(log_dir)
-    evaluator = Evaluator(model, evaluation_data, strategy, eval_batch_size)
-    step_function = make_step(model, optimizer, config, strategy)
+
+
+def _open_log(
+    log_dir: str | None, checkpoints: Checkpoints | None, *args: Any, **kwargs: Any
+) -> TrainingLog:
+    """Opens a TrainingLog; `checkpoints` remember it for a training that resumes this one."""
+    if not checkpoints or not log_dir:
+        return TrainingLog(log_dir, *args, **kwargs)
+    log = TrainingLog(log_dir, *args, earlier_log=checkpoints.earlier_log(), **kwargs)
+    checkpoints.set_log(log_dir)
+    return log
+
+
+def _batches(
+    training_data: dataset.LabeledImages,
+    config: TrainingConfig,
+    strategy: tf.distribute.Strategy,
+    steps: range,
+) -> Iterator[Any]:
+    """An iterator over the batches of the steps, each spread over the replicas."""
     distributed = strategy.distribute_datasets_from_function(
         lambda context: dataset.training_dataset(
             training_data,
             context,
-            first_step=first_step,
-            last_step=last_step,
+            first_step=steps.start,
+            last_step=steps.stop,
             seed=config.seed,
             batch_size=config.batch_size,
             max_shift=config.max_shift,
         )
     )
-    batches = iter(distributed)
-    with log, _progress(first_step * config.batch_size, last_step * config.batch_size) as progress:
-        for epoch in range(first_step // steps_per_epoch + 1, config.epochs + 1):
-            progress.set_description(f'epoch {epoch}/{config.epochs}', refresh=False)
-            log.start_epoch()
-            phase(f'training with {config.batch_size:,} images a step')
-            start, end = (epoch - 1) * steps_per_epoch, epoch * steps_per_epoch
-            for step in range(max(first_step, start), end):
-                if should_stop():
-                    state.save(step)
-                    raise TrainingError(_stopped(step, last_step, checkpoints))
-                with log.profiled(step):
-                    results = step_function(batches)
-                means = log.record(step, results)
-                if means or state.is_due(step + 1) or step + 1 == end:
-                    _check_finite(float(results['loss']), step, float(schedule(step)))
-                if means:
-                    progress.set_postfix(loss=f'{means["loss"]:.4f}', refresh=False)
-                progress.update(config.batch_size)
-                if state.is_due(step + 1) and step + 1 < end:
-                    state.save(step + 1)
-            with state.averaged():
-                phase(f'evaluating {evaluator.batch_size:,} images a step')
-                evaluation, lengths = evaluator.run()
-                phase('drawing pictures for TensorBoard')
-                log.evaluated(step, evaluation.scalars(), lengths)
-                is_best = state.compare(evaluation)
-            state.save(end)
-            progress.write(
-                f'  epoch {epoch}/{config.epochs}: accuracy {evaluation.accuracy:.2%} on the '
-                f'{len(evaluation_data.labels):,} evaluation images'
-                f'{", the best so far" if is_best and epoch > 1 else ""}',
-                file=sys.stderr,
-            )
-    state.use_best_weights()
-    strategies.check_agreement(strategy, fingerprint(None, state.weights()), 'weights in the end')
-    return model
-
-
-def load_best(model: capsnet.CapsNet, checkpoints: Checkpoints) -> Progress:
-    """Gives a network the weights of the best epoch so far, and says how far the training is.
-
-    Raises:
-        TrainingError: There is no checkpoint of an evaluated network.
-    """
-    best = tf.train.Checkpoint(best_weights=[variable.value for variable in model.variables])
-    progress = checkpoints.restore(best)
-    if progress.best is None:
-        raise TrainingError(f'{checkpoints.folder} holds no checkpoint of an evaluated network')
-    return progress
-
-
-class _State:
-    """All that training changes: weights, optimizer, the best epoch's weights, and how far it is.
-
-    It starts from the last checkpoint, where there is one. Of several workers one writes.
-    """
-
-    def __init__(
-        self,
-        model: capsnet.CapsNet,
-        optimizer: keras.optimizers.Optimizer,
-        checkpoints: Checkpoints | None,
-        writes: bool,
-    ) -> None:
-        self._model = model
-        self._optimizer = optimizer
-        self._checkpoints = checkpoints
-        self._writes = writes
-        with tf.device('CPU'):
-            self._best_weights = [
-                tf.Variable(variable.value, trainable=False) for variable in model.variables
-            ]
-        self._variables = tf.train.Checkpoint(
-            weights=[variable.value for variable in model.variables],
-            optimizer=[variable.value for variable in optimizer.variables],
-            best_weights=self._best_weights,
-        )
-        self.progress = Progress()
-        if checkpoints:
-            self.progress = checkpoints.restore(self._variables)
-
-    def is_due(self, step: int) -> bool:
-        """Whether a checkpoint is to be written when so many steps are made."""
-        return bool(
-            self._checkpoints
-            and self._checkpoints.every_steps
-            and step % self._checkpoints.every_steps == 0
-        )
-
-    def save(self, step: int) -> None:
-        """Writes a checkpoint, unless that of this step was the last to be read or written."""
-        if self._checkpoints and step != self.progress.step:
-            self.progress = dataclasses.replace(self.progress, step=step)
-            if self._writes:
-                self._checkpoints.save(self._variables, self.progress)
-
-    def weights(self) -> list[np.ndarray]:
-        """The network's."""
-        return [variable.numpy() for variable in self._model.variables]
-
-    @contextlib.contextmanager
-    def averaged(self) -> Iterator[None]:
-        """Inside, the network has the average of its weights, where the optimizer keeps one."""
-        if not self._optimizer.use_ema:
-            yield
-            return
-        weights = self.weights()
-        self._optimizer.finalize_variable_values(self._model.trainable_variables)
-        try:
-            yield
-        finally:
-            for variable, value in zip(self._model.variables, weights, strict=True):
-                variable.assign(value)
-
-    def compare(self, evaluation: Evaluation) -> bool:
-        """Keeps the weights if they are the best so far, and says whether they are."""
-        rank = (evaluation.accuracy, -evaluation.margin_loss)
-        is_best = self.progress.best is None or rank > self.progress.best
-        if is_best:
-            self.progress = dataclasses.replace(self.progress, best=rank)
-            for best, variable in zip(self._best_weights, self._model.variables, strict=True):
-                best.assign(variable.value)
-        return is_best
-
-    def use_best_weights(self) -> None:
-        """Gives the network the weights of its best epoch."""
-        for best, variable in zip(self._best_weights, self._model.variables, strict=True):
-            variable.assign(best)
+    return iter(distributed)
 
 
 def _steps_per_epoch(
@@ -342,100 +275,3 @@ def _steps_per_epoch(
             'replicas: make BATCH_SIZE a multiple of it'
         )
     return count // config.batch_size
-
-
-def _first_line(config: TrainingConfig, strategy: tf.distribute.Strategy) -> str:
-    replicas = strategy.num_replicas_in_sync
-    place = '1 replica' if replicas == 1 else f'{replicas} replicas'
-    share = '' if replicas == 1 else f', {config.batch_size // replicas:,} each'
-    return (
-        f'training on {place}: {config.batch_size:,} images a step{share}; '
-        f'learning rate {config.learning_rate:g}'
-    )
-
-
-def _check_finite(loss: float, step: int, learning_rate: float) -> None:
-    if not math.isfinite(loss):
-        raise Diverged(
-            f'The loss is {loss} at step {step}, where the learning rate is {learning_rate:g}: '
-            'lower LEARNING_RATE'
-        )
-
-
-def _stopped(step: int, last_step: int, checkpoints: Checkpoints | None) -> str:
-    stopped = f'Training was told to stop and did after step {step:,} of {last_step:,}'
-    return f'{stopped}: the same command goes on from there.' if checkpoints else f'{stopped}.'
-
-
-def make_step(
-    model: capsnet.CapsNet,
-    optimizer: keras.optimizers.Optimizer,
-    config: TrainingConfig,
-    strategy: tf.distribute.Strategy,
-) -> Any:
-    """One step as a tf.function: iterator over `dataset.training_dataset` -> scalars by name.
-
-    They are means over the batch, and `gradient_norm`: Euclidean, of the gradient of all weights.
-    With several replicas it is the root mean square of theirs, each for its own part of the batch.
-    It takes as long as a hundredth of a step and is 0 but for every STEPS_BETWEEN_SCALARS steps.
-    """
-
-    def replica_step(images: tf.Tensor, labels: tf.Tensor) -> dict[str, tf.Tensor]:
-        with tf.GradientTape() as tape:
-            judged = judged_images(model, images, labels, training=True)
-            del judged['lengths']
-            # Each replica holds its part of the batch, so that the replicas' gradients, which the
-            # optimizer adds up, are those of the mean over the whole batch.
-            means = {k: tf.reduce_sum(v) / config.batch_size for k, v in judged.items()}
-            loss = means['margin_loss']
-            if model.config.decoder:
-                loss += config.reconstruction_weight * means['reconstruction_loss']
-        variables = model.trainable_variables
-        gradients = tape.gradient(loss, variables)
-        replicas = strategy.num_replicas_in_sync
-        squared_norm = tf.cond(
-            optimizer.iterations % training_log.STEPS_BETWEEN_SCALARS == 0,
-            lambda: replicas * tf.square(tf.linalg.global_norm(gradients)),
-            lambda: tf.zeros([]),
-        )
-        optimizer.apply_gradients(zip(gradients, variables, strict=True))
-        return {'loss': loss, **means, 'gradient_norm': squared_norm}
-
-    @tf.function
-    def step(batches: Any) -> dict[str, tf.Tensor]:
-        results = {
-            name: strategy.reduce(tf.distribute.ReduceOp.SUM, value, axis=None)
-            for name, value in strategy.run(replica_step, args=next(batches)).items()
-        }
-        return {**results, 'gradient_norm': tf.sqrt(results['gradient_norm'])}
-
-    return step
-
-
-class _Lines:
-    """Takes the place of a terminal for a progress bar: each state of the bar is a line."""
-
-    def write(self, text: str) -> None:
-        if text.strip():
-            print(text.strip(), file=sys.stderr)
-
-    def flush(self) -> None:
-        sys.stderr.flush()
-
-
-def _progress(made: int, images: int) -> tqdm.tqdm:
-    """A bar on a terminal; elsewhere a line every half a minute."""
-    on_terminal = sys.stderr.isatty()
-    return tqdm.tqdm(
-        initial=made,
-        total=images,
-        unit=' images',
-        unit_scale=True,
-        dynamic_ncols=on_terminal,
-        file=sys.stderr if on_terminal else _Lines(),
-        mininterval=0.5 if on_terminal else 30,
-        maxinterval=60,
-        delay=0 if on_terminal else 30,  # or the first line would say 0%
-        leave=False,
-        disable=made == images,
-    )

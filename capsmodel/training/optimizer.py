@@ -1,4 +1,4 @@
-"""Adam whose update is one operation a variable."""
+"""Adam with one operation for each variable's update."""
 
 from typing import Any
 
@@ -9,12 +9,11 @@ import tensorflow as tf
 class FusedAdam(keras.optimizers.Adam):
     """keras.optimizers.Adam (Kingma, Ba 2015) with TensorFlow's own kernel for the update.
 
-    Keras writes the update out in a dozen operations, each of which reads and writes as many
-    numbers as there are weights. The results are the same but for rounding, and so are arguments,
-    variables and checkpoints.
+    Keras computes the update in a dozen operations, each of which reads and writes all weights.
+    Results differ in rounding only; arguments, variables and checkpoints are the same.
 
     Raises:
-        ValueError: `amsgrad` is set, which the kernel does not know.
+        ValueError: `amsgrad` is set, which the kernel does not support.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -45,5 +44,5 @@ class FusedAdam(keras.optimizers.Adam):
 
 
 def _handle(variable: Any) -> tf.Tensor:
-    """Of a Keras variable or, as in the update of a replica, of TensorFlow's inside it."""
+    """The handle of a Keras variable or, in a replica's update, of a TensorFlow variable."""
     return (variable.value if isinstance(variable, keras.Variable) else variable).handle

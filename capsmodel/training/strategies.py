@@ -2,7 +2,7 @@
 
 Several machines find each other by TF_CONFIG, in the form of
 https://www.tensorflow.org/guide/distributed_training#setting_up_the_tf_config_environment_variable:
-the addresses of all workers, and which of them a process is.
+it holds the addresses of all workers, and says which of them a process is.
 """
 
 from __future__ import annotations
@@ -17,13 +17,12 @@ from typing import Any
 import tensorflow as tf
 
 from capsmodel.summaries.console import say
+from capsmodel.training.choices import STRATEGIES
 from capsmodel.training.errors import TrainingError
-
-STRATEGIES = ('auto', 'default', 'mirrored', 'multi_worker')
 
 _CONFIG = 'TF_CONFIG'
 _JOBS = ('chief', 'worker')
-# What a worker gets to hear when another one is gone.
+# The errors that a worker gets when another one is gone.
 _LOST = (
     tf.errors.UnavailableError,
     tf.errors.AbortedError,
@@ -33,11 +32,13 @@ _LOST = (
 
 
 def make(name: str) -> tf.distribute.Strategy:
-    """Makes the strategy of a name in STRATEGIES; one of several workers waits for the others.
+    """Makes a strategy; one of several workers waits here for the others.
 
-    `default` is one device, `mirrored` all GPUs of this machine, `multi_worker` all devices of the
-    workers that TF_CONFIG names; `auto` takes the last one where it names several, else `mirrored`
-    where there are several GPUs, else `default`.
+    Args:
+        name: One of STRATEGIES. `default` is one device, `mirrored` all GPUs of this machine, and
+            `multi_worker` all devices of the workers in TF_CONFIG. `auto` is `multi_worker` if
+            TF_CONFIG has several workers, else `mirrored` if there are several GPUs, else
+            `default`.
 
     Raises:
         TrainingError: TF_CONFIG does not say who the workers are, or is wrong.
@@ -76,7 +77,7 @@ def has_several_workers(name: str) -> bool:
 
 
 def is_chief(strategy: tf.distribute.Strategy) -> bool:
-    """Whether this process is the one that writes: `chief`, or the first worker without one."""
+    """Whether this process writes files: it is `chief` or, without a chief, the first worker."""
     resolver = strategy.cluster_resolver
     if resolver is None or not resolver.task_type:
         return True
@@ -85,12 +86,12 @@ def is_chief(strategy: tf.distribute.Strategy) -> bool:
     return resolver.task_id == 0
 
 
-def check_agreement(strategy: tf.distribute.Strategy, text: str, what: str) -> None:
-    """Compares a text with those of the other workers.
+def assert_same_on_all_workers(strategy: tf.distribute.Strategy, text: str, what: str) -> None:
+    """Checks that all workers call this with the same text.
 
     Args:
-        strategy: What all workers are part of.
-        text: Any.
+        strategy: The strategy of all workers.
+        text: Any text.
         what: What the text stands for, for the message.
 
     Raises:
@@ -105,12 +106,12 @@ def check_agreement(strategy: tf.distribute.Strategy, text: str, what: str) -> N
 
 
 def replicas_here(strategy: tf.distribute.Strategy) -> int:
-    """How many replicas this process has."""
+    """The number of replicas in this process."""
     return len(strategy.experimental_local_results(_distributed(strategy, 0)))
 
 
 def least(strategy: tf.distribute.Strategy, value: int) -> int:
-    """The smallest of the values that the workers give."""
+    """The smallest of the values that the workers call this with."""
     return min(_gathered(strategy, value))
 
 
@@ -125,8 +126,8 @@ def _distributed(strategy: tf.distribute.Strategy, value: int) -> Any:
 
 
 @contextlib.contextmanager
-def lost_workers_are_said(strategy: tf.distribute.Strategy) -> Iterator[None]:
-    """Turns TensorFlow's errors over another worker that is gone into a sentence.
+def report_lost_workers(strategy: tf.distribute.Strategy) -> Iterator[None]:
+    """Turns TensorFlow's errors about a lost worker into one sentence.
 
     Raises:
         TrainingError: Another worker is gone.
@@ -138,12 +139,12 @@ def lost_workers_are_said(strategy: tf.distribute.Strategy) -> Iterator[None]:
             raise
         raise TrainingError(
             'Another worker is gone, and training cannot go on without it: started again, all '
-            'workers go on from the last checkpoint'
+            'workers resume from the last checkpoint'
         ) from error
 
 
 def _workers() -> int:
-    """How many processes train together, by TF_CONFIG; 0 where it is not set."""
+    """The number of workers in TF_CONFIG; 0 if it is not set."""
     text = os.environ.get(_CONFIG)
     if not text:
         return 0

@@ -1,4 +1,4 @@
-"""Weights to start from in place of random ones: those of an exported network."""
+"""Starts a training from the weights of an exported network."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from capsmodel.training.errors import TrainingError
 
 
 def exported_weights(directory: str) -> list[np.ndarray]:
-    """The weights of a SavedModel that `signatures.export` wrote, in the order of the network's."""
+    """The weights in a SavedModel of `signatures.export`, in the order of the variables."""
     reader = tf.train.load_checkpoint(os.path.join(directory, 'variables', 'variables'))
     names = (f'_variables/{n}/.ATTRIBUTES/VARIABLE_VALUE' for n in itertools.count())
     return [reader.get_tensor(name) for name in itertools.takewhile(reader.has_tensor, names)]
 
 
 def assign(model: CapsNet, weights: Sequence[np.ndarray]) -> None:
-    """Gives a network weights.
+    """Gives a network the weights.
 
     Raises:
-        TrainingError: They are those of a network of another shape.
+        TrainingError: The weights do not fit the network.
     """
     wanted = [tuple(variable.shape) for variable in model.variables]
     if wanted != [weight.shape for weight in weights]:

@@ -1,15 +1,15 @@
 """The process that trains: `python -m capsmodel.training.worker REQUEST`.
 
-The Trainer starts it, so that training has a TensorFlow of its own: one that sees the GPUs, may be
-told to be deterministic, and can join other workers. REQUEST is a JSON file, the form of Request.
+The Trainer starts this process, so that training has its own TensorFlow: one that sees the GPUs,
+may be deterministic, and can join other workers. REQUEST is a file that TrainingRequest wrote.
 
-On several machines (`--strategy multi_worker`, TF_CONFIG) the Trainer starts the chief's, and each
-other machine runs this command until it ends with 0. All of them read the same files. The chief
-writes checkpoints and log; when one worker is gone all end with 1, and go on from the last
-checkpoint when they are started again.
+To train on several machines (`--strategy multi_worker`, TF_CONFIG), the Trainer starts the chief's
+process, and you run this command on each other machine until it ends with 0. All workers read the
+same files. The chief writes the checkpoints and the log. If a worker is lost, all end with 1; start
+them again and they resume from the last checkpoint.
 
-SIGTERM, and the first SIGINT, end it after the step at hand, with a checkpoint; another one of
-either ends it at once. The exit code is 0 when training is at its end, else 1.
+The first SIGTERM or SIGINT ends the process after the current step, with a checkpoint; the second
+one ends it at once. The exit code is 0 if the training is complete, else 1.
 """
 
 from __future__ import annotations
@@ -23,95 +23,22 @@ import os
 import signal
 import sys
 import threading
-import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any
 
 import start_tensorflow
 from capsmodel.training.errors import Diverged, TrainingError, out_of_memory
-
-
-@dataclasses.dataclass(frozen=True)
-class Request:
-    """What to train.
-
-    Attributes:
-        network: The JSON form of NetworkConfig.
-        training: The JSON form of TrainingConfig.
-        train_files: Patterns of the transformed examples to learn from.
-        eval_files: Patterns of those that pick the best epoch.
-        log_dir: Folder for TensorBoard; empty: no log.
-        checkpoint_root: Folder in which each training has one for its checkpoints.
-        checkpoint_steps: Steps between two checkpoints; 0: only each epoch's end has one.
-        eval_batch_size: Images a step of an evaluation; 0: as many as there is memory for.
-        deterministic: Whether to use deterministic operations only.
-        profile_steps: First and last step that TensorFlow's profiler looks at; none: no profile.
-        warm_start_from: Folder of an exported network whose weights to start from; empty: none.
-        code_version: Of the code that trains: a checkpoint of another one is not used.
-    """
-
-    network: dict[str, Any]
-    training: dict[str, Any]
-    train_files: list[str]
-    eval_files: list[str]
-    log_dir: str
-    checkpoint_root: str
-    checkpoint_steps: int
-    eval_batch_size: int
-    deterministic: bool
-    profile_steps: list[int]
-    warm_start_from: str
-    code_version: str
-
-    def with_values(self, values: Mapping[str, Any]) -> Request:
-        """The same with other values of the settings of network and training so named."""
-        changed: dict[str, Any] = {
-            part: {name: values.get(name, value) for name, value in getattr(self, part).items()}
-            for part in ('network', 'training')
-        }
-        return dataclasses.replace(self, **changed)
-
-    def with_absolute_paths(self) -> Request:
-        """The same for processes that have another working directory."""
-        return dataclasses.replace(
-            self,
-            train_files=[_absolute(path) for path in self.train_files],
-            eval_files=[_absolute(path) for path in self.eval_files],
-            log_dir=_absolute(self.log_dir),
-            checkpoint_root=_absolute(self.checkpoint_root),
-            warm_start_from=_absolute(self.warm_start_from),
-        )
-
-    def write(self, path: str | os.PathLike) -> None:
-        """Writes the request as JSON."""
-        unfinished = f'{os.fspath(path)}.{uuid.uuid4().hex}'
-        with open(unfinished, 'w', encoding='utf-8') as file:
-            json.dump(dataclasses.asdict(self), file)
-        os.replace(unfinished, path)
-
-    @classmethod
-    def read(cls, path: str | os.PathLike) -> Request:
-        """Reads what `write` wrote.
-
-        Raises:
-            TrainingError: It is not there, or not a request.
-        """
-        try:
-            with open(path, encoding='utf-8') as file:
-                return cls(**json.load(file))
-        except (OSError, ValueError, TypeError) as error:
-            raise TrainingError(f'The request {path} cannot be read: {error}') from error
+from capsmodel.training.request import TrainingRequest
 
 
 def main() -> None:
-    """Trains what the command line asks for."""
+    """Trains as the command line says."""
     parser = argparse.ArgumentParser(description='Trains a network.')
-    parser.add_argument('request', help='JSON file: what to train')
+    parser.add_argument('request', help='JSON file that says what to train')
     parser.add_argument(
         '--supervised',
         action='store_true',
-        help='say as lines of JSON what it is at and, in the end, the outcome; stop when standard '
-        'input ends',
+        help='print the phases and the outcome as lines of JSON; stop when standard input ends',
     )
     parser.add_argument(
         '--strategy', default='auto', help='auto, default, mirrored or multi_worker (TF_CONFIG)'
@@ -142,16 +69,15 @@ def _train(path: str, strategy_name: str, stop: _Stop, phase: _Phase) -> dict[st
     """Trains to the end, from the last checkpoint on.
 
     Returns:
-        `folder`, that of the checkpoints, and `weights`, a fingerprint of the network's.
+        `folder`, the folder of the checkpoints, and `weights`, a fingerprint of the weights.
 
     Raises:
-        TrainingError: It cannot, memory runs out, or it was told to stop.
+        TrainingError: The training cannot start or go on, memory runs out, or `stop` was requested.
     """
-    # Not at the top, where signals have no handlers yet.
+    # TensorFlow takes seconds to load: `stop` handles signals meanwhile.
     import tensorflow as tf
 
-    from capsmodel.data import dataset
-    from capsmodel.networks import capsnet
+    from capsmodel.data.dataset import load_examples
     from capsmodel.training import loop, strategies, warm_start
     from capsmodel.training.checkpoints import Checkpoints, fingerprint
 
@@ -159,22 +85,20 @@ def _train(path: str, strategy_name: str, stop: _Stop, phase: _Phase) -> dict[st
         tf.config.experimental.set_memory_growth(gpu, True)
     with stop.at_once():
         strategy = strategies.make(strategy_name)
-    # With all workers there, it is this training's request, and not that of one before.
-    request = Request.read(path)
+    # Only now, when all workers are there: before, the file may hold an earlier training's request.
+    request = TrainingRequest.read(path)
     if request.deterministic:
         tf.config.experimental.enable_op_determinism()
-    network_config = capsnet.NetworkConfig.from_json_dict(request.network)
-    training_config = loop.TrainingConfig.from_json_dict(request.training)
-    size = (network_config.image_height, network_config.image_width)
-    training_data = dataset.read(request.train_files, *size)
-    evaluation_data = dataset.read(request.eval_files, *size)
+    size = (request.network.image_height, request.network.image_width)
+    training_data = load_examples(request.train_files, *size)
+    evaluation_data = load_examples(request.eval_files, *size)
     exported = request.warm_start_from
     weights = warm_start.exported_weights(exported) if exported else []
-    scaled = training_config.scaled_to(strategy.num_replicas_in_sync)
+    scaled = request.training.scaled_to(strategy.num_replicas_in_sync)
     name = fingerprint(
         {
-            'network': network_config.to_json_dict(),
-            'training': scaled.to_json_dict(),
+            'network': dataclasses.asdict(request.network),
+            'training': dataclasses.asdict(scaled),
             'code': request.code_version,
         },
         [*training_data, *evaluation_data, *weights],
@@ -183,10 +107,10 @@ def _train(path: str, strategy_name: str, stop: _Stop, phase: _Phase) -> dict[st
     is_chief = strategies.is_chief(strategy)
     with checkpoints.locked() if is_chief else contextlib.nullcontext():
         try:
-            with strategies.lost_workers_are_said(strategy):
+            with strategies.report_lost_workers(strategy):
                 model = loop.train(
-                    network_config,
-                    training_config,
+                    request.network,
+                    request.training,
                     training_data,
                     evaluation_data,
                     request.log_dir or None,
@@ -209,25 +133,21 @@ def _train(path: str, strategy_name: str, stop: _Stop, phase: _Phase) -> dict[st
     return {'folder': os.fspath(checkpoints.folder), 'weights': trained}
 
 
-def _absolute(path: str) -> str:
-    return path if not path or '://' in path else os.path.abspath(path)
-
-
 class _Phase:
-    """What the training is at; said as a line of JSON if somebody reads it."""
+    """What the training is doing, printed as a line of JSON if `is_printed`."""
 
-    def __init__(self, said: bool) -> None:
+    def __init__(self, is_printed: bool) -> None:
         self.name = ''
-        self._said = said
+        self._is_printed = is_printed
 
     def begins(self, name: str) -> None:
         self.name = name
-        if self._said:
+        if self._is_printed:
             print(json.dumps({'phase': name}), flush=True)
 
 
 class _Stop:
-    """Whether the process has been told to stop. The second signal is left to end it."""
+    """Notes the first signal as a request to stop, and lets the second one end the process."""
 
     def __init__(self) -> None:
         self._requested = threading.Event()
@@ -245,8 +165,8 @@ class _Stop:
     def at_once(self) -> Iterator[None]:
         """Inside, SIGINT ends the process at once.
 
-        While TensorFlow waits for other workers it lets no Python run, signal handlers included. It
-        also puts one of its own in the place of that for SIGTERM, which is put back in the end.
+        While TensorFlow waits for other workers, no Python code runs, not even signal handlers.
+        TensorFlow also replaces the handler for SIGTERM, which is restored at the end.
         """
         self._set(signal.SIG_DFL)
         try:
@@ -255,7 +175,7 @@ class _Stop:
             self._set(self._handle)
 
     def when_standard_input_ends(self) -> None:
-        """Stops then, too: whoever started the process is gone, and nobody reads what it writes."""
+        """Requests a stop when the process that started this one is gone, and writes no more."""
 
         def wait() -> None:
             while os.read(0, 1):
@@ -272,16 +192,16 @@ class _Stop:
 
 
 def _send_noise_to_standard_output() -> None:
-    """Leaves standard error to what is meant for a person.
+    """Keeps standard error for messages to a person.
 
-    What libraries log, and what TensorFlow writes to file descriptor 2 by itself, goes to standard
-    output, which the Trainer sends to the log of the run.
+    Log lines of libraries, and what TensorFlow writes to file descriptor 2, go to standard output,
+    which the Trainer copies to the log of the run.
     """
     person = os.fdopen(os.dup(2), 'w', buffering=1)
     os.dup2(1, 2)
     logging.basicConfig(stream=sys.stdout, format='%(levelname)s %(name)s: %(message)s')
     logging.captureWarnings(True)
-    # Its logger keeps the standard error of the time of its import.
+    # TensorFlow's logger keeps the standard error that it finds when it is imported.
     start_tensorflow.load()
     sys.stderr = person
 

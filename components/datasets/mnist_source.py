@@ -112,7 +112,7 @@ def from_tfds_download(folder: pathlib.Path) -> dict[str, bytes]:
     return from_folder(str(folder))
 
 
-def _download_with_tfds(folder: pathlib.Path) -> None:
+def download_with_tfds(folder: pathlib.Path) -> None:
     """Downloads with TFDS and puts the four unpacked files into `folder`."""
     import tensorflow_datasets as tfds
 
@@ -263,4 +263,4 @@ def _reason(stderr: str) -> str:
 
 
 if __name__ == '__main__':
-    _download_with_tfds(pathlib.Path(sys.argv[1]))
+    download_with_tfds(pathlib.Path(sys.argv[1]))

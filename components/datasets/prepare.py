@@ -14,6 +14,7 @@ import shutil
 import sys
 import tempfile
 import warnings
+from collections.abc import Sequence
 from typing import Any
 
 import start_tensorflow
@@ -184,18 +185,18 @@ def _build(builder: Any) -> None:
         raise DatasetError(f'{builder.name} cannot be prepared: {reason}') from error
 
 
-def main() -> int:
-    """Runs the command; returns the exit code."""
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the command with these arguments, or those of the process; returns the exit code."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('--dataset', default='mnist')
     parser.add_argument('--version', help="the dataset's version; TFDS's newest if not given")
     parser.add_argument('--data_dir', required=True, help='the folder TFDS keeps datasets in')
     parser.add_argument('--idx_dir', help='a folder with the four IDX files of MNIST, raw or .gz')
-    arguments = parser.parse_args()
+    options = parser.parse_args(arguments)
     os.environ['CUDA_VISIBLE_DEVICES'] = '-1'
     warnings.simplefilter('ignore', FutureWarning)
     try:
-        prepare(**vars(arguments))
+        prepare(**vars(options))
     except DatasetError as error:
         print(f'error: {error}', file=sys.stderr)
         return 1

@@ -27,7 +27,7 @@ _BLESSED_PROPERTY = 'blessed'
 MODEL_ID_PROPERTY = 'current_model_id'
 
 _FOLDER = os.path.dirname(os.path.abspath(__file__))
-_PROBE = os.path.join(_FOLDER, 'probe.py')
+PROBE = os.path.join(_FOLDER, 'probe.py')
 # The folder of the package `serving`: `python -m` looks into the working directory first.
 _PACKAGES = os.path.dirname(os.path.dirname(_FOLDER))
 
@@ -90,7 +90,7 @@ def probe(model_dir: str, timeout: float) -> dict[str, int]:
             with _serving(model_dir, server_errors) as server_output:
                 # -I: Python imports nothing from the working directory or from PYTHONPATH.
                 done = subprocess.run(
-                    [sys.executable, '-I', '-W', 'ignore', _PROBE, model_dir],
+                    [sys.executable, '-I', '-W', 'ignore', PROBE, model_dir],
                     stdin=server_output,
                     capture_output=True,
                     text=True,

@@ -20,7 +20,7 @@ START, LOADING, AVAILABLE, UNLOADING, END = 'START', 'LOADING', 'AVAILABLE', 'UN
 
 # Versions load one after the other, since each takes memory and all processors. If one takes longer
 # than this, the next one may start beside it.
-_PATIENCE_SECONDS = 10.0
+PATIENCE_SECONDS = 10.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -94,7 +94,7 @@ def next_step(versions: Collection[Version], may_load: bool) -> Step | None:
 def next_load(loading: Collection[Version]) -> float:
     """The time, by `time.monotonic`, from which another version may load beside these."""
     young = [v.loading.started for v in loading if v.loading and v.state == LOADING]
-    return max(young, default=-math.inf) + _PATIENCE_SECONDS
+    return max(young, default=-math.inf) + PATIENCE_SECONDS
 
 
 def late_at(version: Version, seconds: float) -> float:

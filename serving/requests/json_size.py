@@ -58,7 +58,7 @@ def check_size(
     if len(body) <= _UNCOUNTED_BYTES:
         return
     most = most_values(kind, signature_defs, max_instances)
-    if len(body) > most and _is_larger(body, most):
+    if len(body) > most and is_larger(body, most):
         raise invalid(
             'The request has more values than one may have: more than this model takes for as '
             f'many instances as are allowed (--max_instances), or than {_MAX_VALUES:,}',
@@ -97,12 +97,13 @@ def _signature_values(signature: meta_graph_pb2.SignatureDef, max_instances: int
     return count
 
 
-def _is_larger(body: bytes | bytearray, most: int) -> bool:
+def is_larger(body: bytes | bytearray, most: int, piece_bytes: int = _PIECE_BYTES) -> bool:
+    """Whether a document has more than `most` values; it is looked at piece by piece."""
     total = 0
     in_string = 0  # 1 where a piece begins inside a string
     carried = b''  # a backslash at the end of a piece
-    for start in range(0, len(body), _PIECE_BYTES):
-        piece = carried + body[start : start + _PIECE_BYTES]
+    for start in range(0, len(body), piece_bytes):
+        piece = carried + body[start : start + piece_bytes]
         carried = b''
         if b'\\' in piece:
             # Replace escaped quotes, which do not end a string, by as many other characters.

@@ -60,6 +60,9 @@ class Bodies:
     Args:
         largest: The most bytes of a body, decompressed.
         seconds: The time in which a body must have come.
+
+    Attributes:
+        large_bytes: The bytes that all bodies of more than SMALL_BYTES hold at the moment.
     """
 
     def __init__(self, largest: int, seconds: float) -> None:
@@ -67,7 +70,7 @@ class Bodies:
         self._seconds = seconds
         self._loop = asyncio.get_running_loop()
         self._large: set[Body] = set()
-        self._large_bytes = 0
+        self.large_bytes = 0
         self._receiving: set[asyncio.Task[None]] = set()
 
     async def receive(self, request: web.BaseRequest, body: Body) -> None:
@@ -114,7 +117,7 @@ class Bodies:
         """Frees the content of a body; a second call does nothing."""
         if body in self._large:
             self._large.remove(body)
-            self._large_bytes -= len(body.content)
+            self.large_bytes -= len(body.content)
         body.content = b''
 
     def stop(self) -> None:
@@ -146,11 +149,11 @@ class Bodies:
         self._check_size(len(body.content) + len(chunk))
         body.content += chunk
         if body in self._large:
-            self._large_bytes += len(chunk)
+            self.large_bytes += len(chunk)
         elif len(body.content) > SMALL_BYTES:
             self._large.add(body)
-            self._large_bytes += len(body.content)
-        while self._large_bytes > _LARGE_HELD * self._largest:
+            self.large_bytes += len(body.content)
+        while self.large_bytes > _LARGE_HELD * self._largest:
             self._refuse_one(body)
 
     def _refuse_one(self, newest: Body) -> None:

@@ -115,7 +115,7 @@ class RestService:
             self._handle, limits.connections, limits.idle_seconds, limits.transfer_seconds
         )
         self._loop = asyncio.get_running_loop()
-        self._pending = 0
+        self.pending = 0
         self._bodies = Bodies(limits.body_bytes, limits.transfer_seconds)
         # One thread for large JSON, because Python runs only one thread at a time.
         self._json = Lane('json', 1, _MAX_JSON, _JSON_SECONDS)
@@ -203,12 +203,12 @@ class RestService:
             return servable.metadata
 
     async def _answered(self, route: Route, body: Body) -> bytes:
-        if self._pending >= self._limits.pending:
+        if self.pending >= self._limits.pending:
             raise ServingError(
                 'UNAVAILABLE',
-                f'The server is busy with {self._pending} requests (--max_pending_requests)',
+                f'The server is busy with {self.pending} requests (--max_pending_requests)',
             )
-        self._pending += 1
+        self.pending += 1
         try:
             async with timeout(self._limits.timeout):
                 return await self._answer(route, body)
@@ -219,7 +219,7 @@ class RestService:
                 '(--rest_api_timeout_in_ms)',
             ) from None
         finally:
-            self._pending -= 1
+            self.pending -= 1
 
     async def _answer(self, route: Route, body: Body) -> bytes:
         with self._manager.servable(route.model, route.version, route.label) as servable:

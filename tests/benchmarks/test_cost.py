@@ -8,19 +8,20 @@ import numpy as np
 import pytest
 from project_paths import ROOT
 
-from benchmarks.cost import IMPLEMENTATIONS, updated_inputs, with_ratios, write_programs
+from benchmarks.cost import with_ratios
 from benchmarks.gpu_hlo import draw, known_peak, largest_difference
-from capsmodel.networks.capsnet import NetworkConfig
+from benchmarks.programs import IMPLEMENTATIONS, updated_inputs, write_programs
+from capsmodel.networks.settings import NetworkConfig
 
 SMALL = NetworkConfig(
     image_height=12,
     image_width=12,
     num_classes=3,
     conv1_filters=4,
-    conv1_kernel=3,
+    conv1_kernel_size=3,
     primary_channels=2,
     primary_dim=2,
-    primary_kernel=3,
+    primary_kernel_size=3,
     digit_dim=3,
     routing_iterations=2,
     decoder_units=(5,),

@@ -1,7 +1,6 @@
 """Tests of the picture of images/s against the batch size."""
 
 import json
-import sys
 
 import pytest
 
@@ -47,11 +46,10 @@ def test_the_picture_has_a_line_for_each_step(tmp_path):
     ('content', 'message'),
     [('no JSON', 'cannot be read'), (json.dumps(ROWS[-1:]), 'has no rows of training steps')],
 )
-def test_a_file_without_rows_ends_in_a_sentence(content, message, tmp_path, monkeypatch, capsys):
+def test_a_file_without_rows_ends_in_a_sentence(content, message, tmp_path, capsys):
     rows, picture = tmp_path / 'rows.json', tmp_path / 'picture.png'
     rows.write_text(content)
-    monkeypatch.setattr(sys, 'argv', ['plot', str(rows), str(picture)])
     with pytest.raises(SystemExit):
-        plot._main()
+        plot.main([str(rows), str(picture)])
     assert message in capsys.readouterr().err
     assert not picture.exists()

@@ -2,8 +2,6 @@ import datetime
 import os
 import re
 import resource
-import subprocess
-import sys
 import time
 from collections import Counter
 from random import Random
@@ -11,6 +9,7 @@ from random import Random
 import hypothesis
 import keras
 import numpy as np
+import plain_tensorflow
 import pytest
 import tensorflow as tf
 from damaged_images import damage, good_images
@@ -24,7 +23,8 @@ from tensorflow_serving.apis import prediction_log_pb2
 from capsmodel.data import features
 from capsmodel.data.images import decode_images
 from capsmodel.networks import memory
-from capsmodel.networks.capsnet import CapsNet, NetworkConfig, lengths
+from capsmodel.networks.capsnet import CapsNet, lengths
+from capsmodel.networks.settings import NetworkConfig
 from capsmodel.signatures import export
 from capsmodel.training import warm_start
 from capsmodel.training.errors import TrainingError
@@ -39,24 +39,6 @@ PICTURES = tf.constant([*PNGS, as_person_png(MNIST[0])])
 PIXELS = decode_images(PICTURES, HEIGHT, WIDTH)
 # Damaged pictures that a model is asked for.
 INPUTS = 5000
-
-# Loads a model (1) in a process that has TensorFlow alone, puts the questions of a file (2) to all
-# signatures, and writes the answers to another (3).
-ASK = """
-import sys
-import numpy as np
-import tensorflow as tf
-model = tf.saved_model.load(sys.argv[1])
-questions = np.load(sys.argv[2], allow_pickle=True)
-answers = {}
-for name, signature in model.signatures.items():
-    inputs = signature.structured_input_signature[1]
-    for key, value in signature(**{i: tf.constant(questions[i].tolist(), inputs[i].dtype)
-                                   for i in inputs}).items():
-        answers[name + '/' + key] = value.numpy()
-assert not any(name.startswith(('capsmodel', 'pipeline', 'components')) for name in sys.modules)
-np.savez(sys.argv[3], **answers)
-"""
 
 
 def make_network(decoder, **settings):
@@ -294,25 +276,21 @@ def test_empty_batches(signatures):
 
 
 def test_plain_tensorflow_gets_the_same_answers(exported, signatures, tmp_path):
+    examples = np.array([example(image=png) for png in PNGS], dtype=object)
     questions = {
-        'image_bytes': PICTURES.numpy(),
-        'pixels': PIXELS.numpy(),
-        'examples': np.array([example(image=png) for png in PNGS], dtype=object),
-        'capsule': np.eye(CLASSES, DIM),
-        'label': np.arange(CLASSES),
+        'serving_default': {'image_bytes': PICTURES.numpy()},
+        'pixels': {'pixels': PIXELS.numpy()},
+        'examples': {'examples': examples},
+        'explain': {'image_bytes': PICTURES.numpy()},
+        'decode': {'capsule': np.eye(CLASSES, DIM, dtype=np.float32), 'label': np.arange(CLASSES)},
     }
-    np.savez(tmp_path / 'questions.npz', **questions)
-    files = [str(tmp_path / 'questions.npz'), str(tmp_path / 'answers.npz')]
-    subprocess.run([sys.executable, '-I', '-c', ASK, exported, *files], cwd=tmp_path, check=True)
-    answers = np.load(files[1])
-    for name, signature in signatures.items():
-        inputs = {
-            key: tf.constant(questions[key].tolist(), spec.dtype)
-            for key, spec in signature.structured_input_signature[1].items()
-        }
-        for key, value in signature(**inputs).items():
-            np.testing.assert_allclose(answers[f'{name}/{key}'], value, rtol=1e-5, atol=1e-7)
-    assert len({key.split('/')[0] for key in answers}) == 5
+    answers = plain_tensorflow.answers(exported, questions, tmp_path)
+    assert answers.keys() == questions.keys()
+    for name, inputs in questions.items():
+        expected = signatures[name](**{key: tf.constant(value) for key, value in inputs.items()})
+        assert answers[name].keys() == expected.keys()
+        for key, value in expected.items():
+            np.testing.assert_allclose(answers[name][key], value, rtol=1e-5, atol=1e-7)
 
 
 def play_warmup_requests(directory, signatures):

@@ -131,7 +131,7 @@ def test_model_that_does_not_load_is_refused(tmp_path):
 def test_process_that_ends_in_another_way_is_a_refusal(tmp_path, monkeypatch, script, said):
     path = tmp_path / 'probe.py'
     path.write_text(script)
-    monkeypatch.setattr(component, '_PROBE', str(path))
+    monkeypatch.setattr(component, 'PROBE', str(path))
     with pytest.raises(GateRefused, match=f'the process ended with {said}'):
         component.probe(str(tmp_path), 120)
 
@@ -212,16 +212,15 @@ def test_model_that_takes_too_long_is_refused(tmp_path):
         component.probe(_export(tmp_path), 0.1)
 
 
-def test_component_blesses_as_the_pusher_expects_also_behind_a_proxy(tmp_path, monkeypatch):
+def test_component_blesses_as_the_pusher_expects_also_behind_a_proxy(tmp_path, monkeypatch, caplog):
     monkeypatch.setenv('http_proxy', 'http://127.0.0.1:9')  # leads nowhere
     model, blessing = standard_artifacts.Model(), standard_artifacts.InfraBlessing()
     model.id = 5
     model.uri, blessing.uri = str(tmp_path / 'model'), str(tmp_path / 'blessing')
     _export(tmp_path / 'model' / 'Format-Serving', requests=('serving_default', 'serving_default'))
-    assert component.probe(str(tmp_path / 'model' / 'Format-Serving'), 120) == {
-        'serving_default': 2
-    }
-    component.InfraCheck.test_call(model=model, blessing=blessing, timeout=120)
+    with caplog.at_level('INFO', 'absl'):
+        component.InfraCheck.test_call(model=model, blessing=blessing, timeout=120)
+    assert "InfraCheck: {'serving_default': 2}" in caplog.messages
     assert blessing.get_int_custom_property('blessed') == 1
     assert blessing.get_int_custom_property('current_model_id') == 5
     assert os.listdir(blessing.uri) == ['INFRA_BLESSED']

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import saved_models
 import tensorflow as tf
+from project_paths import PROGRAMS
 from tfx import v1 as tfx
 from tfx.components.pusher import executor as tfx_pusher
 from tfx.proto import pusher_pb2
@@ -259,31 +260,6 @@ def test_in_a_pipeline_the_newest_version_is_always_the_model(tmp_path, models):
     assert _newest(base) == _content(models['b'] / 'Format-Serving')
 
 
-_PUSHES = """
-import os, sys
-from tfx.types import standard_artifacts
-from components import pusher
-
-for line in sys.stdin:
-    model, base_directory, archive = line.split()
-    process = os.fork()
-    if not process:
-        inputs = standard_artifacts.Model()
-        inputs.uri = model
-        pushed = standard_artifacts.PushedModel()
-        pushed.uri = archive
-        pusher.PusherExecutor().Do(
-            {'model': [inputs]},
-            {'pushed_model': [pushed]},
-            {'base_directory': base_directory, 'run_id': 'run'},
-        )
-        os._exit(0)
-    print(process, flush=True)
-    sys.stdin.readline()  # until then it may be killed
-    print(os.waitpid(process, 0)[1], flush=True)
-"""
-
-
 @pytest.mark.slow
 def test_killed_at_any_moment(tmp_path):
     rng = np.random.default_rng(0)
@@ -322,7 +298,7 @@ def test_killed_at_any_moment(tmp_path):
 
     watcher = threading.Thread(target=watch, daemon=True)
     with subprocess.Popen(
-        [sys.executable, '-W', 'ignore', '-c', _PUSHES],
+        [sys.executable, '-W', 'ignore', PROGRAMS / 'push_models.py'],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,

@@ -16,6 +16,7 @@ from tfx.orchestration import metadata
 from components.datasets.errors import DatasetError, NotPrepared
 from components.datasets.tfds_dataset import fingerprint, load_builder
 from components.tfds_example_gen import TfdsExampleGen
+from pipeline.beam_options import beam_options
 
 SPLITS = {'train': 'train[:30]', 'eval': 'train[30:]', 'test': 'test'}
 CHECK = {
@@ -61,7 +62,7 @@ class Runs:
             metadata_connection_config=self.connection,
             components=[TfdsExampleGen(data_dir=str(data_dir), **settings)],
             enable_cache=True,
-            beam_pipeline_args=['--runner=FnApiRunner'],
+            beam_pipeline_args=beam_options('--runner=FnApiRunner'),
         )
         tfx.orchestration.LocalDagRunner().run(pipeline)
 
@@ -227,7 +228,6 @@ def test_undecodable_images_are_left_out_where_that_is_allowed(damaged, images, 
     said = capsys.readouterr().err
     assert 'left out 12 of the 60 images of mnist' in said
     kept = [contents(runs.examples(split)) for split in SPLITS]
-    assert [image.tobytes() for image, _ in kept[2].values()]
     expected = {
         image.tobytes()
         for split, first in (('train', 11), ('test', 1))

@@ -14,8 +14,9 @@ import pytest
 from tfx_project import COMPLETE, Project
 
 from capsmodel.networks import capsnet
-from capsmodel.training import launcher, loop, warm_start
-from capsmodel.training.worker import Request
+from capsmodel.training import launcher, warm_start
+from capsmodel.training.request import TrainingRequest
+from capsmodel.training.state import load_best
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow]
 
@@ -86,9 +87,11 @@ def test_two_workers_train_what_is_pushed_as_one_does(root, mnist_dir, tmp_path)
 
     (version,) = project.versions()
     pushed = warm_start.exported_weights(f'{project.config.serving_model_dir}/{version}')
-    alone = dataclasses.replace(Request.read(request), checkpoint_root=str(tmp_path / 'alone'))
-    model = capsnet.CapsNet(capsnet.NetworkConfig.from_json_dict(alone.network))
-    loop.load_best(model, launcher.train(alone, 'default'))
+    alone = dataclasses.replace(
+        TrainingRequest.read(request), checkpoint_root=str(tmp_path / 'alone')
+    )
+    model = capsnet.CapsNet(alone.network)
+    load_best(model, launcher.train(alone, 'default'))
     assert len(pushed) == len(model.variables)
     for weights, variable in zip(pushed, model.variables, strict=True):
         # A single step moves a weight by 1e-3.

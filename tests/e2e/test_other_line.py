@@ -18,9 +18,10 @@ from rest_server import request, rest_server
 from tfx_project import COMPLETE, Project
 
 from capsmodel.networks import capsnet
-from capsmodel.training import launcher, loop
+from capsmodel.training import launcher
 from capsmodel.training.checkpoints import Checkpoints
-from capsmodel.training.worker import Request
+from capsmodel.training.request import TrainingRequest
+from capsmodel.training.state import load_best
 
 pytestmark = [
     pytest.mark.e2e,
@@ -72,17 +73,17 @@ def test_pushed_model_is_served(other, pushed, mnist_dir):
 
 
 def test_training_goes_on_from_the_checkpoint(other, tmp_path, capfd):
-    asked = Request.read(other / 'training' / 'request.json')
+    asked = TrainingRequest.read(other / 'training' / 'request.json')
     shutil.copytree(asked.checkpoint_root, tmp_path / 'checkpoints')
     asked = dataclasses.replace(
         asked, checkpoint_root=str(tmp_path / 'checkpoints'), log_dir=str(tmp_path / 'log')
     )
     (folder,) = (path.parent for path in (tmp_path / 'checkpoints').glob('*/step-00000060'))
     shutil.rmtree(folder / 'step-00000060')
-    model = capsnet.CapsNet(capsnet.NetworkConfig.from_json_dict(asked.network))
-    assert loop.load_best(model, Checkpoints(folder)).step == 55
+    model = capsnet.CapsNet(asked.network)
+    assert load_best(model, Checkpoints(folder)).step == 55
     checkpoints = launcher.train(asked)
-    assert 'going on from the checkpoint of step 55 of 60' in capfd.readouterr().err
+    assert 'resuming from the checkpoint of step 55 of 60' in capfd.readouterr().err
     said = np.load(other / 'weights.npz')
     weights = line_results.weights(checkpoints)
     assert sorted(said) == sorted(weights)

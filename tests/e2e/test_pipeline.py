@@ -1,7 +1,7 @@
 """The whole way on real MNIST, through the real tfx CLI.
 
-The tests stand in the order of a story, each going on where the one before stopped: one folder for
-what runs write, one metadata store, the preset `tiny`.
+The tests tell a story in one folder with one metadata store, by the preset `tiny`: most go on from
+the first run, and say so if they are selected without it.
 """
 
 import functools
@@ -14,16 +14,19 @@ import urllib.parse
 
 import numpy as np
 import person_png
+import plain_tensorflow
 import pytest
 import tensorflow as tf
 import tensorflow_datasets as tfds
+from project_paths import RECORDER
 from rest_server import request, rest_server
 from tfx_project import CACHED, COMPLETE, FAILED, Project, finished, sentence
 
-from pipeline import make_commands
+from pipeline import code_version, make_commands
 from serving import client
 
 pytestmark = pytest.mark.e2e
+_after_the_first_run = pytest.mark.goes_on_from('test_first_run_is_blessed_and_pushed')
 
 _BEFORE_THE_GATE = {
     'TfdsExampleGen',
@@ -35,10 +38,16 @@ _BEFORE_THE_GATE = {
 
 
 @pytest.fixture(scope='module')
-def project(root, mnist_dir, tmp_path_factory):
+def imports(tmp_path_factory):
+    """Where each process of the project records what it imports."""
+    return tmp_path_factory.mktemp('imports')
+
+
+@pytest.fixture(scope='module')
+def project(root, mnist_dir, imports, tmp_path_factory):
     var = tmp_path_factory.mktemp('var')
     (var / 'data').symlink_to(mnist_dir)
-    return Project(root, var)
+    return Project(root, var, PYTHONPATH=str(RECORDER), RECORDED_IMPORTS=str(imports))
 
 
 def test_a_wrong_setting_ends_in_a_sentence(project):
@@ -71,6 +80,7 @@ def test_two_at_once_register_the_pipeline_once(project):
     assert said.count('Pipeline "capsnet-tiny" created successfully.') == 1
 
 
+@pytest.mark.goes_on_from('test_two_at_once_register_the_pipeline_once')
 def test_first_run_is_blessed_and_pushed(project, second_run):
     command = project.command('run', 'create', f'--pipeline_name={project.config.pipeline_name}')
     with project.start(*command) as first:
@@ -102,6 +112,38 @@ def test_first_run_is_blessed_and_pushed(project, second_run):
     assert any('Component Pusher is finished.' in log for log in logs)
 
 
+@_after_the_first_run
+def test_cache_keys_have_all_that_the_first_run_imported(imports):
+    processes = ('local_runner.py', 'training.worker', 'serving.server')
+    by_process: dict[str, set[str]] = {name: set() for name in processes}
+    for path in imports.iterdir():
+        command, *modules = path.read_text().splitlines()
+        for name, imported in by_process.items():
+            if name in command:
+                imported.update(modules)
+    keys = {node: code_version.modules_of(node).keys() for node in code_version.STARTS_WITH}
+
+    def unknown(process, known):
+        return {
+            module
+            for module in by_process[process]
+            if module not in known and not module.startswith(code_version.WITHOUT_RESULTS)
+        }
+
+    assert 'capsmodel.training.loop' in by_process['training.worker']
+    assert 'serving.app' in by_process['serving.server']
+    assert unknown('training.worker', keys['Trainer']) == set()
+    assert unknown('serving.server', keys['InfraCheck']) == set()
+    # Nodes that are never cached, and so have no key.
+    assert unknown('local_runner.py', set().union(*keys.values())) == {
+        'components.baseline_strategy',
+        'components.push_error',
+        'components.pusher',
+        'components.version_folders',
+    }
+
+
+@_after_the_first_run
 def test_nothing_is_written_elsewhere(project):
     assert not (project.var / 'home').exists()
     assert sorted(path.name for path in project.var.iterdir()) == [
@@ -119,6 +161,7 @@ def test_nothing_is_written_elsewhere(project):
     ]
 
 
+@_after_the_first_run
 def test_pushed_model_answers_without_this_project(project, mnist_dir, tmp_path):
     digits = tfds.as_numpy(
         tfds.load('mnist', split='test[:100]', data_dir=mnist_dir, batch_size=-1)
@@ -130,61 +173,36 @@ def test_pushed_model_answers_without_this_project(project, mnist_dir, tmp_path)
         png = tf.io.encode_png(image[..., np.newaxis]).numpy()
         example.features.feature['image'].bytes_list.value.append(png)
         examples.append(example.SerializeToString())
-    np.savez(
-        tmp_path / 'asked.npz',
-        images=images,
-        person=np.array([person_png.as_person_png(image) for image in images], dtype=object),
-        examples=np.array(examples, dtype=object),
+    person = np.array([person_png.as_person_png(image) for image in images], dtype=object)
+    version_dir = f'{project.config.serving_model_dir}/{project.versions()[0]}'
+    model = tf.saved_model.load(version_dir)
+    explained = model.signatures['explain'](image_bytes=tf.constant(person.tolist()))
+    winners = tf.gather(explained['capsules'], explained['label'], axis=1, batch_dims=1)
+    answers = plain_tensorflow.answers(
+        version_dir,
+        {
+            'pixels': {'pixels': images},
+            'serving_default': {'image_bytes': person},
+            'examples': {'examples': np.array(examples, dtype=object)},
+            'explain': {'image_bytes': person},
+            'decode': {'capsule': winners.numpy(), 'label': explained['label'].numpy()},
+        },
+        tmp_path,
     )
-    script = """
-import sys
-import numpy as np
-import tensorflow as tf
-
-asked = np.load(sys.argv[2], allow_pickle=True)
-model = tf.saved_model.load(sys.argv[1])
-ask = model.signatures
-person = tf.constant(list(asked['person']))
-explained = ask['explain'](image_bytes=person)
-rows = tf.range(100, dtype=tf.int64)
-winner = tf.gather(explained['capsules'], explained['label'], axis=1, batch_dims=1)
-answers = {
-    'pixels': ask['pixels'](pixels=tf.constant(asked['images'])),
-    'serving_default': ask['serving_default'](image_bytes=person),
-    'examples': ask['examples'](examples=tf.constant(list(asked['examples']))),
-    'explain': explained,
-    'decode': ask['decode'](capsule=winner, label=explained['label']),
-}
-assert not any(name.startswith(('capsmodel', 'pipeline', 'components')) for name in sys.modules)
-np.savez(
-    sys.argv[3],
-    **{f'{name}.{key}': value for name, given in answers.items() for key, value in given.items()},
-)
-"""
-    done = subprocess.run(
-        [
-            *(sys.executable, '-I', '-c', script),
-            f'{project.config.serving_model_dir}/{project.versions()[0]}',
-            str(tmp_path / 'asked.npz'),
-            str(tmp_path / 'answers.npz'),
-        ],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    answers = np.load(tmp_path / 'answers.npz')
-    assert np.mean(answers['pixels.label'] == labels) >= 0.8
-    np.testing.assert_array_equal(answers['examples.label'], answers['pixels.label'])
-    np.testing.assert_allclose(answers['examples.scores'], answers['pixels.scores'], atol=1e-5)
-    # A person's picture of a digit, black on white, 200 x 300 and RGBA, is read as the digit is.
-    assert np.mean(answers['serving_default.label'] == answers['pixels.label']) >= 0.9
+    assert np.mean(answers['pixels']['label'] == labels) >= 0.8
+    np.testing.assert_array_equal(answers['examples']['label'], answers['pixels']['label'])
     np.testing.assert_allclose(
-        answers['decode.reconstruction'], answers['explain.reconstruction'], atol=1e-5
+        answers['examples']['scores'], answers['pixels']['scores'], atol=1e-5
     )
-    assert answers['explain.reconstruction'].shape == (100, 28, 28)
+    # A person's picture of a digit, black on white, 200 x 300 and RGBA, is read as the digit is.
+    assert np.mean(answers['serving_default']['label'] == answers['pixels']['label']) >= 0.9
+    np.testing.assert_allclose(
+        answers['decode']['reconstruction'], answers['explain']['reconstruction'], atol=1e-5
+    )
+    assert answers['explain']['reconstruction'].shape == (100, 28, 28)
 
 
+@_after_the_first_run
 def test_pushed_model_is_served(project, mnist_dir, root):
     digits = tfds.as_numpy(tfds.load('mnist', split='test[:50]', data_dir=mnist_dir, batch_size=-1))
     name, base_path = project.config.pipeline_name, project.config.serving_model_dir
@@ -212,6 +230,7 @@ def test_pushed_model_is_served(project, mnist_dir, root):
     assert '"state": "AVAILABLE"' in status
 
 
+@_after_the_first_run
 def test_rerun_that_has_waited_is_cached_and_pushes_nothing(project, second_run):
     versions = project.versions()
     done = finished(second_run())
@@ -228,6 +247,7 @@ def test_rerun_that_has_waited_is_cached_and_pushes_nothing(project, second_run)
     assert os.listdir(project.var / 'tmp') == []
 
 
+@_after_the_first_run
 def test_untrained_network_is_rejected_in_a_folder_that_was_moved(project):
     versions = project.versions()
     project.move()
@@ -246,6 +266,7 @@ def test_untrained_network_is_rejected_in_a_folder_that_was_moved(project):
     assert project.versions() == versions
 
 
+@_after_the_first_run
 def test_anomaly_stops_the_run_before_transform(project, tmp_path):
     (schema,) = (project.var / 'schema').glob('*/schema.pbtxt')
     spoiled = tmp_path / 'schema.pbtxt'
@@ -258,6 +279,7 @@ def test_anomaly_stops_the_run_before_transform(project, tmp_path):
     assert project.states().keys() == _BEFORE_THE_GATE
 
 
+@_after_the_first_run
 def test_model_that_does_not_answer_in_time_is_not_pushed(project):
     versions = project.versions()
     done = project.run(INFRA_CHECK_TIMEOUT='1')

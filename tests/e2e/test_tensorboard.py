@@ -8,7 +8,6 @@ import re
 import signal
 import subprocess
 import sys
-import textwrap
 import time
 import urllib.parse
 import urllib.request
@@ -17,6 +16,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 import transformed_examples
+from project_paths import ROOT
 from rest_server import opener
 from small_training import NETWORK, TRAINING
 
@@ -245,28 +245,11 @@ def test_profile(board):
 def test_a_training_is_shown_while_it_runs_and_in_one_piece_after_a_kill(
     board, model_run, tmp_path
 ):
-    script = textwrap.dedent("""
-        import dataclasses
-        import sys
-        sys.path.insert(0, 'tests')
-        import transformed_examples
-        from small_training import NETWORK, TRAINING
-        from capsmodel.training import loop
-        from capsmodel.training.checkpoints import Checkpoints
-
-        log_dir, folder, epochs = sys.argv[1:]
-        settings = dataclasses.replace(
-            TRAINING, epochs=int(epochs), batch_size=5, learning_rate=1e-3, learning_rate_decay=1.0
-        )
-        checkpoints = Checkpoints(folder, every_steps=10)
-        checkpoints.folder.mkdir(exist_ok=True)
-        digits = transformed_examples.digits()
-        loop.train(NETWORK, settings, *digits, log_dir, checkpoints=checkpoints)
-    """)
-
     def start(run, epochs):
-        command = [sys.executable, '-c', script, f'{model_run}/{run}', str(tmp_path / 'states')]
-        return subprocess.Popen([*command, str(epochs)], stderr=subprocess.PIPE, text=True)
+        program = ROOT / 'tests' / 'support' / 'train_with_checkpoints.py'
+        arguments = [f'{model_run}/{run}', str(tmp_path / 'states'), str(epochs)]
+        command = [sys.executable, program, *arguments]
+        return subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
 
     def shown(run):
         return board.scalars(f'{run}/train', 'metrics/loss')

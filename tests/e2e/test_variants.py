@@ -83,13 +83,13 @@ def test_a_killed_training_from_the_last_blessed_model_goes_on_and_that_model_mu
     settings = {'WARM_START': 'yes', 'EPOCHS': '3', 'CHECKPOINT_STEPS': '5'}
     project = Project(root, tmp_path / 'var', MAX_ACCURACY_DROP='1', **settings)
     first, _ = _run_to_the_end(project)
-    assert 'training starts anew: no model is blessed' in first.stderr
+    assert 'training starts from random weights: no model is blessed' in first.stderr
     killed = _run_killed_in_training(project)
     assert 'training starts from the last blessed model' in killed.stderr
     project.move()
     second = project.run()
     assert second.returncode == 0, second.stderr
-    assert re.search(r'going on from the checkpoint of step \d+ of 120', second.stderr)
+    assert re.search(r'resuming from the checkpoint of step \d+ of 120', second.stderr)
     accuracies = [
         [float(found) for found in re.findall(r'epoch 1/3: accuracy ([\d.]+)%', said)]
         for said in (first.stderr, killed.stderr + second.stderr)
@@ -134,5 +134,5 @@ def test_dataset_that_is_not_prepared_is_named(root, tmp_path):
     done = project.run()
     assert done.returncode == 1
     assert 'mnist is not prepared' in done.stderr
-    assert f'What prepares it: make data VAR={tmp_path}\n' in done.stderr
+    assert f'To prepare it: make data VAR={tmp_path}\n' in done.stderr
     assert 'Traceback' not in done.stderr

@@ -12,7 +12,7 @@ import kubeflow_lint
 import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
-from project_paths import ROOT
+from project_paths import PROGRAMS, ROOT
 from rest_server import rest_server
 from saved_models import half_plus_two
 
@@ -176,20 +176,12 @@ def test_the_image_holds_what_is_locked_and_the_project(image, python):
 def test_what_containers_start_runs_away_from_the_project(image, python, tmp_path):
     assert python('-m', 'pipeline.configs', 'dataset') == 'mnist\n'
     # From the schema that is packed with the package to the nodes of the whole pipeline.
-    nodes = python('-c', _NODES, VAR=str(tmp_path / 'var')).split()
+    nodes = python(PROGRAMS / 'names_of_nodes.py', VAR=str(tmp_path / 'var')).split()
     assert {'TfdsExampleGen', 'Trainer', 'Pusher'} < set(nodes)
     half_plus_two(str(tmp_path / 'model'), 1)
     own = str(image / 'opt/venv/bin/python')
     with rest_server(f'--model_base_path={tmp_path}/model', python=own, cwd=tmp_path):
         pass
-
-
-_NODES = """
-from pipeline import configs, run_node
-
-for node in run_node.compiled(configs.from_environment(), 'run').nodes:
-    print(node.pipeline_node.node_info.id)
-"""
 
 
 @_of_the_image
@@ -206,19 +198,5 @@ def test_cuda_is_the_one_of_tensorflow_and_its_libraries_are_found(image, python
     there = {str(library.parent) for library in libraries}
     assert there
     assert there <= set(path.split(':'))
-    said = python('-c', _LIBRARIES, LD_LIBRARY_PATH=path, PATH='/bin').split()
+    said = python(PROGRAMS / 'load_cuda.py', LD_LIBRARY_PATH=path, PATH='/bin').split()
     assert said == ['12.3', '8', 'loaded']
-
-
-_LIBRARIES = """
-import ctypes, glob, os
-import tensorflow as tf
-
-build = tf.sysconfig.get_build_info()
-print(build['cuda_version'], build['cudnn_version'])
-for library in ('cublas', 'cublasLt', 'cudart', 'cupti', 'cusparse'):
-    ctypes.CDLL(f'lib{library}.so.12')
-for library in ('cudnn.so.8', 'cufft.so.11', 'curand.so.10', 'cusolver.so.11', 'nccl.so.2'):
-    ctypes.CDLL(f'lib{library}')
-print('loaded')
-"""

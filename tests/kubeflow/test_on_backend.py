@@ -17,6 +17,7 @@ from collections import Counter
 import mariadb
 import ml_metadata as mlmd
 import numpy as np
+import plain_tensorflow
 import pytest
 import tensorflow_datasets as tfds
 import yaml
@@ -27,6 +28,9 @@ from ml_metadata.proto import metadata_store_pb2
 from pipeline import configs, metadata
 
 pytestmark = pytest.mark.slow
+_after_the_first_run = pytest.mark.goes_on_from(
+    'test_empty_volume_to_pushed_model_with_a_training_that_is_killed'
+)
 
 COMPLETE = metadata_store_pb2.Execution.COMPLETE
 CACHED = metadata_store_pb2.Execution.CACHED
@@ -122,7 +126,7 @@ def test_empty_volume_to_pushed_model_with_a_training_that_is_killed(cluster):
     assert {name for name, attempts in run.attempts.items() if len(attempts) > 1} == {'Trainer'}
     first, second = run.attempts['Trainer']
     assert first.returncode < 0
-    assert re.search(r'going on from the checkpoint of step \d+ of 200', second.stderr)
+    assert re.search(r'resuming from the checkpoint of step \d+ of 200', second.stderr)
     executions = cluster.executions('first')
     assert Counter(node for node, _ in executions) == dict.fromkeys(
         run.states.keys() - {'PrepareDataset'}, 1
@@ -134,32 +138,19 @@ def test_empty_volume_to_pushed_model_with_a_training_that_is_killed(cluster):
     assert len(cluster.versions()) == 1
 
 
+@_after_the_first_run
 def test_pushed_model_answers(cluster, mnist_dir, tmp_path):
     digits = tfds.as_numpy(
         tfds.load('mnist', split='test[:100]', data_dir=mnist_dir, batch_size=-1)
     )
-    np.save(tmp_path / 'pixels.npy', digits['image'][..., 0])
-    script = """
-import sys
-import numpy as np
-import tensorflow as tf
-
-model = tf.saved_model.load(sys.argv[1])
-pixels = tf.constant(np.load(sys.argv[2]))
-np.save(sys.argv[3], model.signatures['pixels'](pixels=pixels)['label'])
-"""
     (version,) = cluster.versions()
-    subprocess.run(
-        [
-            *(sys.executable, '-I', '-c', script),
-            os.path.join(cluster.config.serving_model_dir, version),
-            *(tmp_path / 'pixels.npy', tmp_path / 'labels.npy'),
-        ],
-        check=True,
-    )
-    assert np.mean(np.load(tmp_path / 'labels.npy') == digits['label']) >= 0.8
+    model = os.path.join(cluster.config.serving_model_dir, version)
+    pixels = {'pixels': digits['image'][..., 0]}
+    answers = plain_tensorflow.answers(model, {'pixels': pixels}, tmp_path)
+    assert np.mean(answers['pixels']['label'] == digits['label']) >= 0.8
 
 
+@_after_the_first_run
 def test_two_runs_at_once_one_cached_and_one_rejected(cluster, tmp_path):
     versions = cluster.versions()
     with (
@@ -207,6 +198,7 @@ def test_two_runs_at_once_one_cached_and_one_rejected(cluster, tmp_path):
     assert jobs.count('with state DONE') >= 4, jobs
 
 
+@pytest.mark.goes_on_from('test_two_runs_at_once_one_cached_and_one_rejected')
 def test_consumer_of_a_deleted_artifact_fails(cluster):
     ((_, uri),) = _models(cluster, 'rejected')
     shutil.rmtree(cluster.var / uri)

@@ -207,7 +207,7 @@ def test_settings_that_change_the_graph(tmp_path):
 
 
 def test_wrong_settings_are_refused(settings, tmp_path):
-    with pytest.raises(configs.SettingError, match='EPOCHS is 0'):
+    with pytest.raises(configs.SettingError, match="EPOCHS is '0'"):
         runner.compile_pipeline(tmp_path / 'x.yaml', settings, {'EPOCHS': '0'})
     other = tmp_path / 'other.yaml'
     other.write_text('nodes: {Trianer: {gpus: 1}}')

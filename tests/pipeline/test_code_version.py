@@ -1,37 +1,104 @@
-"""The version of the code in cache keys."""
+"""The version of the code in cache keys: it has all that a node runs, and no more."""
 
+import pathlib
 import shutil
 import subprocess
 import sys
 
-import capsmodel
-from pipeline.code_version import TRANSFORM
+import pytest
+
+from pipeline import code_version
+
+_PACKAGES = ('capsmodel', 'components', 'pipeline', 'serving')
+_TRAINS = {'Tuner', 'Trainer'}
+_DECODES = {'TfdsExampleGen', 'Transform', *_TRAINS}
+
+# Which nodes run a file.
+_RUN_BY = {
+    'components/reconstruction_metric.py': {'Evaluator'},
+    'components/gate.py': {'AnomalyGate', 'EvaluationGate', 'InfraCheck'},
+    'components/infra_check/probe.py': {'InfraCheck'},
+    'components/datasets/slices.py': {'TfdsExampleGen'},
+    'serving/requests/batching.py': {'InfraCheck'},
+    'serving/client.py': set(),
+    'capsmodel/data/png_chunks.py': _DECODES,
+    'capsmodel/data/__init__.py': _DECODES,
+    'capsmodel/data/preprocessing.py': {'Transform', *_TRAINS},
+    'capsmodel/networks/winograd.py': _TRAINS,
+    'capsmodel/training/strategies.py': _TRAINS,
+    'capsmodel/training/worker.py': _TRAINS,
+    'capsmodel/signatures.py': {'Trainer'},
+    'capsmodel/tuner.py': {'Tuner'},
+    'capsmodel/summaries/figures.py': set(),
+    'capsmodel/summaries/console.py': set(),
+    'pipeline/console.py': set(),
+    'start_tensorflow.py': set(),
+}
+
+_VERSIONS = """
+from pipeline.code_version import STARTS_WITH, code_version
+print(*(f'{node} {code_version(node)}' for node in STARTS_WITH), sep='\\n')
+"""
+
+# One process, which forgets the project's modules for each node: TensorFlow takes seconds.
+_IMPORTED = """
+import importlib, pkgutil, sys
+import start_tensorflow
+start_tensorflow.load()
+import capsmodel.summaries
+from pipeline.code_version import STARTS_WITH
+shown = [each.name for each in pkgutil.walk_packages(capsmodel.summaries.__path__)]
+packages = ('capsmodel', 'components', 'serving', 'start_tensorflow')
+of_node = {'shown': [f'capsmodel.summaries.{name}' for name in shown], **STARTS_WITH}
+for node, modules in of_node.items():
+    for name in [name for name in sys.modules if name.partition('.')[0] in packages]:
+        del sys.modules[name]
+    for module in modules:
+        importlib.import_module(module)
+    print(node, *(name for name in sys.modules if name.partition('.')[0] in packages))
+"""
 
 
-def _versions(folder):
-    script = (
-        'from pipeline.code_version import *; '
-        'print(code_version("capsmodel"), code_version(*TRANSFORM), sep="\\n")'
-    )
+def _run(script, folder):
     done = subprocess.run(
         [sys.executable, '-c', script], cwd=folder, capture_output=True, text=True, check=True
     )
-    return done.stdout.split()
+    return [line.split() for line in done.stdout.splitlines()]
 
 
-def test_version_follows_the_files_that_it_stands_for(tmp_path):
-    package = capsmodel.__path__[0]
-    for name in ('capsmodel', 'pipeline'):
-        shutil.copytree(f'{package}/../{name}', tmp_path / name)
-    everything, transform = _versions(tmp_path)
-    assert _versions(tmp_path) == [everything, transform]
+@pytest.fixture(scope='module')
+def copy(root, tmp_path_factory):
+    folder = tmp_path_factory.mktemp('copy')
+    for name in _PACKAGES:
+        shutil.copytree(pathlib.Path(root, name), folder / name)
+    shutil.copy(pathlib.Path(root, 'start_tensorflow.py'), folder)
+    return folder
 
-    with open(tmp_path / 'capsmodel' / 'training.py', 'a') as file:
-        file.write('# edited\n')
-    edited, unchanged = _versions(tmp_path)
-    assert edited != everything
-    assert unchanged == transform
 
-    with open(tmp_path / 'capsmodel' / f'{TRANSFORM[-1].split(".")[1]}.py', 'a') as file:
-        file.write('# edited\n')
-    assert _versions(tmp_path)[1] != transform
+def test_an_edit_changes_the_keys_of_the_nodes_that_run_it(copy):
+    before = dict(_run(_VERSIONS, copy))
+    for edited, nodes in _RUN_BY.items():
+        with open(copy / edited, 'a') as file:
+            file.write('# edited\n')
+        after = dict(_run(_VERSIONS, copy))
+        assert {node for node in before if after[node] != before[node]} == nodes, edited
+        before = after
+
+
+def test_all_that_a_node_imports_is_in_its_key(root):
+    lines = {node: set(imported) for node, *imported in _run(_IMPORTED, root)}
+    # What a training shows may import anything: no result depends on it.
+    shown = {*lines.pop('shown'), *code_version.WITHOUT_RESULTS}
+    assert lines.keys() == code_version.STARTS_WITH.keys()
+    for node, imported in lines.items():
+        assert imported.issuperset(code_version.STARTS_WITH[node])
+        own = imported - shown
+        assert own <= code_version.modules_of(node).keys(), node
+
+
+def test_what_is_imported_can_be_read_in_the_sources(root):
+    """No module is found by a name that is put together when the code runs."""
+    for file in (each for name in _PACKAGES for each in pathlib.Path(root, name).rglob('*.py')):
+        for line in file.read_text().splitlines():
+            assert not line.strip().startswith(('from .', 'import .')), file
+            assert '__import__' not in line, file

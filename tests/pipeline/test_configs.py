@@ -1,21 +1,20 @@
 """Settings: defaults, presets, the environment, and what is said of a wrong value."""
 
-import dataclasses
 import os
 import subprocess
 import sys
 
 import pytest
 
-from capsmodel.networks import capsnet, layers, routing
-from capsmodel.training import loop, strategies
+from capsmodel import settings
 from pipeline import configs
+from pipeline.settings import PRESETS, Config
 
 
 def test_environment_overrides_preset():
     config = configs.from_environment({'PRESET': 'paper', 'EPOCHS': '3', 'DECODER': 'no'})
     assert (config.epochs, config.decoder) == (3, False)
-    assert config.min_accuracy == configs.PRESETS['paper']['min_accuracy']
+    assert config.min_accuracy == PRESETS['paper']['min_accuracy']
 
 
 def test_empty_variable_counts_as_not_set():
@@ -25,14 +24,38 @@ def test_empty_variable_counts_as_not_set():
 def test_every_field_is_read_from_its_variable():
     texts = {bool: 'no', int: '7', float: '0.125', tuple: '3,4', str: 'text'}
     values = {bool: False, int: 7, float: 0.125, tuple: (3, 4), str: 'text'}
-    for field in dataclasses.fields(configs.Config):
-        if field.metadata['choices'] or field.name in ('preset', 'metadata'):
+    for variable, name in configs.NAMES.items():
+        if settings.choices(Config, name) or name == 'metadata':
             continue
-        kind = type(field.default)
-        config = configs.from_environment({field.name.upper(): texts[kind]})
-        is_folder = field.name in ('var', 'pipeline_root')
-        expected = os.path.abspath('text') if is_folder else values[kind]
-        assert getattr(config, field.name) == expected, field.name
+        kind = type(settings.default(Config, name))
+        expected = os.path.abspath('text') if name in ('var', 'pipeline_root') else values[kind]
+        for prefix in ('', 'CAPSNET_'):
+            config = configs.from_environment({prefix + variable: texts[kind]})
+            assert getattr(config, name) == expected, name
+
+
+def test_the_longer_name_wins_also_over_an_argument_of_the_same_setting():
+    environment = {'EPOCHS': '3', 'CAPSNET_EPOCHS': '4', 'SEED': '5', 'CAPSNET_SEED': ''}
+    config = configs.from_environment(environment)
+    assert (config.epochs, config.seed) == (4, 5)
+    assert configs.given(environment) == {'EPOCHS': '4', 'SEED': '5'}
+
+
+def test_a_longer_name_that_is_nearly_a_setting_is_refused_and_those_of_kubernetes_are_not():
+    services = {'CAPSNET_PORT': 'tcp://1.2.3.4:80', 'CAPSNET_MYSQL_SERVICE_HOST': '1.2.3.4'}
+    assert configs.from_environment(services) == configs.from_environment({})
+    with pytest.raises(configs.SettingError) as caught:
+        configs.from_environment({'CAPSNET_EPOCH': '5'})
+    assert str(caught.value) == ('There is no setting CAPSNET_EPOCH; did you mean CAPSNET_EPOCHS?')
+
+
+def test_continuous_integration_is_told_which_of_its_variables_are_settings():
+    used = {'SEED': '1', 'STRATEGY': 'default', 'EPOCHS': '3'}
+    assert configs.notice({**used, 'CI': 'true'}) == (
+        'These variables are used as settings: SEED, STRATEGY'
+    )
+    assert configs.notice({**used, 'CI': 'true', 'CAPSNET_SEED': '2'}).endswith(': STRATEGY')
+    assert configs.notice(used) == configs.notice({'CI': 'true', 'EPOCHS': '3'}) == ''
 
 
 @pytest.mark.parametrize(
@@ -40,21 +63,21 @@ def test_every_field_is_read_from_its_variable():
     [
         ('PRESET', 'huge', "PRESET is 'huge': it must be one of tiny, quick, paper"),
         ('EPOCHS', 'three', "EPOCHS is 'three': it must be a whole number"),
-        ('EPOCHS', '0', 'EPOCHS is 0: it must be at least 1'),
-        ('LEARNING_RATE', 'nan', 'LEARNING_RATE is nan: it must be a finite number'),
+        ('EPOCHS', '0', "EPOCHS is '0': it must be at least 1"),
+        ('LEARNING_RATE', 'nan', "LEARNING_RATE is 'nan': it must be a finite number"),
         ('LEARNING_RATE', 'fast', "LEARNING_RATE is 'fast': it must be a number"),
-        ('LEARNING_RATE_DECAY', '1.5', 'LEARNING_RATE_DECAY is 1.5: it must be at most 1'),
-        ('DECODER', 'maybe', "DECODER is 'maybe': it must be one of 1, true, yes, 0, false, no"),
+        ('LEARNING_RATE_DECAY', '1.5', "LEARNING_RATE_DECAY is '1.5': it must be at most 1"),
+        ('DECODER', 'maybe', "DECODER is 'maybe': it must be yes or no"),
         ('ROUTING_GRADIENT', 'some', "ROUTING_GRADIENT is 'some': it must be one of all, last"),
-        ('DECODER_UNITS', '512;8', "DECODER_UNITS is '512;8': it must be whole numbers"),
-        ('SEED', '4294967296', 'SEED is 4294967296: it must be at most 4294967295'),
-        ('MIN_ACCURACY', '-1', 'MIN_ACCURACY is -1.0: it must be at least 0'),
+        ('DECODER_UNITS', '512;8', "DECODER_UNITS is '512;8': it must be a whole number"),
+        ('SEED', '4294967296', "SEED is '4294967296': it must be at most 4294967295"),
+        ('MIN_ACCURACY', '-1', "MIN_ACCURACY is '-1': it must be at least 0"),
         ('PIPELINE_NAME', '../x', "PIPELINE_NAME is '../x': it must be of letters, digits"),
-        ('PROFILE_STEPS', '15,10', 'PROFILE_STEPS is (15, 10): it must be the first and the last'),
-        ('PROFILE_STEPS', '10', 'PROFILE_STEPS is (10,): it must be the first and the last step'),
-        ('PROFILE_STEPS', '10-15', "PROFILE_STEPS is '10-15': it must be whole numbers"),
+        ('PROFILE_STEPS', '15,10', 'PROFILE_STEPS is 15,10: it must be the first and the last'),
+        ('PROFILE_STEPS', '10', 'PROFILE_STEPS is 10: it must be the first and the last step'),
+        ('PROFILE_STEPS', '10-15', "PROFILE_STEPS is '10-15': it must be a whole number"),
         ('DATASET', 'mnist:x', "DATASET is 'mnist:x': it must be the name of a dataset of TFDS"),
-        ('DECODER_UNITS', '512,0', 'DECODER_UNITS is (512, 0): each number must be at least 1'),
+        ('DECODER_UNITS', '512,0', "DECODER_UNITS is '0': it must be at least 1"),
     ],
 )
 def test_wrong_value_names_what_is_allowed(variable, value, said):
@@ -88,21 +111,9 @@ def test_a_wrong_address_of_ml_metadata_is_refused_and_not_repeated(address):
     assert 'secret' not in str(caught.value)
 
 
-def test_choices_are_those_of_the_model():
-    choices = {
-        field.name: field.metadata['choices'] for field in dataclasses.fields(configs.Config)
-    }
-    assert choices['routing_gradient'] == routing.GRADIENT_MODES
-    assert choices['routing_algorithm'] == layers.ROUTING_ALGORITHMS
-    assert choices['primary_algorithm'] == layers.PRIMARY_ALGORITHMS
-    assert choices['learning_rate_scaling'] == loop.LEARNING_RATE_SCALINGS
-    assert choices['strategy'] == strategies.STRATEGIES
-    assert choices['precision'] == capsnet.PRECISIONS
-
-
 def test_presets_change_only_fields_and_quick_and_paper_share_a_name():
-    names = {field.name for field in dataclasses.fields(configs.Config)}
-    assert all(names.issuperset(changes) for changes in configs.PRESETS.values())
+    names = set(configs.NAMES.values())
+    assert all(names.issuperset(changes) for changes in PRESETS.values())
     assert configs.from_preset('quick').pipeline_name == 'capsnet'
     assert configs.from_preset('paper').pipeline_name == 'capsnet'
 
@@ -149,8 +160,7 @@ def test_artifacts_may_be_elsewhere():
 
 
 def _run(*arguments, **environment):
-    names = {field.name.upper() for field in dataclasses.fields(configs.Config)}
-    others = {name: value for name, value in os.environ.items() if name not in names}
+    others = {name: text for name, text in os.environ.items() if name not in configs.NAMES}
     return subprocess.run(
         [sys.executable, '-m', 'pipeline.configs', *arguments],
         env={**others, **environment},
@@ -163,8 +173,10 @@ def _run(*arguments, **environment):
 def test_command_prints_settings_and_refuses_in_one_sentence():
     assert _run('epochs', 'pipeline_name', PRESET='tiny', EPOCHS='9').stdout == '9\ncapsnet-tiny\n'
     table = _run(PRESET='tiny').stdout
-    assert all(field.name.upper() in table for field in dataclasses.fields(configs.Config))
-    assert "There is no setting 'nonsense'" in _run('nonsense').stderr
+    for variable, name in configs.NAMES.items():
+        assert f'{variable} ' in table
+        assert settings.why(Config, name) in table
+    assert 'There is no setting nonsense; ' in _run('nonsense').stderr
     refused = _run(PRESET='huge')
     assert refused.returncode == 1
     assert refused.stderr.startswith("Wrong setting: PRESET is 'huge': it must be one of tiny")

@@ -2,10 +2,10 @@
 
 import subprocess
 import sys
-import textwrap
 
 import pytest
 from absl import logging as absl_logging
+from project_paths import PROGRAMS
 from tfx import v1 as tfx
 from tfx.dsl.components.common import resolver
 
@@ -66,21 +66,9 @@ def test_summary_says_how_many_images_were_left_out():
     )
 
 
-def _run(tmp_path, body):
-    script = textwrap.dedent("""
-        import sys
-        from absl import logging
-        from components.gate import GateRefused
-        from pipeline import configs, console
-        config = configs.from_preset('tiny', var=sys.argv[1])
-        with console.sentences_for_errors(config):
-            with console.stage_lines(config, stages=2, heading='Slices chosen'):
-                logging.info('Component %s is running.', 'Trainer')
-                logging.info('a detail of TFX')
-                {body}
-    """)
+def _run(tmp_path, how):
     return subprocess.run(
-        [sys.executable, '-c', script.format(body=body), str(tmp_path)],
+        [sys.executable, PROGRAMS / 'end_a_run.py', tmp_path, how],
         capture_output=True,
         text=True,
         check=False,
@@ -93,13 +81,13 @@ def _log(tmp_path):
 
 
 def test_refusal_is_one_sentence_and_exit_code_1(tmp_path):
-    done = _run(tmp_path, "raise GateRefused('The model is rejected: too short.')")
+    done = _run(tmp_path, 'refused')
     assert (done.returncode, done.stdout) == (1, 'Slices chosen\n')
     assert done.stderr == 'The model is rejected: too short.\n'
 
 
 def test_error_names_the_stage_and_the_log_which_has_the_traceback(tmp_path):
-    done = _run(tmp_path, "raise ValueError('no such\\nthing')")
+    done = _run(tmp_path, 'failed')
     path, text = _log(tmp_path)
     assert done.returncode == 1
     assert done.stderr == f'Trainer failed: ValueError: no such\nThe whole log: {path}\n'
@@ -109,14 +97,14 @@ def test_error_names_the_stage_and_the_log_which_has_the_traceback(tmp_path):
 
 def test_folder_that_cannot_be_written_is_named_without_a_traceback(tmp_path):
     (tmp_path / 'logs').write_text('a file in the place of the folder')
-    done = _run(tmp_path, 'pass')
+    done = _run(tmp_path, 'well')
     assert done.returncode == 1
     assert str(tmp_path / 'logs') in done.stderr
     assert 'Traceback' not in done.stderr
 
 
 def test_interruption_says_how_to_go_on(tmp_path):
-    done = _run(tmp_path, 'raise KeyboardInterrupt')
+    done = _run(tmp_path, 'interrupted')
     assert done.returncode == 1
     assert done.stderr.startswith('Interrupted. What is finished is kept')
     assert 'Traceback' not in done.stderr
@@ -144,8 +132,8 @@ def test_node_whose_inputs_cannot_be_resolved_ends_the_run(tmp_path):
     absl_logging.set_verbosity(absl_logging.INFO)
     try:
         with (
-            pytest.raises(console.StageFailed, match=r'^BaselineResolver failed: .*its inputs'),
-            console.stage_lines(config, stages=1),
+            pytest.raises(console.NodeFailed, match=r'^BaselineResolver failed: .*its inputs'),
+            console.node_lines(config, nodes=1),
         ):
             tfx.orchestration.LocalDagRunner().run(pipeline)
     finally:
@@ -153,20 +141,8 @@ def test_node_whose_inputs_cannot_be_resolved_ends_the_run(tmp_path):
 
 
 def test_password_of_ml_metadata_is_not_logged(tmp_path):
-    script = f"""
-    import logging
-    from pipeline import configs, console
-
-    config = configs.from_preset('tiny', var={str(tmp_path)!r})
-    console.open_log(config, 'log')
-    from tfx.orchestration import metadata, pipeline
-    from tfx.orchestration.local.local_dag_runner import LocalDagRunner
-
-    connection = metadata.sqlite_metadata_connection_config(config.metadata_path + '-secret')
-    LocalDagRunner().run(pipeline.Pipeline('empty', config.pipeline_root, connection))
-    logging.info('The end.')
-    """
-    subprocess.run([sys.executable, '-c', textwrap.dedent(script)], check=True)
+    program = PROGRAMS / 'run_nothing_with_a_secret.py'
+    subprocess.run([sys.executable, program, tmp_path], check=True)
     log = (tmp_path / 'logs' / 'capsnet-tiny-log.log').read_text()
     assert 'The end.' in log
     assert 'secret' not in log

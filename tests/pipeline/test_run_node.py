@@ -15,7 +15,7 @@ from tfx.orchestration.portable import execution_publish_utils
 from tfx.orchestration.portable.mlmd import context_lib
 
 from components.gate import GateRefused
-from pipeline import configs, metadata, run_node
+from pipeline import configs, console, metadata, run_node
 
 COMPLETE = metadata_store_pb2.Execution.COMPLETE
 FAILED = metadata_store_pb2.Execution.FAILED
@@ -65,7 +65,7 @@ def test_node_runs_once_in_a_run_and_its_consumers_find_it(config):
 
 
 def test_node_without_its_inputs_fails(config):
-    with pytest.raises(run_node.NodeFailed, match=r'^StatisticsGen has no results: .*[Ii]nput'):
+    with pytest.raises(console.NodeFailed, match=r'^StatisticsGen has no results: .*[Ii]nput'):
         run_node.run(config, 'StatisticsGen', 'nothing before')
     (execution,) = _executions(config, 'StatisticsGen', 'nothing before')
     assert execution.last_known_state == FAILED
@@ -134,7 +134,7 @@ def test_refusal_is_remembered(config, tmp_path):
 
 
 def test_node_that_there_is_not(config):
-    with pytest.raises(run_node.NodeFailed, match='no node Tuner: with these settings it has Imp'):
+    with pytest.raises(console.NodeFailed, match='no node Tuner: with these settings it has Imp'):
         run_node.run(config, 'Tuner', 'story')
 
 
@@ -153,9 +153,9 @@ def _command(var, *arguments, **settings):
 @pytest.mark.parametrize(
     ('arguments', 'sentence'),
     [
-        (['EPOCHS=0'], 'EPOCHS is 0: it must be at least 1'),
-        (['EPOCH=1'], "'EPOCH=1' is not NAME=VALUE with a name that `python -m pipeline.configs`"),
-        (['epochs=1'], "'epochs=1' is not NAME=VALUE"),
+        (['EPOCHS=0'], "EPOCHS is '0': it must be at least 1"),
+        (['EPOCH=1'], 'There is no setting EPOCH; did you mean EPOCHS?'),
+        (['epochs=1'], 'There is no setting epochs; did you mean EPOCHS?'),
         (['--run_id={{$.pipeline_job_uuid}}'], "--run_id is '{{$.pipeline_job_uuid}}'"),
     ],
 )

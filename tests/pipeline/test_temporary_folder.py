@@ -5,6 +5,7 @@ import sys
 import tempfile
 
 from lock_holder import held_elsewhere
+from project_paths import PROGRAMS
 
 from pipeline import configs
 from pipeline.temporary_folder import temporary_folder
@@ -26,19 +27,9 @@ def test_temporary_files_go_to_a_folder_that_is_removed(tmp_path, monkeypatch):
     assert (os.environ['TMPDIR'], tempfile.gettempdir()) == ('/before', before)
 
 
-_KILLED = """
-import os, signal, sys, tempfile
-from pipeline import configs
-from pipeline.temporary_folder import temporary_folder
-
-with temporary_folder(configs.from_preset('tiny', var=sys.argv[1])):
-    tempfile.mkstemp()
-    os.kill(os.getpid(), signal.SIGKILL)
-"""
-
-
-def test_what_a_kill_leaves_is_removed_and_what_is_in_use_stays(tmp_path, root):
-    killed = subprocess.run([sys.executable, '-c', _KILLED, str(tmp_path)], cwd=root, check=False)
+def test_what_a_kill_leaves_is_removed_and_what_is_in_use_stays(tmp_path):
+    program = PROGRAMS / 'end_in_a_temporary_folder.py'
+    killed = subprocess.run([sys.executable, program, tmp_path], check=False)
     assert killed.returncode == -signal.SIGKILL
     (left,) = (tmp_path / 'tmp').iterdir()
     assert len(list(left.iterdir())) == 2

@@ -16,15 +16,17 @@ from run_transform import run_transform
 from capsmodel import signatures
 from capsmodel.data import dataset, features
 from capsmodel.networks import capsnet
+from capsmodel.networks.settings import NetworkConfig
 from capsmodel.training import loop
+from capsmodel.training.settings import TrainingConfig
 
 VERSION = 3
 
 # Small, and trained in some seconds; a decoder with a larger weight than usual learns sooner.
-_NETWORK = capsnet.NetworkConfig(
+_NETWORK = NetworkConfig(
     28, 28, 10, conv1_filters=32, primary_channels=8, digit_dim=16, decoder_units=(64, 128)
 )
-_TRAINING = loop.TrainingConfig(
+_TRAINING = TrainingConfig(
     epochs=3,
     batch_size=50,
     learning_rate=4e-3,

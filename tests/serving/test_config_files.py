@@ -307,11 +307,3 @@ def test_generated_messages_are_those_of_config_proto():
                 kind = f'repeated {kind}'
             found[message.name][field.name] = (field.number, kind.removeprefix('.'))
     assert found == REAL
-
-
-def test_the_files_beside_the_server_are_read():
-    (only,) = config_files.read_model_config(str(CONFIG / 'models.config')).model_config_list.config
-    assert only.name == 'capsnet'
-    options = config_files.read_batching_parameters(str(CONFIG / 'batching.config'))
-    assert options.max_batch_size > 1
-    assert config_files.read_monitoring_config(str(CONFIG / 'monitoring.config'))

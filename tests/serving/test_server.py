@@ -458,21 +458,19 @@ def test_a_signal_ends_a_server_that_is_still_loading(root, tmp_path):
         assert server.complained.empty()
 
 
-def test_it_tells_its_versions(monkeypatch, capfd):
-    monkeypatch.setattr(sys, 'argv', ['serving.server', '--version'])
+def test_it_tells_its_versions(capfd):
     with pytest.raises(SystemExit) as stopped:
-        serving_server.main()
+        serving_server.main(['--version'])
     own, library = capfd.readouterr().out.splitlines()
     assert stopped.value.code == 0
     assert own.startswith('TensorFlow ModelServer: ')
     assert library == f'TensorFlow Library: {metadata.version("tensorflow")}'
 
 
-def _complaint(monkeypatch, capfd, *flags):
+def _complaint(capfd, *flags):
     """The one line that a server says which does not start."""
-    monkeypatch.setattr(sys, 'argv', ['serving.server', *flags])
     with pytest.raises(SystemExit) as stopped:
-        serving_server.main()
+        serving_server.main(flags)
     said, complained = capfd.readouterr()
     assert (stopped.value.code, said) == (1, '')
     assert complained.endswith('\n')
@@ -503,17 +501,17 @@ def _complaint(monkeypatch, capfd, *flags):
         ('--model_base_path=x --host=nowhere.invalid', r'Port 0 of nowhere\.invalid cannot be .*'),
     ],
 )
-def test_what_cannot_be_served_is_said_in_a_sentence(monkeypatch, capfd, tmp_path, flags, said):
+def test_what_cannot_be_served_is_said_in_a_sentence(capfd, tmp_path, flags, said):
     (tmp_path / 'wrong.config').write_text('model_config_list { confg { } }')
     broken(str(tmp_path / 'broken'), 7)
     flags = ['--rest_api_port=0', *flags.format(tmp_path).split()]
-    assert re.fullmatch(said, _complaint(monkeypatch, capfd, *flags))
+    assert re.fullmatch(said, _complaint(capfd, *flags))
 
 
-def test_a_port_that_is_taken_is_named(monkeypatch, capfd):
+def test_a_port_that_is_taken_is_named(capfd):
     with socket.create_server(('127.0.0.1', 0)) as taken:
         port = taken.getsockname()[1]
-        said = _complaint(monkeypatch, capfd, f'--rest_api_port={port}', '--model_base_path=x')
+        said = _complaint(capfd, f'--rest_api_port={port}', '--model_base_path=x')
     assert said == (
         f'Port {port} of 127.0.0.1 cannot be listened at: Address already in use. Choose another '
         'one with --rest_api_port, or an address of this machine with --host.'
@@ -521,10 +519,9 @@ def test_a_port_that_is_taken_is_named(monkeypatch, capfd):
 
 
 @pytest.mark.parametrize('flag', ['--rest_api_port=70000', '--demo=maybe', '--max_body_mb=0'])
-def test_a_wrong_flag_is_explained(monkeypatch, capfd, flag):
-    monkeypatch.setattr(sys, 'argv', ['serving.server', flag])
+def test_a_wrong_flag_is_explained(capfd, flag):
     with pytest.raises(SystemExit) as stopped:
-        serving_server.main()
+        serving_server.main([flag])
     assert stopped.value.code == 2
     name = flag.partition('=')[0]
     assert (

@@ -3,43 +3,23 @@
 import signal
 import subprocess
 import sys
-import textwrap
 import time
 
 import pytest
+from project_paths import PROGRAMS
 
-_PROGRAM = """
-    import contextlib, os, threading, time
-    from serving import stopping
-
-    stopping._THREADS_SECONDS = 0.3
-    finish = threading.Event()
-    with stopping.Stopping() as told:
-        if SERVING:
-            told.finish_by(finish.set, 0.5)
-        print('ready', flush=True)
-        WORK
-"""
-_FINISH = 'finish.wait(); print("finished", flush=True)'
-# As a thread that reads from a pipe to which nobody writes.
-_STUCK = 'os.read(os.pipe()[0], 1)'
-_STUCK_AFTERWARDS = (
-    'finish.wait(); stack = contextlib.ExitStack(); stack.callback(time.sleep, 60); '
-    'stopping.close(stack)'
-)
 _LATE = 'The server still works 0.5 seconds after it was told to stop: it ends without finishing '
 
 
 @pytest.mark.parametrize(
-    ('serving', 'work', 'signals', 'code', 'said', 'complained'),
+    ('arguments', 'signals', 'code', 'said', 'complained'),
     [
-        (True, _FINISH, 1, 0, 'finished\n', ''),
-        (False, _STUCK, 1, 0, '', ''),
-        (True, _STUCK, 1, 1, '', f'{_LATE}(--shutdown_seconds).\n'),
-        (True, _STUCK, 2, 1, '', ''),
+        (['finishes', 'serving'], 1, 0, 'finished\n', ''),
+        (['stuck'], 1, 0, '', ''),
+        (['stuck', 'serving'], 1, 1, '', f'{_LATE}(--shutdown_seconds).\n'),
+        (['stuck', 'serving'], 2, 1, '', ''),
         (
-            True,
-            _STUCK_AFTERWARDS,
+            ['stuck afterwards', 'serving'],
             1,
             0,
             '',
@@ -47,10 +27,9 @@ _LATE = 'The server still works 0.5 seconds after it was told to stop: it ends w
         ),
     ],
 )
-def test_it_ends(root, serving, work, signals, code, said, complained):
-    program = textwrap.dedent(_PROGRAM).replace('SERVING', str(serving)).replace('WORK', work)
+def test_it_ends(root, arguments, signals, code, said, complained):
     with subprocess.Popen(
-        [sys.executable, '-c', program],
+        [sys.executable, PROGRAMS / 'be_stopped.py', *arguments],
         cwd=root,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -68,16 +47,6 @@ def test_it_ends(root, serving, work, signals, code, said, complained):
 
 
 def test_afterwards_signals_are_what_they_were(root):
-    program = """
-        import os, signal, threading
-        from serving import stopping
-
-        before = signal.pthread_sigmask(signal.SIG_BLOCK, [])
-        with stopping.Stopping() as told:
-            told.finish_by(lambda: os._exit(3), 60)
-        assert signal.pthread_sigmask(signal.SIG_BLOCK, []) == before
-        assert threading.active_count() == 1
-        os.kill(os.getpid(), signal.SIGTERM)
-    """
-    done = subprocess.run([sys.executable, '-c', textwrap.dedent(program)], cwd=root, check=False)
+    program = PROGRAMS / 'end_by_a_signal_afterwards.py'
+    done = subprocess.run([sys.executable, program], cwd=root, check=False)
     assert done.returncode == -signal.SIGTERM

@@ -5,14 +5,7 @@ import os
 import subprocess
 import sys
 
-_SCRIPT = """
-import fcntl, sys
-files = [open(path, 'a') for path in sys.argv[1:]]
-for file in files:
-    fcntl.flock(file, fcntl.LOCK_EX)
-print('held', flush=True)
-sys.stdin.read()
-"""
+from project_paths import PROGRAMS
 
 
 @contextlib.contextmanager
@@ -21,7 +14,7 @@ def held_elsewhere(*paths):
     for path in paths:
         os.makedirs(os.path.dirname(path), exist_ok=True)
     with subprocess.Popen(
-        [sys.executable, '-S', '-c', _SCRIPT, *map(str, paths)],
+        [sys.executable, '-S', PROGRAMS / 'hold_locks.py', *paths],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,

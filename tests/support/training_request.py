@@ -5,8 +5,8 @@ import dataclasses
 import transformed_examples
 from small_training import NETWORK, TRAINING
 
-from capsmodel.training.loop import TrainingConfig
-from capsmodel.training.worker import Request
+from capsmodel.training.request import TrainingRequest
+from capsmodel.training.settings import TrainingConfig
 
 digits = transformed_examples.digits
 
@@ -18,15 +18,15 @@ def write(folder, **changes):
 
     Args:
         folder: Where examples, logs and checkpoints lie.
-        **changes: Fields of TrainingConfig, or of Request, that are to be different.
+        **changes: Fields of TrainingConfig, or of TrainingRequest, that are to be different.
     """
     for name, labeled in zip(('train', 'eval'), digits(), strict=True):
         transformed_examples.write(folder / f'{name}.gz', labeled)
     fields = {field.name for field in dataclasses.fields(TrainingConfig)}
     training = dataclasses.replace(_TRAINING, **{k: changes.pop(k) for k in fields & set(changes)})
-    request = Request(
-        network=NETWORK.to_json_dict(),
-        training=training.to_json_dict(),
+    request = TrainingRequest(
+        network=NETWORK,
+        training=training,
         train_files=[str(folder / 'train.gz')],
         eval_files=[str(folder / 'eval.gz')],
         log_dir=str(folder / 'log'),
@@ -34,7 +34,7 @@ def write(folder, **changes):
         checkpoint_steps=5,
         eval_batch_size=0,
         deterministic=False,
-        profile_steps=[],
+        profile_steps=(),
         warm_start_from='',
         code_version='test',
     )

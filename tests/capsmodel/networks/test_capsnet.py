@@ -5,12 +5,15 @@ import json
 
 import keras
 import numpy as np
+import pydantic
 import pytest
 import tensorflow as tf
 from project_paths import DATA
 
-from capsmodel.networks.capsnet import CapsNet, NetworkConfig, lengths
+from capsmodel.networks.capsnet import CapsNet, lengths
 from capsmodel.networks.losses import margin_loss, reconstruction_loss
+from capsmodel.networks.settings import NetworkConfig
+from capsmodel.settings import refusal
 
 MNIST = NetworkConfig(28, 28, 10)
 SMALL = NetworkConfig(
@@ -18,10 +21,10 @@ SMALL = NetworkConfig(
     image_width=12,
     num_classes=3,
     conv1_filters=8,
-    conv1_kernel=5,
+    conv1_kernel_size=5,
     primary_channels=4,
     primary_dim=4,
-    primary_kernel=3,
+    primary_kernel_size=3,
     digit_dim=5,
     decoder_units=(16, 12),
 )
@@ -57,8 +60,9 @@ def test_untrained_capsules_are_neither_saturated_nor_dead(mnist_60):
     images, _ = mnist_60
     keras.utils.set_random_seed(1)
     scores = lengths(CapsNet(MNIST)(images[:8])).numpy()
-    assert scores.min() > 1e-8
-    assert scores.max() < 0.5
+    # From 2e-6 to 1e-4 with four other seeds.
+    assert scores.min() > 5e-7
+    assert scores.max() < 1e-3
 
 
 def test_pixels_are_divided_by_255():
@@ -276,23 +280,28 @@ def test_a_small_network_learns_60_digits(mnist_60):
     ('changes', 'message'),
     [
         ({'num_classes': 1}, 'num_classes must be at least 2, not 1'),
-        ({'routing_iterations': 0}, 'iterations must be a whole number of at least 1, not 0'),
-        ({'routing_gradient': 'some'}, "must be 'all' or 'last', not 'some'"),
-        ({'routing_algorithm': 'fft'}, "must be 'matmul' or 'fused', not 'fft'"),
-        ({'primary_algorithm': 'fft'}, "one of 'auto', 'conv2d', 'winograd', not 'fft'"),
-        ({'precision': 'int8'}, "must be 'float32' or 'mixed_bfloat16', not 'int8'"),
-        ({'image_width': 6}, '13x6 pixels are too small.* at least 7x7'),
-        ({'image_height': 0}, 'image_height must be a whole number of at least 1, not 0'),
-        ({'primary_dim': 2.0}, 'primary_dim must be a whole number of at least 1, not 2.0'),
-        ({'digit_dim': True}, 'digit_dim must be'),
-        ({'decoder': 'no'}, "decoder must be True or False, not 'no'"),
-        ({'decoder_units': (512, 0)}, r'decoder_units must be .* not \(512, 0\)'),
-        ({'decoder_units': 512}, 'decoder_units must be .* not 512'),
+        ({'routing_iterations': 0}, 'routing_iterations is 0: it must be at least 1'),
+        ({'routing_gradient': 'some'}, "routing_gradient is 'some': it must be one of all, last"),
+        ({'routing_algorithm': 'fft'}, "routing_algorithm is 'fft': it must be one of matmul, "),
+        ({'primary_algorithm': 'fft'}, 'it must be one of auto, conv2d, winograd'),
+        ({'precision': 'int8'}, 'it must be one of float32, mixed_bfloat16'),
+        (
+            {'image_width': 6},
+            '13x6 pixels are too small: kernels of size 5 and 3 need at least 7x7',
+        ),
+        ({'image_height': 0}, '0x12 pixels are too small'),
+        ({'primary_dim': 2.5}, 'primary_dim is 2.5: it must be a whole number'),
+        ({'decoder': 'maybe'}, "decoder is 'maybe': it must be yes or no"),
+        ({'decoder_units': (512, 0)}, 'decoder_units is 0: it must be at least 1'),
+        ({'decoder_units': 512}, 'decoder_units is 512: it must be a valid tuple'),
+        ({'depth': 3}, 'there is no setting depth'),
+        ({'num_classes': None}, 'num_classes is None: it must be a whole number'),
     ],
 )
 def test_senseless_configs_are_refused(changes, message):
-    with pytest.raises(ValueError, match=message):
-        dataclasses.replace(SMALL, **changes)
+    with pytest.raises(pydantic.ValidationError) as caught:
+        NetworkConfig(**{**dataclasses.asdict(SMALL), **changes})
+    assert message in refusal(caught.value, str)
 
 
 def test_the_smallest_image_that_fits_works():
@@ -301,18 +310,10 @@ def test_the_smallest_image_that_fits_works():
 
 
 def test_config_survives_json():
-    settings = json.loads(json.dumps(SMALL.to_json_dict()))
-    assert NetworkConfig.from_json_dict(settings) == SMALL
-    assert settings == SMALL.to_json_dict()
+    settings = json.loads(json.dumps(dataclasses.asdict(SMALL)))
+    assert NetworkConfig(**settings) == SMALL
     minimal = {'image_height': 28, 'image_width': 28, 'num_classes': 10}
-    assert NetworkConfig.from_json_dict(minimal) == MNIST
-
-
-def test_config_from_json_names_what_is_wrong():
-    with pytest.raises(ValueError, match='unknown network settings: colour, depth'):
-        NetworkConfig.from_json_dict({**SMALL.to_json_dict(), 'depth': 3, 'colour': 1})
-    with pytest.raises(ValueError, match='missing network settings: image_width, num_classes'):
-        NetworkConfig.from_json_dict({'image_height': 28})
+    assert NetworkConfig(**minimal) == MNIST
 
 
 @pytest.fixture(scope='module')

@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 import training_request
 import transformed_examples
-from project_paths import ROOT
+from project_paths import PROGRAMS, ROOT
 
 from capsmodel.data import dataset
 from capsmodel.networks import memory
-from capsmodel.networks.capsnet import NetworkConfig
+from capsmodel.networks.settings import NetworkConfig
 
 _GB = 2**30
 
@@ -132,18 +132,6 @@ def test_the_estimate_is_near_what_an_evaluation_takes():
     assert 0.8 < json.loads(done.stdout.splitlines()[-1])['ratio'] < 2
 
 
-# Trains by a request (1) and says how it ended.
-_TRAIN = """
-import sys
-from capsmodel.training import launcher, worker
-from capsmodel.training.errors import TrainingError
-try:
-    launcher.train(worker.Request.read(sys.argv[1]))
-except TrainingError as error:
-    print('ended:', error)
-"""
-
-
 @pytest.mark.slow
 def test_an_evaluation_keeps_to_a_containers_limit_and_a_kill_names_the_settings(tmp_path):
     group = pathlib.Path(f'/sys/fs/cgroup/memory/test-{os.getpid()}')
@@ -155,7 +143,7 @@ def test_an_evaluation_keeps_to_a_containers_limit_and_a_kill_names_the_settings
     noise = np.random.default_rng(0).integers(0, 256, (300, 28, 28), dtype=np.uint8)
     labeled = dataset.LabeledImages(noise, np.arange(300) % 10)
     request = training_request.write(
-        tmp_path, network=NetworkConfig(28, 28, 10).to_json_dict(), batch_size=4, epochs=1
+        tmp_path, network=NetworkConfig(28, 28, 10), batch_size=4, epochs=1
     )
     transformed_examples.write(tmp_path / 'train.gz', labeled, range(8))
     transformed_examples.write(tmp_path / 'eval.gz', labeled)
@@ -164,8 +152,9 @@ def test_an_evaluation_keeps_to_a_containers_limit_and_a_kill_names_the_settings
         path = tmp_path / 'request.json'
         dataclasses.replace(request, eval_batch_size=eval_batch_size).write(path)
         command = f'echo $$ >{group}/cgroup.procs; exec "$@"'
+        program = PROGRAMS / 'train_by_request.py'
         done = subprocess.run(
-            ['sh', '-c', command, 'sh', sys.executable, '-c', _TRAIN, str(path)],
+            ['sh', '-c', command, 'sh', sys.executable, str(program), str(path)],
             cwd=ROOT,
             capture_output=True,
             text=True,

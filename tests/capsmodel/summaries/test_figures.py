@@ -107,7 +107,7 @@ def test_of_many_classes_the_most_mistaken_have_a_row_and_the_others_one_togethe
     # No class is left out of the counts.
     counts[:] = 0
     counts[np.arange(1000), np.arange(1000) - 1] = 1
-    _, grouped = figures._most_mistaken(counts)
+    _, grouped = figures.most_mistaken(counts)
     assert grouped.sum() == 1000
 
 

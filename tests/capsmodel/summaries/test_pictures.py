@@ -9,6 +9,7 @@ from small_training import NETWORK
 
 from capsmodel.data import dataset
 from capsmodel.networks import capsnet
+from capsmodel.networks.settings import NetworkConfig
 from capsmodel.summaries import pictures
 
 
@@ -56,7 +57,7 @@ _SIZES = st.sampled_from((17, 18, 28, 60))
     seed=st.integers(0, 99),
 )
 def test_there_is_every_picture_of_any_network(classes, size, digit_dim, count, decoder, seed):
-    config = capsnet.NetworkConfig(
+    config = NetworkConfig(
         image_height=size[0],
         image_width=size[1],
         num_classes=classes,

@@ -12,6 +12,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tensorboard.plugins.hparams import plugin_data_pb2
 
 from capsmodel.networks import capsnet
+from capsmodel.networks.settings import NetworkConfig
 from capsmodel.summaries import pictures, training_log
 
 _SMALL = {'conv1_filters': 8, 'primary_channels': 2, 'digit_dim': 4, 'decoder_units': (16,)}
@@ -31,7 +32,7 @@ def model():
 def _model(**changes):
     tf.keras.utils.set_random_seed(0)
     settings = {'num_classes': 10, **_SMALL, **changes}
-    model = capsnet.CapsNet(capsnet.NetworkConfig(28, 28, **settings))
+    model = capsnet.CapsNet(NetworkConfig(28, 28, **settings))
     # Far from the first weights, so that capsules have lengths and routing takes sides.
     model.digit_caps.kernel.assign(model.digit_caps.kernel * 80)
     return model

@@ -127,7 +127,7 @@ def test_full_disk_is_said_and_the_states_before_stay(small_disk):
         checkpoints.save(state, Progress(300))
     assert str(caught.value) == (
         f'The checkpoint of step 300 cannot be written to {small_disk}/training: No space left on '
-        'device; that of step 200 is kept. Free some space there: the same command goes on from '
+        'device; that of step 200 is kept. Free some space there: the same command resumes from '
         'the last checkpoint.'
     )
     assert checkpoints.restore(state).step == 200

@@ -4,20 +4,20 @@ import dataclasses
 import re
 import subprocess
 import sys
-import textwrap
-import time
 
 import numpy as np
 import pytest
 import tensorflow as tf
 import transformed_examples
-from small_training import NETWORK, TRAINING, TWO_DEVICES
+from project_paths import PROGRAMS
+from small_training import NETWORK, TRAINING
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from capsmodel.networks import capsnet
 from capsmodel.training import evaluation, loop
 from capsmodel.training.checkpoints import Checkpoints
 from capsmodel.training.errors import TrainingError
+from capsmodel.training.state import load_best
 
 
 @pytest.fixture(scope='module')
@@ -32,6 +32,15 @@ def _train(network_config, config, digits, log_dir=None, **how):
 
 def _weights(model):
     return [variable.numpy() for variable in model.variables]
+
+
+def _succeeds(program):
+    """What a program says in a process of its own, in which the CPU counts as two devices."""
+    done = subprocess.run(
+        [sys.executable, PROGRAMS / program], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
 
 
 def test_it_learns(digits):
@@ -65,9 +74,7 @@ def test_the_best_epoch_is_returned(digits, tmp_path):
 
 
 def test_the_log_has_each_measure_of_steps_and_of_evaluations(digits, tmp_path):
-    started = time.monotonic()
     _train(NETWORK, dataclasses.replace(TRAINING, batch_size=5), digits, tmp_path)
-    took = time.monotonic() - started
     logs = {name: EventAccumulator(str(tmp_path / name)).Reload() for name in ('train', 'eval')}
     measures = {'metrics/accuracy', 'metrics/margin_loss', 'metrics/reconstruction_loss'}
     tags = set(logs['train'].Tags()['tensors'])
@@ -86,58 +93,14 @@ def test_the_log_has_each_measure_of_steps_and_of_evaluations(digits, tmp_path):
     rates = values['optimizer/learning_rate']
     assert rates == pytest.approx({k: 3e-3 * 0.5 ** (k / 40) for k in (0, 20, 40, 60)})
     # Of each epoch's 40 steps, those from 0 to 20 are timed.
-    speeds = values['optimizer/images_per_second']
-    assert list(speeds) == [20, 60]
-    assert all(20 * 5 / took < speed < 1e6 for speed in speeds.values())
-    assert all(norm > 0 for norm in values['optimizer/gradient_norm'].values())
+    assert list(values['optimizer/images_per_second']) == [20, 60]
+    assert list(values['optimizer/gradient_norm']) == [0, 20, 40, 60]
     assert set(logs['eval'].Tags()['tensors']) > {*measures, 'pictures/confusion matrix'}
     assert [event.step for event in logs['eval'].Tensors('metrics/accuracy')] == [39, 79]
 
 
 def test_gradient_norm_is_that_of_the_batch_or_the_root_mean_square_of_the_replicas():
-    script = TWO_DEVICES + textwrap.dedent("""
-        import keras
-        from capsmodel.networks import losses
-
-        images = noise(10)
-        settings = loop.TrainingConfig(
-            epochs=21, batch_size=10, learning_rate=0.0, learning_rate_decay=1.0,
-            reconstruction_weight=0.5, max_shift=0, seed=1,
-        )
-        order = {'seed': 1, 'batch_size': 10, 'max_shift': 0}
-        for strategy in (
-            tf.distribute.get_strategy(), tf.distribute.MirroredStrategy(['CPU:0', 'CPU:1'])
-        ):
-            with strategy.scope():
-                model = capsnet.CapsNet(shape)
-                optimizer = keras.optimizers.Adam(0.0)
-                optimizer.build(model.trainable_variables)
-            step = loop.make_step(model, optimizer, settings, strategy)
-            batches = iter(strategy.distribute_datasets_from_function(
-                lambda context: data.training_dataset(
-                    images, context, first_step=0, last_step=21, **order
-                )
-            ))
-            logged = [float(step(batches)['gradient_norm']) for _ in range(21)]
-            assert np.flatnonzero(logged).tolist() == [0, 20], logged
-            replicas = strategy.num_replicas_in_sync
-            batch = data.training_batch(images, tf.constant(0, tf.int64), **order)
-            squares = []
-            for x, y in zip(*(tf.split(part, replicas) for part in batch), strict=True):
-                with tf.GradientTape() as tape:
-                    capsules = model(x)
-                    loss = tf.reduce_mean(
-                        losses.margin_loss(y, capsnet.lengths(capsules))
-                        + 0.5 * losses.reconstruction_loss(x, model.reconstruct(capsules, y))
-                    )
-                gradients = tape.gradient(loss, model.trainable_variables)
-                squares.append(sum(float(tf.reduce_sum(tf.square(g))) for g in gradients))
-            np.testing.assert_allclose(logged[0], np.sqrt(np.mean(squares)), rtol=1e-4)
-    """)
-    done = subprocess.run(
-        [sys.executable, '-c', script], capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr
+    _succeeds('gradient_norms_on_replicas.py')
 
 
 def test_steps_to_profile_must_be_there(digits):
@@ -172,10 +135,10 @@ def test_training_that_is_stopped_again_and_again_comes_to_the_same_weights(
     # In an epoch, at its end, in the next one.
     done = 0
     for stop in (7, 20, 33):
-        with pytest.raises(TrainingError, match=f'after step {stop} of 40: the same command goes'):
+        with pytest.raises(TrainingError, match=f'after step {stop} of 40: the same command'):
             train(should_stop=_stop_after(stop - done))
-        goes_on = f'  going on from the checkpoint of step {done} of 40\n'
-        assert (goes_on in capsys.readouterr().err) == (done > 0)
+        resuming = f'  resuming from the checkpoint of step {done} of 40\n'
+        assert (resuming in capsys.readouterr().err) == (done > 0)
         done = stop
     first = _weights(train())
     for resumed, expected in zip(first, _weights(_train(NETWORK, _RESUMED, digits)), strict=True):
@@ -209,7 +172,7 @@ def test_best_epoch_is_remembered_by_the_checkpoint(digits, tmp_path):
     wild = dataclasses.replace(config, epochs=2, learning_rate=3.0)
     resumed = _train(NETWORK, wild, digits, checkpoints=checkpoints)
     loaded = capsnet.CapsNet(NETWORK)
-    progress = loop.load_best(loaded, checkpoints)
+    progress = load_best(loaded, checkpoints)
     assert progress.step == 40
     assert progress.best[0] == pytest.approx(evaluation.evaluate(best, digits[1]).accuracy)
     for first, second, third in zip(*map(_weights, (best, resumed, loaded)), strict=True):
@@ -303,40 +266,4 @@ def test_unknown_scaling_names_those_that_there_are():
 
 @pytest.mark.slow
 def test_two_replicas_train_as_one_does():
-    script = TWO_DEVICES + textwrap.dedent("""
-        from capsmodel.training import evaluation, strategies
-        from capsmodel.training.errors import TrainingError
-
-        images = noise(40)
-        settings = loop.TrainingConfig(
-            epochs=2, batch_size=10, learning_rate=1e-2, learning_rate_decay=0.5,
-            reconstruction_weight=0.0005, max_shift=2, seed=1,
-        )
-        mirrored = tf.distribute.MirroredStrategy(['CPU:0', 'CPU:1'])
-
-        def weights(strategy):
-            model = loop.train(shape, settings, images, images, None, strategy)
-            return [variable.numpy() for variable in model.variables]
-
-        one, two = weights(tf.distribute.get_strategy()), weights(mirrored)
-        assert strategies.replicas_here(mirrored) == 2
-        with mirrored.scope():
-            model = capsnet.CapsNet(shape)
-        for batch_size, expected in ((9, 8), (0, 40)):
-            evaluator = evaluation.Evaluator(model, images, mirrored, batch_size)
-            assert evaluator.batch_size == expected
-            accuracy = evaluation.evaluate(model, images).accuracy
-            assert abs(evaluator.run()[0].accuracy - accuracy) < 1e-6
-        for a, b in zip(one, two, strict=True):
-            np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-4)
-        try:
-            odd = loop.TrainingConfig(**{**settings.__dict__, 'batch_size': 9})
-            loop.train(shape, odd, images, images, None, mirrored)
-        except TrainingError as error:
-            print(error)
-    """)
-    done = subprocess.run(
-        [sys.executable, '-c', script], capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr
-    assert 'cannot be split evenly among 2 replicas' in done.stdout
+    assert 'cannot be split evenly among 2 replicas' in _succeeds('train_on_two_replicas.py')

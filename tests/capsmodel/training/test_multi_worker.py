@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 import training_request
-from project_paths import ROOT
+from project_paths import PROGRAMS, ROOT
 
 from capsmodel.training import launcher
 
@@ -122,7 +122,7 @@ def test_two_workers_train_as_one_does_also_when_one_is_killed(tmp_path):
 
     # Started again, both go on and end with the same weights, which are those of one process.
     outcomes = _outcomes(_start([two, two]))
-    assert all('going on from the checkpoint of step' in said for _, said in outcomes)
+    assert all('resuming from the checkpoint of step' in said for _, said in outcomes)
     assert outcomes[0][0] == outcomes[1][0]
     weights = _weights(alone.folder)
     together = _weights(outcomes[0][0]['folder'])
@@ -146,22 +146,16 @@ def test_chief_told_to_stop_writes_a_checkpoint(tmp_path):
 def test_chief_that_waits_for_the_other_worker_can_be_stopped(tmp_path):
     path = str(tmp_path / 'request.json')
     training_request.write(tmp_path).write(path)
-    script = """
-import sys
-import start_tensorflow
-start_tensorflow.load()
-from capsmodel.training import launcher, worker
-launcher.train(worker.Request.read(sys.argv[1]), 'multi_worker')
-"""
-    with _python(['-c', script, path], _configs()[0]) as process:
+    command = [PROGRAMS / 'train_by_request.py', path, 'multi_worker']
+    with _python(command, _configs()[0]) as process:
         assert process.stderr.readline() == '  waiting until all 2 workers are there\n'
         time.sleep(2)  # until TensorFlow is at it, which says nothing
         process.send_signal(signal.SIGTERM)
         try:
-            _, said = process.communicate(timeout=120)
+            said, _ = process.communicate(timeout=120)
         finally:
             process.kill()
-    assert 'The training process was ended by SIGINT' in said
+    assert said.startswith('ended: The training process was ended by SIGINT')
 
 
 def test_workers_at_different_trainings_stop(tmp_path):

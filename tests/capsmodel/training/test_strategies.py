@@ -28,7 +28,7 @@ def test_one_worker_alone_is_chief_and_agrees_with_itself(monkeypatch):
     _configure(monkeypatch, {'worker': ['127.0.0.1:2001']})
     strategy = strategies.make('auto')
     assert strategy is tf.distribute.get_strategy()
-    strategies.check_agreement(strategy, 'text', 'state')
+    strategies.assert_same_on_all_workers(strategy, 'text', 'state')
 
 
 @pytest.mark.parametrize(
@@ -55,6 +55,6 @@ def test_unknown_strategy_names_those_that_there_are():
 def test_errors_of_one_device_are_left_as_they_are():
     with (
         pytest.raises(tf.errors.UnavailableError),
-        strategies.lost_workers_are_said(tf.distribute.get_strategy()),
+        strategies.report_lost_workers(tf.distribute.get_strategy()),
     ):
         raise tf.errors.UnavailableError(None, None, 'gone')

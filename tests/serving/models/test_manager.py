@@ -337,7 +337,7 @@ def test_version_that_does_not_load_in_time_blocks_no_other(world):
 
 
 def test_version_that_takes_long_lets_other_models_load(world, monkeypatch):
-    monkeypatch.setattr(lifecycle, '_PATIENCE_SECONDS', 0.3)
+    monkeypatch.setattr(lifecycle, 'PATIENCE_SECONDS', 0.3)
     world.publish(1)
     world.publish(2, model='n')
     disk = StuckDisk(1)

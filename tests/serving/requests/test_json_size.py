@@ -32,10 +32,8 @@ def _count(document):
 def test_values_outside_of_strings_are_counted(document, piece, kind):
     body = kind(json.dumps(document).encode())
     count = _count(document)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(json_size, '_PIECE_BYTES', piece)
-        assert not json_size._is_larger(body, count)
-        assert json_size._is_larger(body, count - 1)
+    assert not json_size.is_larger(body, count, piece)
+    assert json_size.is_larger(body, count - 1, piece)
 
 
 def _signatures(*shapes, dtype='DT_FLOAT'):
@@ -65,10 +63,10 @@ def test_a_request_that_the_model_takes_is_never_too_large(shape, value):
     row = {'x0': value, 'x1': value}
     body = json.dumps({'instances': [row] * 100}, separators=(',', ':')).encode()
     definitions = _signatures(shape, shape)
-    assert not json_size._is_larger(body, json_size.most_values('predict', definitions, 100))
+    assert not json_size.is_larger(body, json_size.most_values('predict', definitions, 100))
     strings = json.dumps({'instances': [{'x0': {'b64': ''}}] * 100}).encode()
     definitions = _signatures((-1,), dtype='DT_STRING')
-    assert not json_size._is_larger(strings, json_size.most_values('predict', definitions, 100))
+    assert not json_size.is_larger(strings, json_size.most_values('predict', definitions, 100))
 
 
 def test_shapes_bound_the_values():

@@ -40,7 +40,7 @@ class _Asked:
         return answer
 
     async def until_held(self, size):
-        while self.bodies._large_bytes != size:
+        while self.bodies.large_bytes != size:
             await asyncio.sleep(0.01)
 
 
@@ -149,7 +149,7 @@ def test_unfinished_bodies_keep_nobody_out():
                 await asked.until_held(count * (_LARGEST - 10))
                 await asyncio.sleep(0.05)
             assert (await asked.ask(bytes(SMALL_BYTES)))[0] == 200
-            assert asked.bodies._large_bytes == 4 * (_LARGEST - 10)
+            assert asked.bodies.large_bytes == 4 * (_LARGEST - 10)
             assert (await asked.ask(bytes(_LARGEST)))[0] == 200
             status, message = await _answer(held[0][0])
             assert status == 429

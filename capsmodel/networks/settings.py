@@ -1,0 +1,85 @@
+"""The settings of the network."""
+
+from __future__ import annotations
+
+from pydantic.dataclasses import dataclass
+
+from capsmodel.networks.choices import (
+    GRADIENT_MODES,
+    PRECISIONS,
+    PRIMARY_ALGORITHMS,
+    ROUTINGS,
+)
+from capsmodel.settings import STRICT, Numbers, Settings, setting
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class NetworkSettings(Settings):
+    """What you may choose. The defaults are those of Sabour, Frosst, Hinton 2017, section 4."""
+
+    conv1_filters: int = setting(256, 'channels of the first convolution', at_least=1)
+    primary_channels: int = setting(32, 'channels of primary capsules', at_least=1)
+    primary_dim: int = setting(8, 'numbers in a primary capsule', at_least=1)
+    digit_dim: int = setting(16, 'numbers in a digit capsule', at_least=1)
+    routing_iterations: int = setting(3, 'rounds of routing by agreement', at_least=1)
+    routing_gradient: str = setting(
+        'all',
+        'iterations that the gradient flows through: every one, or the last only',
+        choices=GRADIENT_MODES,
+    )
+    routing_algorithm: str = setting(
+        'matmul',
+        'how routing is trained: the same to rounding; fused is for GPUs, where XLA counts a '
+        'quarter of the memory traffic, but its time on one is not measured yet; reference is the '
+        "paper's procedure as written there, which takes more memory",
+        choices=ROUTINGS,
+    )
+    primary_algorithm: str = setting(
+        'auto',
+        'how the convolution of the primary capsules is computed: the same to rounding; auto takes '
+        'winograd on a CPU from 16 images on',
+        choices=PRIMARY_ALGORITHMS,
+    )
+    precision: str = setting(
+        'float32',
+        'mixed_bfloat16: products in half the bits, for GPUs from Ampere on; no gain on most CPUs. '
+        'Weights, capsules, routing and losses stay float32',
+        choices=PRECISIONS,
+    )
+    decoder: bool = setting(True, 'reconstruct the image, as a regularizer')
+    decoder_units: Numbers = setting((512, 1024), 'units of the hidden decoder layers')
+
+
+@dataclass(frozen=True, config=STRICT)
+class NetworkConfig(NetworkSettings):
+    """All that makes a CapsNet: the settings, the shape of its images, and fixed sizes.
+
+    Attributes:
+        image_height: Rows of an image, in pixels.
+        image_width: Columns of an image, in pixels.
+        num_classes: Number of classes, each of which gets a capsule; at least 2.
+        conv1_kernel_size: Kernel size of the first convolution, which has stride 1 and ReLU.
+        primary_kernel_size: Kernel size of the convolution that makes primary capsules.
+        primary_stride: Its stride; 2 gives the paper's 6x6 grid on 28x28 images.
+
+    Raises:
+        pydantic.ValidationError: A value makes no sense. It is a ValueError.
+    """
+
+    image_height: int
+    image_width: int
+    num_classes: int
+    conv1_kernel_size: int = setting(9, 'pixels', at_least=1)
+    primary_kernel_size: int = setting(9, 'positions', at_least=1)
+    primary_stride: int = setting(2, 'positions', at_least=1)
+
+    def __post_init__(self) -> None:
+        if self.num_classes < 2:
+            raise ValueError(f'num_classes must be at least 2, not {self.num_classes}')
+        smallest = self.conv1_kernel_size + self.primary_kernel_size - 1
+        if min(self.image_height, self.image_width) < smallest:
+            raise ValueError(
+                f'images of {self.image_height}x{self.image_width} pixels are too small: kernels '
+                f'of size {self.conv1_kernel_size} and {self.primary_kernel_size} need at least '
+                f'{smallest}x{smallest}'
+            )

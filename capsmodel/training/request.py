@@ -1,0 +1,90 @@
+"""What a training process is asked to do: a file that each worker reads."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import uuid
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import ValidationError
+from pydantic.dataclasses import dataclass
+
+from capsmodel.networks.settings import NetworkConfig
+from capsmodel.settings import STRICT, names, refusal
+from capsmodel.training.errors import TrainingError
+from capsmodel.training.settings import ProcessSettings, TrainingConfig
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class TrainingRequest(ProcessSettings):
+    """What to train, and how. Made of its JSON form as well: `TrainingRequest(**values)`.
+
+    Attributes:
+        network: The network.
+        training: How to train it.
+        train_files: Patterns of the transformed examples to learn from.
+        eval_files: Patterns of those that pick the best epoch.
+        log_dir: Folder for TensorBoard; empty: no log.
+        checkpoint_root: Folder in which each training has one for its checkpoints.
+        warm_start_from: Folder of an exported network whose weights to start from; empty: none.
+        code_version: Of the code that trains: a checkpoint of another one is not used.
+    """
+
+    network: NetworkConfig
+    training: TrainingConfig
+    train_files: list[str]
+    eval_files: list[str]
+    log_dir: str
+    checkpoint_root: str
+    warm_start_from: str
+    code_version: str
+
+    def with_values(self, values: Mapping[str, Any]) -> TrainingRequest:
+        """The same request with other values of the settings of network and training so named."""
+        changed: dict[str, Any] = {
+            part: dataclasses.replace(
+                config, **{name: values[name] for name in names(type(config)) if name in values}
+            )
+            for part, config in (('network', self.network), ('training', self.training))
+        }
+        return dataclasses.replace(self, **changed)
+
+    def with_absolute_paths(self) -> TrainingRequest:
+        """The same request for processes that have another working directory."""
+        return dataclasses.replace(
+            self,
+            train_files=[_absolute(path) for path in self.train_files],
+            eval_files=[_absolute(path) for path in self.eval_files],
+            log_dir=_absolute(self.log_dir),
+            checkpoint_root=_absolute(self.checkpoint_root),
+            warm_start_from=_absolute(self.warm_start_from),
+        )
+
+    def write(self, path: str | os.PathLike) -> None:
+        """Writes the request as JSON."""
+        unfinished = f'{os.fspath(path)}.{uuid.uuid4().hex}'
+        with open(unfinished, 'w', encoding='utf-8') as file:
+            json.dump(dataclasses.asdict(self), file)
+        os.replace(unfinished, path)
+
+    @classmethod
+    def read(cls, path: str | os.PathLike) -> TrainingRequest:
+        """Reads what `write` wrote.
+
+        Raises:
+            TrainingError: It is not there, or not a request.
+        """
+        try:
+            with open(path, encoding='utf-8') as file:
+                return cls(**json.load(file))
+        except ValidationError as error:
+            raise TrainingError(f'The request {path} cannot be used: {refusal(error)}') from error
+        except (OSError, ValueError, TypeError) as error:
+            raise TrainingError(f'The request {path} cannot be read: {error}') from error
+
+
+def _absolute(path: str) -> str:
+    return path if not path or '://' in path else os.path.abspath(path)

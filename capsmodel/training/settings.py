@@ -1,0 +1,136 @@
+"""The settings of the training."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+
+from pydantic.dataclasses import dataclass
+
+from capsmodel.settings import STRICT, Numbers, Settings, setting
+from capsmodel.training.choices import LEARNING_RATE_SCALINGS, STRATEGIES
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class TrainingSettings(Settings):
+    """How to train: what the weights in the end depend on."""
+
+    epochs: int = setting(1, 'passes over the training images', at_least=1)
+    batch_size: int = setting(128, 'images a step, all replicas together', at_least=1)
+    batch_size_per_replica: int = setting(
+        0, 'images a step of each replica in place of BATCH_SIZE; 0: they share that', at_least=0
+    )
+    learning_rate: float = setting(
+        1e-3, "Adam's step size at the start, with BATCH_SIZE images a step", at_least=0
+    )
+    learning_rate_scaling: str = setting(
+        'none',
+        'how the learning rate grows with the images a step beyond BATCH_SIZE: linear as in Goyal '
+        'et al. 2017, sqrt as in Malladi et al. 2022 for Adam',
+        choices=LEARNING_RATE_SCALINGS,
+    )
+    learning_rate_decay: float = setting(
+        0.9, 'factor on the learning rate per epoch, applied smoothly', at_least=0, at_most=1
+    )
+    reconstruction_weight: float = setting(
+        0.0005, 'weight of the squared reconstruction error beside the margin loss', at_least=0
+    )
+    ema_decay: float = setting(
+        0.0,
+        'decay of the exponential moving average of the weights, which is evaluated and exported '
+        'in their place: it averages over about 1 / (1 - EMA_DECAY) steps, which must be many '
+        'fewer than the training has; 0: no average',
+        at_least=0,
+        at_most=0.99999,
+    )
+    max_shift: int = setting(2, 'pixels that a training image is moved by at most', at_least=0)
+    seed: int = setting(
+        42,
+        'what initial weights, order and augmentation derive from',
+        at_least=0,
+        at_most=2**32 - 1,
+    )
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class TrainingConfig(TrainingSettings):
+    """One training."""
+
+    def scaled_to(self, replicas: int) -> TrainingConfig:
+        """The same training with `batch_size` and `learning_rate` as they are on some replicas.
+
+        With k times the images a step the learning rate is k times as high by the linear rule
+        (Goyal et al. 2017, arXiv:1706.02677, section 2.1), the root of k times by that for Adam
+        (Malladi et al. 2022, arXiv:2205.10287, section 4).
+        """
+        batch_size = self.batch_size_per_replica * replicas or self.batch_size
+        growth = batch_size / self.batch_size
+        factor = {'none': 1.0, 'linear': growth, 'sqrt': math.sqrt(growth)}
+        return dataclasses.replace(
+            self,
+            batch_size=batch_size,
+            learning_rate=self.learning_rate * factor[self.learning_rate_scaling],
+            batch_size_per_replica=0,
+            learning_rate_scaling='none',
+        )
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class ProcessSettings(Settings):
+    """How the process works that trains."""
+
+    checkpoint_steps: int = setting(
+        200,
+        'steps between two checkpoints, which is what a kill loses at most; 0: one an epoch',
+        at_least=0,
+    )
+    eval_batch_size: int = setting(
+        0,
+        'images a step of the evaluation after each epoch, all replicas together; results do not '
+        'depend on it; 0: as many as there is memory for, at most 500 a replica',
+        at_least=0,
+    )
+    deterministic: bool = setting(
+        False, 'use deterministic operations only: the same weights to the last bit, but slower'
+    )
+    profile_steps: Numbers = setting(
+        (), "first and last step that TensorFlow's profiler looks at, such as 10,15"
+    )
+
+    def __post_init__(self) -> None:
+        steps = self.profile_steps
+        if steps and not (len(steps) == 2 and steps[0] <= steps[1]):
+            raise ValueError(
+                f'PROFILE_STEPS is {",".join(map(str, steps))}: it must be the first and the last '
+                'step, such as 10,15'
+            )
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class TrainerSettings(ProcessSettings):
+    """What the Trainer does besides: where it trains, and from where it starts."""
+
+    strategy: str = setting(
+        'auto',
+        'where to train: one device, all GPUs of the machine, or the workers that TF_CONFIG names; '
+        'auto takes what there is',
+        choices=STRATEGIES,
+    )
+    warm_start: bool = setting(
+        False,
+        "start from the last blessed model's weights in place of random ones; each push makes a "
+        'new one, so that the same command trains on',
+    )
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class TunerSettings(Settings):
+    """The search for settings before the training."""
+
+    tuner: bool = setting(
+        False,
+        'search for LEARNING_RATE, LEARNING_RATE_DECAY, RECONSTRUCTION_WEIGHT and '
+        'ROUTING_ITERATIONS before training, and train with the best',
+    )
+    tuner_trials: int = setting(10, 'settings that the search tries', at_least=1)
+    tuner_epochs: int = setting(1, 'passes over the training images of each trial', at_least=1)

@@ -1,0 +1,122 @@
+"""One step of training and one of evaluation, on every replica of a `tf.distribute` strategy."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from capsmodel.networks import capsnet, losses
+from capsmodel.summaries.training_log import STEPS_BETWEEN_SCALARS
+from capsmodel.training.settings import TrainingConfig
+
+
+def example_metrics(
+    model: capsnet.CapsNet, images: tf.Tensor, labels: tf.Tensor, training: bool
+) -> dict[str, tf.Tensor]:
+    """Accuracy, losses and capsule lengths of each image.
+
+    The decoder reconstructs the true class's capsule in training, and the predicted one's otherwise
+    (Sabour, Frosst, Hinton 2017, section 4.1).
+
+    Args:
+        model: The network.
+        images: uint8 [n, height, width].
+        labels: int64 [n].
+        training: Whether this is a step of training.
+
+    Returns:
+        `accuracy`, `margin_loss` and, with a decoder, `reconstruction_loss`, float32 [n] each; and
+        `lengths`, float32 [n, classes].
+    """
+    capsules = model(images)
+    lengths = capsnet.lengths(capsules)
+    predicted = tf.argmax(lengths, axis=-1, output_type=tf.int64)
+    metrics = {
+        'accuracy': tf.cast(predicted == labels, tf.float32),
+        'margin_loss': losses.margin_loss(labels, lengths),
+        'lengths': lengths,
+    }
+    if model.config.decoder:
+        metrics['reconstruction_loss'] = losses.reconstruction_loss(
+            images, model.reconstruct(capsules, labels if training else predicted)
+        )
+    return metrics
+
+
+def make_train_step(
+    model: capsnet.CapsNet,
+    optimizer: keras.optimizers.Optimizer,
+    config: TrainingConfig,
+    strategy: tf.distribute.Strategy,
+) -> Any:
+    """Makes the tf.function of a training step.
+
+    Args:
+        model: The network, made under `strategy`.
+        optimizer: An optimizer that is built for the network's trainable variables.
+        config: How to train.
+        strategy: Where to train.
+
+    Returns:
+        A function that takes an iterator over `dataset.training_dataset`, trains on its next batch
+        and returns float32 scalars by name: `loss` and the means of the metrics over the batch; and
+        `gradient_norm`, the Euclidean norm of the gradient of all weights. With several replicas
+        this is the root mean square of their norms, each for its own part of the batch. The norm is
+        computed every STEPS_BETWEEN_SCALARS steps (about 1% of a step) and is 0 otherwise.
+    """
+
+    def replica_step(images: tf.Tensor, labels: tf.Tensor) -> dict[str, tf.Tensor]:
+        with tf.GradientTape() as tape:
+            metrics = example_metrics(model, images, labels, training=True)
+            del metrics['lengths']
+            # Each replica divides by the whole batch's size, and the optimizer adds the replicas'
+            # gradients up: the sum is the gradient of the mean over the whole batch.
+            means = {k: tf.reduce_sum(v) / config.batch_size for k, v in metrics.items()}
+            loss = means['margin_loss']
+            if model.config.decoder:
+                loss += config.reconstruction_weight * means['reconstruction_loss']
+        variables = model.trainable_variables
+        gradients = tape.gradient(loss, variables)
+        replicas = strategy.num_replicas_in_sync
+        squared_norm = tf.cond(
+            optimizer.iterations % STEPS_BETWEEN_SCALARS == 0,
+            lambda: replicas * tf.square(tf.linalg.global_norm(gradients)),
+            lambda: tf.zeros([]),
+        )
+        optimizer.apply_gradients(zip(gradients, variables, strict=True))
+        return {'loss': loss, **means, 'gradient_norm': squared_norm}
+
+    @tf.function
+    def step(batches: Any) -> dict[str, tf.Tensor]:
+        results = {
+            name: strategy.reduce(tf.distribute.ReduceOp.SUM, value, axis=None)
+            for name, value in strategy.run(replica_step, args=next(batches)).items()
+        }
+        return {**results, 'gradient_norm': tf.sqrt(results['gradient_norm'])}
+
+    return step
+
+
+def make_eval_step(model: capsnet.CapsNet, strategy: tf.distribute.Strategy) -> Any:
+    """Makes the tf.function of an evaluation step.
+
+    Args:
+        model: The network, made under `strategy`.
+        strategy: Where to evaluate.
+
+    Returns:
+        A function that takes an iterator over `dataset.evaluation_dataset` and returns what
+        `example_metrics` does for the images of its next batch, in their order.
+    """
+
+    def replica_step(images: tf.Tensor, labels: tf.Tensor) -> dict[str, tf.Tensor]:
+        return example_metrics(model, images, labels, training=False)
+
+    @tf.function
+    def step(batches: Any) -> dict[str, tf.Tensor]:
+        metrics = strategy.run(replica_step, args=next(batches))
+        return {name: strategy.gather(value, axis=0) for name, value in metrics.items()}
+
+    return step

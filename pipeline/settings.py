@@ -1,0 +1,201 @@
+"""Every setting of the pipeline, with its default, its unit and why.
+
+Those of the network stand in capsmodel/networks/settings.py, those of the training in
+capsmodel/training/settings.py, and all others here.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from pydantic.dataclasses import dataclass
+
+from capsmodel.networks.settings import NetworkSettings
+from capsmodel.settings import STRICT, Settings, setting
+from capsmodel.training.settings import TrainerSettings, TrainingSettings, TunerSettings
+
+# What a preset changes in the defaults.
+PRESETS: dict[str, dict[str, Any]] = {
+    # The same code with a network and data small enough for tests: about ten seconds of training.
+    'tiny': {
+        'conv1_filters': 32,
+        'primary_channels': 8,
+        'digit_dim': 8,
+        'decoder_units': (64, 128),
+        'epochs': 6,
+        'batch_size': 50,
+        'learning_rate': 4e-3,
+        'learning_rate_decay': 0.6,
+        'min_accuracy': 0.80,
+        'min_class_accuracy': 0.50,
+        'max_accuracy_drop': 0.05,
+    },
+    # One pass over all training images: small batches for many steps, a falling learning rate.
+    'quick': {'epochs': 1, 'batch_size': 64, 'learning_rate_decay': 0.3},
+    # The paper's network, trained to the end.
+    'paper': {'epochs': 50, 'min_accuracy': 0.99, 'min_class_accuracy': 0.98},
+}
+
+# The most images, by preset, of the slices that no setting names.
+MOST_IMAGES = {'tiny': {'train': 2000, 'eval': 500, 'test': 1000}}
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class DataSettings(Settings):
+    """Which images are learned from, and how they are read."""
+
+    preset: str = setting(
+        'quick', 'the values that the other settings start from', choices=tuple(PRESETS)
+    )
+    dataset: str = setting(
+        'mnist',
+        'an image-classification dataset of TensorFlow Datasets, such as emnist/digits; '
+        'mnist:3.0.1 sets DATASET_VERSION as well',
+    )
+    dataset_version: str = setting('', "TFDS's version of it, such as 3.0.1; empty: the newest")
+    train_split: str = setting(
+        '',
+        'TFDS slice that is learned from; empty: train[:55000] of MNIST, and of another dataset '
+        'what the other two leave of its split train',
+    )
+    eval_split: str = setting(
+        '',
+        'TFDS slice that picks the best epoch; empty: train[55000:] of MNIST, and of another '
+        'dataset its split validation, or else the last twelfth of train',
+    )
+    test_split: str = setting(
+        '',
+        'TFDS slice that the Evaluator alone looks at; empty: test, and of a dataset that has '
+        'none its split validation, or else the last sixth of train',
+    )
+    image_height: int = setting(0, "pixels; 0: the dataset's own", at_least=0)
+    image_width: int = setting(0, "pixels; 0: the dataset's own", at_least=0)
+    invert_light_background: bool = setting(
+        True, 'turn an image with a light border into light on dark, as MNIST is'
+    )
+    max_bad_images: float = setting(
+        0.0,
+        'fraction of the images that may be left out because they cannot be decoded; with more '
+        'the run stops',
+        at_least=0,
+        at_most=1,
+    )
+    schema_file: str = setting(
+        '', 'a schema (text proto) in place of the curated one in pipeline/schema'
+    )
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class GateSettings(Settings):
+    """What a model must reach. Accuracies are fractions of the test images."""
+
+    min_accuracy: float = setting(
+        0.98,
+        'test accuracy below which a model is rejected; over 1 rejects every model',
+        at_least=0,
+    )
+    min_class_accuracy: float = setting(
+        0.95, 'the same for the images of each single class', at_least=0
+    )
+    max_accuracy_drop: float = setting(
+        0.002,
+        'test accuracy that a model may lose against the last blessed one: 0.002 is about twice '
+        'the standard error of 99% on 10,000 images',
+        at_least=0,
+    )
+    min_test_images: int = setting(
+        1000,
+        'test images below which a model is rejected: on few, an accuracy says little',
+        at_least=0,
+    )
+    infra_check_timeout: int = setting(
+        300,
+        'seconds in which the exported model must load and answer',
+        at_least=1,
+        at_most=86400,
+    )
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class PlaceSettings(Settings):
+    """Where things are."""
+
+    pipeline_name: str = setting(
+        '',
+        'name under which baselines are looked up; empty: capsnet, for other datasets than '
+        'mnist capsnet-DATASET, with -tiny behind it for that preset',
+    )
+    var: str = setting('var', 'folder for everything that a run writes')
+    pipeline_root: str = setting(
+        '',
+        "folder of TFX's artifacts, or gs://BUCKET/FOLDER; empty: in VAR, "
+        'pipeline_root/PIPELINE_NAME',
+    )
+    metadata: str = setting(
+        '',
+        'where ML Metadata is kept: mysql://HOST:PORT/DATABASE, with METADATA_USER and '
+        'METADATA_PASSWORD in the environment, or grpc://HOST:PORT; empty: an SQLite file in VAR',
+    )
+    beam_args: str = setting(
+        '--runner=FnApiRunner',
+        "Apache Beam's options; this runner works inside the process and never downloads",
+    )
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class Config(
+    PlaceSettings,
+    GateSettings,
+    TunerSettings,
+    TrainerSettings,
+    TrainingSettings,
+    NetworkSettings,
+    DataSettings,
+):
+    """All settings of one pipeline. Build it with `configs.from_environment` or `from_preset`."""
+
+    @property
+    def data_dir(self) -> str:
+        """Where TFDS keeps the prepared dataset."""
+        return os.path.join(self.var, 'data')
+
+    @property
+    def metadata_path(self) -> str:
+        """ML Metadata's SQLite file, where METADATA names nothing else."""
+        return os.path.join(self.var, 'metadata', 'metadata.db')
+
+    @property
+    def serving_model_dir(self) -> str:
+        """Where versions are pushed to: what TensorFlow Serving calls the model base path."""
+        return os.path.join(self.var, 'serving_model', self.pipeline_name)
+
+    @property
+    def schema_dir(self) -> str:
+        """Where the curated schema is written with the dataset's number of classes filled in."""
+        return os.path.join(self.var, 'schema')
+
+    @property
+    def cache_dir(self) -> str:
+        """Where libraries may keep what they would otherwise write to the home directory."""
+        return os.path.join(self.var, 'cache')
+
+    @property
+    def lock_dir(self) -> str:
+        """Where the locks are by which processes on this machine wait for each other."""
+        return os.path.join(self.var, 'locks')
+
+    @property
+    def log_dir(self) -> str:
+        """Where logs of runs are kept."""
+        return os.path.join(self.var, 'logs')
+
+    @property
+    def checkpoint_dir(self) -> str:
+        """Where trainings keep what they go on from; removed when their model is pushed."""
+        return os.path.join(self.var, 'checkpoints', self.pipeline_name)
+
+    @property
+    def tensorboard_dir(self) -> str:
+        """Where Trainer writes TensorBoard's files, one folder a run."""
+        return os.path.join(self.pipeline_root, 'Trainer', 'model_run')

@@ -1,0 +1,10 @@
+"""Reads the names that settings may have, and says which large libraries that has loaded."""
+
+import sys
+
+import capsmodel.networks.choices
+import capsmodel.training.choices
+
+assert capsmodel.networks.choices.ROUTINGS
+assert capsmodel.training.choices.STRATEGIES
+print([name for name in ('tensorflow', 'keras', 'numpy', 'tfx') if name in sys.modules])

@@ -1,0 +1,66 @@
+"""What make does with variables on its command line and in the environment."""
+
+import os
+import subprocess
+
+import pytest
+
+from pipeline import configs
+
+
+def _make(root, *arguments, **environment):
+    names = {*configs.NAMES, *(configs.PREFIX + name for name in configs.NAMES)}
+    # Those of the make that runs the tests are none of this one's.
+    of_make = {'MAKEFLAGS', 'MAKELEVEL', 'MFLAGS', 'MAKEOVERRIDES'}
+    others = {n: text for n, text in os.environ.items() if n not in {*names, *of_make}}
+    return subprocess.run(
+        ['make', '-s', *arguments],
+        cwd=root,
+        env={**others, **environment},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize(
+    ('arguments', 'said'),
+    [
+        (['run', 'EPOCH=5'], 'There is no setting EPOCH; did you mean EPOCHS?\n'),
+        (
+            ['settings', 'CAPSNET_SED=5'],
+            'There is no setting CAPSNET_SED; did you mean CAPSNET_SEED?\n',
+        ),
+        (['predict', 'IMAG=7.png'], 'There is no setting IMAG; `make settings` lists them.\n'),
+        (['predict', 'IMAGE=7.png', 'HOST=x'], 'make predict has no variable HOST.\n'),
+        (
+            ['settings', 'EPOCHS=none'],
+            "Wrong setting: EPOCHS is 'none': it must be a whole number\n",
+        ),
+    ],
+)
+def test_a_variable_that_the_target_does_not_have_is_refused(root, arguments, said):
+    done = _make(root, *arguments)
+    assert done.returncode == 2
+    assert done.stderr.startswith(said)
+    assert done.stdout == ''
+
+
+@pytest.mark.parametrize(
+    ('arguments', 'environment', 'epochs'),
+    [
+        (['EPOCHS=5'], {}, 5),
+        (['EPOCHS=5'], {'EPOCHS': '6', 'CAPSNET_EPOCHS': '7'}, 5),
+        (['CAPSNET_EPOCHS=5'], {'EPOCHS': '6', 'CAPSNET_EPOCHS': '7'}, 5),
+        ([], {'EPOCHS': '6'}, 6),
+        ([], {'EPOCHS': '6', 'CAPSNET_EPOCHS': '7'}, 7),
+        (['EPOCHS=5', 'PYTHON=python3', 'SHELL=/bin/sh'], {}, 5),
+    ],
+)
+def test_the_command_line_wins_over_the_longer_name_and_that_over_the_short_one(
+    root, arguments, environment, epochs
+):
+    done = _make(root, 'settings', *arguments, **environment)
+    assert done.returncode == 0, done.stderr
+    (line,) = [line for line in done.stdout.splitlines() if line.startswith('EPOCHS ')]
+    assert line.split()[1] == str(epochs)
