@@ -7,12 +7,12 @@ The groups are in `capsmodel.networks.settings`, `capsmodel.training.settings` a
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Collection
 from typing import Annotated, Any, TypeVar
 
 from pydantic import BeforeValidator, ConfigDict, Field, ValidationError, field_validator
 from pydantic.dataclasses import dataclass
+from pydantic.fields import FieldInfo
 
 # Of every dataclass of settings: a name that is not declared is an error, and so is NaN.
 STRICT = ConfigDict(extra='forbid', allow_inf_nan=False)
@@ -75,7 +75,7 @@ class Settings:
     @field_validator('*')
     @classmethod
     def _one_of_the_choices(cls, value: Any, info: Any) -> Any:
-        allowed = choices(cls, info.field_name)
+        allowed = choices(declared(cls)[info.field_name])
         if allowed and value not in allowed:
             raise ValueError(f'must be one of {", ".join(allowed)}')
         return value
@@ -84,25 +84,15 @@ class Settings:
 _Group = TypeVar('_Group')
 
 
-def names(group: type) -> list[str]:
-    """The names of a group's settings, in the order in which they are declared."""
-    return [field.name for field in dataclasses.fields(group)]
+def declared(group: type) -> dict[str, FieldInfo]:
+    """The settings of a group by name, in order; `default` and `description` say what and why."""
+    return group.__pydantic_fields__  # type: ignore[attr-defined]
 
 
-def default(group: type, name: str) -> Any:
-    """The default of a setting."""
-    return group.__pydantic_fields__[name].default  # type: ignore[attr-defined]
-
-
-def why(group: type, name: str) -> str:
-    """What a setting is, its unit, and why its default is what it is."""
-    return group.__pydantic_fields__[name].description  # type: ignore[attr-defined]
-
-
-def choices(group: type, name: str) -> list[str]:
+def choices(field: FieldInfo) -> tuple[str, ...]:
     """The names that a setting may have; empty: any."""
-    extra = group.__pydantic_fields__[name].json_schema_extra  # type: ignore[attr-defined]
-    return list((extra or {}).get('choices', ()))
+    extra: Any = field.json_schema_extra
+    return extra['choices'] if extra else ()
 
 
 def filled(group: type[_Group], source: Any, **others: Any) -> _Group:
@@ -116,7 +106,7 @@ def filled(group: type[_Group], source: Any, **others: Any) -> _Group:
     Raises:
         ValueError: A value cannot be used; the message is a sentence.
     """
-    values = {name: getattr(source, name) for name in names(group) if hasattr(source, name)}
+    values = {name: getattr(source, name) for name in declared(group) if hasattr(source, name)}
     try:
         return group(**{**values, **others})
     except ValidationError as error:

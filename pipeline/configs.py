@@ -32,7 +32,8 @@ _COMMON = ('SEED', 'METADATA', 'STRATEGY')
 # It names files and, with a node's name behind it, rows of ML Metadata: 255 characters each.
 _LONGEST_PIPELINE_NAME = 100
 
-NAMES = {name.upper(): name for name in settings.names(Config)}
+DECLARED = settings.declared(Config)
+NAMES = {name.upper(): name for name in DECLARED}
 
 
 class SettingError(ValueError):
@@ -86,7 +87,7 @@ def from_environment(environment: Mapping[str, str] = os.environ) -> Config:
         SettingError: A value that cannot be read, or is out of its bounds.
     """
     changes = {NAMES[name]: text for name, text in given(environment).items()}
-    return from_preset(changes.pop('preset', settings.default(Config, 'preset')), **changes)
+    return from_preset(**{'preset': DECLARED['preset'].default, **changes})
 
 
 def from_environment_or_exit(environment: Mapping[str, str] = os.environ) -> Config:
@@ -187,7 +188,7 @@ def main() -> None:
     if len(sys.argv) > 1:
         return
     for variable, name in NAMES.items():
-        print(f'{variable:24} {text(config, name):24} {settings.why(Config, name)}')
+        print(f'{variable:24} {text(config, name):24} {DECLARED[name].description}')
 
 
 if __name__ == '__main__':

@@ -74,15 +74,6 @@ def read(config: Config) -> Results:
     )
 
 
-def cached_nodes(config: Config) -> frozenset[str]:
-    """Ids of the latest run's nodes whose results were taken from an earlier run.
-
-    Raises:
-        LookupError: There is no run.
-    """
-    return frozenset(node for node, state in node_states(config).items() if state == CACHED)
-
-
 def node_states(config: Config) -> dict[str, int]:
     """CACHED, FAILED or another state of each node of the latest run, by id.
 

@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from pydantic.dataclasses import dataclass
 
 from capsmodel.networks.settings import NetworkConfig
-from capsmodel.settings import STRICT, names, refusal
+from capsmodel.settings import STRICT, declared, refusal
 from capsmodel.training.errors import TrainingError
 from capsmodel.training.settings import ProcessSettings, TrainingConfig
 
@@ -46,7 +46,7 @@ class TrainingRequest(ProcessSettings):
         """The same request with other values of the settings of network and training so named."""
         changed: dict[str, Any] = {
             part: dataclasses.replace(
-                config, **{name: values[name] for name in names(type(config)) if name in values}
+                config, **{name: values[name] for name in declared(type(config)) if name in values}
             )
             for part, config in (('network', self.network), ('training', self.training))
         }

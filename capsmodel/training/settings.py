@@ -8,7 +8,9 @@ import math
 from pydantic.dataclasses import dataclass
 
 from capsmodel.settings import STRICT, Numbers, Settings, setting
-from capsmodel.training.choices import LEARNING_RATE_SCALINGS, STRATEGIES
+
+LEARNING_RATE_SCALINGS = ('none', 'linear', 'sqrt')
+STRATEGIES = ('auto', 'default', 'mirrored', 'multi_worker')
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)

@@ -17,8 +17,8 @@ from typing import Any
 import tensorflow as tf
 
 from capsmodel.summaries.console import say
-from capsmodel.training.choices import STRATEGIES
 from capsmodel.training.errors import TrainingError
+from capsmodel.training.settings import STRATEGIES
 
 _CONFIG = 'TF_CONFIG'
 _JOBS = ('chief', 'worker')

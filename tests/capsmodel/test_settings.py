@@ -62,11 +62,11 @@ def test_a_group_is_filled_by_name():
 
 
 def test_what_is_declared_can_be_asked():
-    assert settings.names(_Bread) == ['degrees', 'air', 'minutes', 'flour']
-    assert settings.default(_Oven, 'degrees') == 180
-    assert settings.why(_Oven, 'degrees') == 'Celsius'
-    assert settings.choices(_Oven, 'air') == ['still', 'moving']
-    assert settings.choices(_Oven, 'degrees') == []
+    declared = settings.declared(_Bread)
+    assert list(declared) == ['degrees', 'air', 'minutes', 'flour']
+    assert (declared['degrees'].default, declared['degrees'].description) == (180, 'Celsius')
+    assert settings.choices(declared['air']) == ('still', 'moving')
+    assert settings.choices(declared['degrees']) == settings.choices(declared['flour']) == ()
 
 
 def test_every_setting_reaches_what_it_is_for():
@@ -74,8 +74,7 @@ def test_every_setting_reaches_what_it_is_for():
     network = settings.filled(NetworkConfig, config, image_width=28, num_classes=4)
     assert (network.digit_dim, network.image_height, network.image_width) == (12, 30, 28)
     assert settings.filled(TrainingConfig, config).ema_decay == 0.5
-    for name in settings.names(Config):
-        assert settings.why(Config, name), name
+    assert all(field.description for field in settings.declared(Config).values())
 
 
 def test_settings_are_read_without_tensorflow():

@@ -254,7 +254,8 @@ def test_in_a_pipeline_the_newest_version_is_always_the_model(tmp_path, models):
         assert said.pushed_earlier == (not is_pushed)
         assert (said.pushed_to not in seen) == is_pushed
         seen.append(said.pushed_to)
-    assert not {'Pusher', 'CheckpointRemoval'} & results.cached_nodes(config)
+    states = results.node_states(config)
+    assert results.CACHED not in {states['Pusher'], states['CheckpointRemoval']}
     shutil.rmtree(base)
     assert not _run(config, models['b'], 2).pushed_earlier
     assert _newest(base) == _content(models['b'] / 'Format-Serving')

@@ -18,7 +18,7 @@ _RUN_BY = {
     'components/reconstruction_metric.py': {'Evaluator'},
     'components/gate.py': {'AnomalyGate', 'EvaluationGate', 'InfraCheck'},
     'components/infra_check/probe.py': {'InfraCheck'},
-    'components/datasets/slices.py': {'TfdsExampleGen'},
+    'components/datasets/slice_rules.py': {'TfdsExampleGen'},
     'serving/requests/batching.py': {'InfraCheck'},
     'serving/client.py': set(),
     'capsmodel/data/png_chunks.py': _DECODES,
@@ -78,8 +78,8 @@ def copy(root, tmp_path_factory):
 def test_an_edit_changes_the_keys_of_the_nodes_that_run_it(copy):
     before = dict(_run(_VERSIONS, copy))
     for edited, nodes in _RUN_BY.items():
-        with open(copy / edited, 'a') as file:
-            file.write('# edited\n')
+        source = copy / edited
+        source.write_text(f'{source.read_text()}# edited\n')
         after = dict(_run(_VERSIONS, copy))
         assert {node for node in before if after[node] != before[node]} == nodes, edited
         before = after

@@ -8,7 +8,7 @@ import pytest
 
 from capsmodel import settings
 from pipeline import configs
-from pipeline.settings import PRESETS, Config
+from pipeline.settings import PRESETS
 
 
 def test_environment_overrides_preset():
@@ -25,9 +25,9 @@ def test_every_field_is_read_from_its_variable():
     texts = {bool: 'no', int: '7', float: '0.125', tuple: '3,4', str: 'text'}
     values = {bool: False, int: 7, float: 0.125, tuple: (3, 4), str: 'text'}
     for variable, name in configs.NAMES.items():
-        if settings.choices(Config, name) or name == 'metadata':
+        if settings.choices(configs.DECLARED[name]) or name == 'metadata':
             continue
-        kind = type(settings.default(Config, name))
+        kind = type(configs.DECLARED[name].default)
         expected = os.path.abspath('text') if name in ('var', 'pipeline_root') else values[kind]
         for prefix in ('', 'CAPSNET_'):
             config = configs.from_environment({prefix + variable: texts[kind]})
@@ -175,7 +175,7 @@ def test_command_prints_settings_and_refuses_in_one_sentence():
     table = _run(PRESET='tiny').stdout
     for variable, name in configs.NAMES.items():
         assert f'{variable} ' in table
-        assert settings.why(Config, name) in table
+        assert configs.DECLARED[name].description in table
     assert 'There is no setting nonsense; ' in _run('nonsense').stderr
     refused = _run(PRESET='huge')
     assert refused.returncode == 1

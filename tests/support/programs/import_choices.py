@@ -2,8 +2,9 @@
 
 import sys
 
-import capsmodel.networks.choices
 import capsmodel.training.choices
+
+import capsmodel.networks.choices
 
 assert capsmodel.networks.choices.ROUTINGS
 assert capsmodel.training.choices.STRATEGIES
