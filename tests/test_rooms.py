@@ -1,5 +1,11 @@
 """The house has an order: imports go one way, and nothing in it is too large to be read."""
 
+# Modules on a room's top floor that its inner rooms use.
+_HELPERS = ('components.locks', 'components.temporary_files')
+_BASE = (
+    *('serving.errors', 'serving.console', 'serving.processors', 'serving.metrics'),
+    'serving.config_files',
+)
 # Each room, and the rooms whose modules it may import besides its own. A module is in the room with
 # the longest name that it begins with.
 _MAY_IMPORT = {
@@ -17,12 +23,16 @@ _MAY_IMPORT = {
         *('capsmodel.settings', 'capsmodel.data', 'capsmodel.networks', 'capsmodel.summaries'),
         'start_tensorflow',
     },
-    'components': {'components.datasets'},
-    'components.datasets': {'start_tensorflow'},
-    'serving': {'serving.http', 'serving.requests', 'serving.models', 'start_tensorflow'},
-    'serving.http': {'serving.requests', 'serving.models'},
-    'serving.requests': {'serving.models'},
-    'serving.models': {'start_tensorflow'},
+    'components': {'components.datasets', *_HELPERS},
+    'components.datasets': {'start_tensorflow', *_HELPERS},
+    **dict.fromkeys(_HELPERS, set()),
+    'serving': {'serving.web', 'serving.requests', 'serving.models', 'start_tensorflow', *_BASE},
+    'serving.web': {'serving.requests', 'serving.models', *_BASE},
+    'serving.requests': {'serving.models', *_BASE},
+    'serving.models': {'start_tensorflow', *_BASE},
+    **dict.fromkeys(_BASE, set(_BASE)),
+    'serving.config': set(),
+    'serving.config_files': {'serving.config', *_BASE},
     'pipeline': {'capsmodel', 'components', 'start_tensorflow'},
     'kubeflow': {'pipeline', 'capsmodel', 'components', 'start_tensorflow'},
     'benchmarks': {'pipeline', 'capsmodel', 'serving', 'start_tensorflow'},
