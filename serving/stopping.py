@@ -65,8 +65,8 @@ class Stopping:
 
     def _give_up(self) -> None:
         complain(
-            f'Requests still run {self._seconds:g} seconds after the server was told to stop: it '
-            'ends without them (--shutdown_seconds).'
+            f'The server still works {self._seconds:g} seconds after it was told to stop: it ends '
+            'without finishing (--shutdown_seconds).'
         )
         os._exit(1)
 
@@ -77,5 +77,5 @@ def close(resources: contextlib.ExitStack) -> None:
     closing.start()
     closing.join(THREADS_SECONDS)
     if closing.is_alive():
-        complain('The server ends while computations still run whose clients have gone.')
+        complain('Nobody waits for the threads that still work: the server ends without them.')
         os._exit(0)

@@ -443,7 +443,9 @@ def test_a_stopped_server_does_not_wait_for_ever(root, tmp_path):
             time.sleep(0.5)
             server.process.terminate()
             assert server.process.wait(5) == 1
-        assert server.complained.get(timeout=_PATIENCE).startswith('Something still runs 1 seconds')
+        assert server.complained.get(timeout=_PATIENCE).startswith(
+            'The server still works 1 seconds'
+        )
 
 
 def test_a_signal_ends_a_server_that_is_still_loading(root, tmp_path):

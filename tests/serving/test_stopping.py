@@ -8,7 +8,7 @@ import time
 import pytest
 from project_paths import PROGRAMS
 
-_LATE = 'Requests still run 0.5 seconds after the server was told to stop: it ends without them '
+_LATE = 'The server still works 0.5 seconds after it was told to stop: it ends without finishing '
 
 
 @pytest.mark.parametrize(
@@ -23,7 +23,7 @@ _LATE = 'Requests still run 0.5 seconds after the server was told to stop: it en
             1,
             0,
             '',
-            'The server ends while computations still run whose clients have gone.\n',
+            'Nobody waits for the threads that still work: the server ends without them.\n',
         ),
     ],
 )

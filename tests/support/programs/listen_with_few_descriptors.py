@@ -8,7 +8,7 @@ import sys
 
 from aiohttp import web
 
-from serving.http.connections import Connections
+from serving.web.connections import Connections
 
 
 async def handle(request):
