@@ -215,6 +215,8 @@ def main() -> None:
     parser.add_argument('--cluster', help='settings that differ from those in cluster.yaml')
     parser.add_argument('--output', default=COMPILED)
     arguments = parser.parse_args()
+    if notice := configs.notice():
+        print(notice, file=sys.stderr)
     try:
         for name in ('PIPELINE_ROOT', 'METADATA'):
             if name in configs.given(os.environ):
