@@ -69,7 +69,7 @@ class TrainingTuner(keras_tuner.Tuner):
 
     Args:
         request: What to train; each trial replaces some of its settings.
-        strategy: Where to train, one of `training.choices.STRATEGIES`.
+        strategy: Where to train, one of `training.settings.STRATEGIES`.
         trials: The number of trials.
         folder: Where to keep the state of the search.
     """
