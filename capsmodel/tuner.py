@@ -30,8 +30,8 @@ _OBJECTIVE = keras_tuner.Objective('accuracy', 'max')
 def tuner_fn(fn_args: FnArgs) -> TunerFnResult:
     """Makes the tuner of a search.
 
-    `fn_args.custom_config` is like that of the Trainer (see `trainer.run_fn`), with `trials`, the
-    number of trials, and without `warm_start`.
+    `fn_args.custom_config` holds the same as for the Trainer (see `trainer.run_fn`), and `trials`,
+    the number of trials. Trials never start from the weights of an earlier model.
 
     Raises:
         TrainingError: There are several workers.
@@ -69,7 +69,7 @@ class TrainingTuner(keras_tuner.Tuner):
 
     Args:
         request: What to train; each trial replaces some of its settings.
-        strategy: Where to train, one of `training.choices.STRATEGIES`.
+        strategy: Where to train, one of `training.settings.STRATEGIES`.
         trials: The number of trials.
         folder: Where to keep the state of the search.
     """

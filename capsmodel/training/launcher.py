@@ -32,7 +32,7 @@ def train(request: TrainingRequest, strategy: str = 'auto') -> Checkpoints:
 
     Args:
         request: What to train.
-        strategy: Where to train, one of choices.STRATEGIES.
+        strategy: Where to train, one of settings.STRATEGIES.
 
     Returns:
         The checkpoints of the training, the last of which is its end.

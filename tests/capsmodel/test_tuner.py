@@ -19,7 +19,7 @@ def _search(request, trials, strategy='default'):
     files = {name: settings.pop(name) for name in ('train_files', 'eval_files')}
     for name in ('log_dir', 'warm_start_from'):
         del settings[name]
-    custom_config = {**settings, 'strategy': strategy, 'trials': trials}
+    custom_config = {**settings, 'strategy': strategy, 'warm_start': False, 'trials': trials}
     result = tuner.tuner_fn(FnArgs(**files, custom_config=custom_config))
     result.tuner.search(**result.fit_kwargs)
     return result.tuner
@@ -50,9 +50,9 @@ def test_best_trial_is_that_with_the_highest_accuracy(tmp_path, capfd):
         'routing_iterations',
     }
     used = request.with_values(best)
-    assert used.training['learning_rate'] == best['learning_rate']
-    assert used.network['routing_iterations'] == best['routing_iterations']
-    assert used.training['epochs'] == 4
+    assert used.training.learning_rate == best['learning_rate']
+    assert used.network.routing_iterations == best['routing_iterations']
+    assert used.training.epochs == 4
     # The same search is at its end already.
     again = _search(request, trials=2)
     assert 'epoch' not in capfd.readouterr().err

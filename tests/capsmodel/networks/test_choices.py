@@ -1,4 +1,4 @@
-"""Choices: read without TensorFlow, and a new routing takes one function and one entry."""
+"""Choices: settings are read without TensorFlow; a new routing is one function and one entry."""
 
 import dataclasses
 import subprocess
@@ -17,8 +17,8 @@ from capsmodel.networks.settings import NetworkConfig
 from capsmodel.training import loop
 
 
-def test_choices_need_no_tensorflow():
-    command = [sys.executable, str(PROGRAMS / 'import_choices.py')]
+def test_settings_need_no_tensorflow():
+    command = [sys.executable, str(PROGRAMS / 'import_settings.py')]
     assert subprocess.check_output(command, text=True) == '[]\n'
 
 

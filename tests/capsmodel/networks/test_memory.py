@@ -110,6 +110,8 @@ def test_images_at_once_follow_the_memory_and_the_network(monkeypatch):
     assert at_once(100 * _GB, most=8) == 8
     assert 1 < at_once(_GB) < at_once(2 * _GB) < memory.MOST_IMAGES
     assert at_once(2 * _GB, processes=2) == at_once(_GB)
+    stored = dataclasses.replace(paper, routing_algorithm='reference')  # stores predictions
+    assert 1 < at_once(_GB, stored) < at_once(_GB)
     larger = dataclasses.replace(paper, image_height=64, image_width=64)
     assert at_once(4 * _GB, larger) < at_once(4 * _GB) / 5
     assert memory.images_at_once_when_exported(larger) < memory.images_at_once_when_exported(paper)
