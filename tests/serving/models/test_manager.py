@@ -354,7 +354,7 @@ def test_version_that_is_no_longer_wanted_when_it_is_loaded(world):
     world.publish(1, 3)
     disk = StuckDisk(3)
     world.stack.callback(disk.go_on.set)
-    manager = world.serve(load=disk.load, load_seconds=0.2)
+    manager = world.serve(load=disk.load, load_seconds=1)
     world.remove(3)
     disk.go_on.set()
     time.sleep(10 * POLL)
