@@ -7,12 +7,14 @@ import numpy as np
 import pytest
 import tensorflow as tf
 import tensorflow_model_analysis as tfma
+from ml_metadata.proto import metadata_store_pb2
+from tfx.orchestration.metadata import Metadata
 from tfx.types import standard_artifacts
 from tfx_bsl.public import tfxio
 
 from components.evaluation_gate import EvaluationGate, shortfalls
 from components.gate import GateRefused
-from pipeline import configs, evaluation
+from pipeline import configs, evaluation, metadata, results
 
 _CONFIG = configs.from_preset(
     'tiny',
@@ -145,9 +147,44 @@ def test_each_missed_bound_is_named_with_the_shortfall(tmp_path, models):
     ]
     evaluated, blessing = standard_artifacts.ModelEvaluation(), standard_artifacts.ModelBlessing()
     evaluated.uri = output
+    examples = standard_artifacts.Examples()
+    examples.set_int_custom_property('undecodable_images', 7)
+    found = _read_of_a_run(tmp_path, examples, evaluated)
+    assert found.accuracy == pytest.approx(0.8)
+    assert found.accuracy_change == pytest.approx(24 / 30 - 28 / 30)
+    assert (found.test_images, found.left_out) == (30, 7)
+    assert (found.worst_class, found.worst_class_accuracy) == (1, 0.5)
     blessing.set_int_custom_property('blessed', 0)
     with pytest.raises(GateRefused, match=r'^The model is rejected: accuracy of .*; accuracy of '):
         EvaluationGate.test_call(evaluation=evaluated, blessing=blessing)
+
+
+def _read_of_a_run(tmp_path, *artifacts):
+    """What `results` reads of a run that has recorded nothing but artifacts."""
+    config = configs.from_preset('tiny', var=str(tmp_path / 'var'))
+    with Metadata(metadata.connection_config(config)) as handle:
+        store = handle.store
+        contexts = []
+        for kind in ('pipeline', 'pipeline_run'):
+            type_id = store.put_context_type(metadata_store_pb2.ContextType(name=kind))
+            context = metadata_store_pb2.Context(type_id=type_id, name=config.pipeline_name)
+            contexts += store.put_contexts([context])
+        pipeline, run = contexts
+        parent = metadata_store_pb2.ParentContext(child_id=run, parent_id=pipeline)
+        store.put_parent_contexts([parent])
+        type_id = store.put_execution_type(metadata_store_pb2.ExecutionType(name='node'))
+        (execution,) = store.put_executions([metadata_store_pb2.Execution(type_id=type_id)])
+        for artifact in artifacts:
+            artifact.type_id = store.put_artifact_type(artifact.artifact_type)
+        identifiers = store.put_artifacts([artifact.mlmd_artifact for artifact in artifacts])
+        store.put_attributions_and_associations(
+            [
+                metadata_store_pb2.Attribution(artifact_id=each, context_id=run)
+                for each in identifiers
+            ],
+            [metadata_store_pb2.Association(execution_id=execution, context_id=run)],
+        )
+    return results.read(config)
 
 
 def test_worse_model_within_the_change_bound_is_blessed(tmp_path, models):

@@ -5,9 +5,11 @@ import os
 import pytest
 from ml_metadata.proto import metadata_store_pb2
 from tfx.orchestration.metadata import Metadata
+from tfx.orchestration.pipeline import Pipeline
 from tfx.types import standard_artifacts
 
 from pipeline import configs, metadata, var_folder
+from pipeline.exclusive_runner import ExclusiveRunner
 
 # Where the project was when these were recorded.
 OLD = '/old/project/var'
@@ -81,6 +83,14 @@ def test_records_of_a_folder_that_was_moved_lead_to_where_it_is_now(config):
     before = recorded(config, model)
     var_folder.relocate(config)
     assert recorded(config, model) == before
+
+
+def test_a_run_begins_with_it(config):
+    model = record(config, standard_artifacts.Model, f'{OLD}/{MODEL}')
+    connection = metadata.connection_config(config)
+    nothing = Pipeline(config.pipeline_name, config.pipeline_root, connection)
+    ExclusiveRunner(config).run(nothing)
+    assert recorded(config, model).uri == MODEL
 
 
 def test_a_copy_takes_its_own_files_and_not_those_of_the_original(config, tmp_path):

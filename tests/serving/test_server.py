@@ -99,10 +99,11 @@ def folder(tmp_path_factory):
     return tmp_path_factory.mktemp('server')
 
 
-def _write_config(folder, changing=''):
+def _write_config(folder, changing='', later=False):
     model = "config {{ name: '{0}' base_path: '{1}/{0}' model_platform: 'tensorflow' {2} }}"
     label = f"version_labels {{ key: '{_LABEL}' value: 123 }}"
     models = model.format('half', folder, label) + model.format('changing', folder, changing)
+    models += model.format('later', folder, '') if later else ''
     (folder / 'new').write_text(f'model_config_list {{ {models} }}')
     os.replace(folder / 'new', folder / 'models.config')
 
@@ -353,8 +354,21 @@ def test_versions_come_and_go_and_each_is_said(server, folder):
     server.answers('changing', 1.0)
     _write_config(folder, 'model_version_policy { specific { versions: 1 versions: 2 } }')
     assert server.said.get(timeout=_PATIENCE) == 'Loaded changing, version 2.'
-    # The file was wrong for many readings, which is said once.
+    # The file was wrong for many readings, which is said once, and again when it was right between.
     assert server.complained.empty()
+    _write_config(folder, 'model_version_policy { specifik { versions: 1 } }')
+    assert 'specifik' in server.complained.get(timeout=_PATIENCE)
+
+
+def test_a_model_that_comes_later_is_served_and_counted_by_its_name(server, folder):
+    half_plus_two(str(folder / 'later'), 1, plus=7.0)
+    versions = 'model_version_policy { specific { versions: 1 versions: 2 } }'
+    _write_config(folder, versions, later=True)
+    deadline = time.monotonic() + _PATIENCE
+    while 'request_count{model_name="later",status="OK"}' not in _metrics(server):
+        assert time.monotonic() < deadline
+        server.answers('later', 7.0)
+    assert server.said.get(timeout=_PATIENCE) == 'Loaded later, version 1.'
 
 
 def test_a_label_waits_for_its_version(server, folder):

@@ -78,6 +78,12 @@ def test_scalars_are_means_over_the_steps_since_the_last_ones(model, digits, tmp
     assert rates == pytest.approx({0: 0.1, 20: 0.1 / 21, 40: 0.1 / 41})
 
 
+def test_what_is_written_can_be_read_while_training_goes_on(model, digits, tmp_path):
+    with _log(tmp_path, model, digits) as log:
+        _train(log, range(21))
+        assert list(_values(_events(tmp_path / 'train'), 'metrics/loss')) == [0, 20]
+
+
 def test_images_per_second_leaves_out_the_time_between_epochs(model, digits, tmp_path, monkeypatch):
     # Each step takes a second, what is between the epochs an hour.
     clock = iter([0.0, 20.0, 3660.0, 3680.0])

@@ -1,6 +1,7 @@
 """Where training runs, and what is said of a TF_CONFIG that cannot be used."""
 
 import json
+import types
 
 import pytest
 import tensorflow as tf
@@ -58,3 +59,23 @@ def test_errors_of_one_device_are_left_as_they_are():
         strategies.report_lost_workers(tf.distribute.get_strategy()),
     ):
         raise tf.errors.UnavailableError(None, None, 'gone')
+
+
+@pytest.mark.parametrize(
+    ('jobs', 'task', 'writes'),
+    [
+        (('chief', 'worker'), ('chief', 0), True),
+        (('chief', 'worker'), ('worker', 0), False),
+        (('worker',), ('worker', 0), True),
+        (('worker',), ('worker', 1), False),
+    ],
+)
+def test_the_chief_or_else_the_first_worker_writes(jobs, task, writes):
+    cluster = tf.train.ClusterSpec({job: ['localhost:1', 'localhost:2'] for job in jobs})
+    kind, index = task
+    resolver = tf.distribute.cluster_resolver.SimpleClusterResolver(
+        cluster, task_type=kind, task_id=index
+    )
+    # A real one would wait for the other workers.
+    strategy = types.SimpleNamespace(cluster_resolver=resolver)
+    assert strategies.is_chief(strategy) == writes

@@ -16,6 +16,7 @@ from serving.config_files import BatchingOptions
 from serving.errors import ServingError
 from serving.metrics import Metrics
 from serving.requests.batching import Batcher
+from serving.requests.request_cost import MAX_BATCH_COST
 
 
 class _Model:
@@ -78,6 +79,18 @@ def test_requests_at_the_same_time_run_as_one():
     assert model.sizes == [4]
     assert [answer['y'].tolist() for answer in answers] == [[2], [4, 6], [8]]
     assert [answer['serve'].tolist() for answer in answers] == [[1], [2, 3], [4]]
+
+
+def test_costly_requests_do_not_run_as_one():
+    model = _Model()
+    half = MAX_BATCH_COST / 2
+
+    async def scenario(batcher):
+        costs = (half, half, half, MAX_BATCH_COST, 0)
+        await asyncio.gather(*(batcher.run(model.run, 's', _x(1), cost) for cost in costs))
+
+    _batched(_options(), scenario)
+    assert model.sizes == [2, 1, 2]
 
 
 def test_a_full_batch_does_not_wait_and_the_next_one_does():

@@ -91,6 +91,22 @@ def test_the_costliest_is_refused():
     _run(scenario)
 
 
+def test_no_more_than_so_many_wait():
+    async def scenario(lane):
+        work = _Work()
+        held = await work.hold(lane)
+        tasks = [work.start(lane, number, 0.01) for number in range(257)]
+        await asyncio.sleep(0)
+        work.go.set()
+        await held
+        refused = await asyncio.gather(*tasks, return_exceptions=True)
+        # The one that came last.
+        assert [type(each) for each in refused] == [type(None)] * 256 + [ServingError]
+        assert work.done == list(range(256))
+
+    _run(scenario, max_cost=100.0)
+
+
 def test_no_more_than_its_width_runs_and_what_is_cancelled_never_does():
     running, most = 0, 0
 
