@@ -215,7 +215,7 @@ def exit_on_error(config: Config, log_name: str = '') -> Iterator[None]:
         logging.getLogger(__name__).exception('The run ends here.')
         sys.exit(str(error))
     except KeyboardInterrupt:
-        sys.exit('Interrupted. What is finished is kept: the same command goes on from there.')
+        sys.exit('Interrupted. Finished nodes are kept: the same command resumes from there.')
     except Exception as error:
         logging.getLogger(__name__).exception('The run ends here.')
         prefix = '' if isinstance(error, NodeFailed) else f'{type(error).__name__}: '

@@ -192,7 +192,7 @@ class Config(
 
     @property
     def checkpoint_dir(self) -> str:
-        """Where trainings keep what they go on from; removed when their model is pushed."""
+        """Where trainings keep their checkpoints; removed when their model is pushed."""
         return os.path.join(self.var, 'checkpoints', self.pipeline_name)
 
     @property

@@ -106,7 +106,7 @@ def test_folder_that_cannot_be_written_is_named_without_a_traceback(tmp_path):
 def test_interruption_says_how_to_go_on(tmp_path):
     done = _run(tmp_path, 'interrupted')
     assert done.returncode == 1
-    assert done.stderr.startswith('Interrupted. What is finished is kept')
+    assert done.stderr.startswith('Interrupted. Finished nodes are kept')
     assert 'Traceback' not in done.stderr
 
 

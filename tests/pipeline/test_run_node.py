@@ -186,4 +186,4 @@ def test_dataset_is_prepared_and_checked_and_sigterm_ends_in_a_sentence(config, 
         process.terminate()
         _, error = process.communicate()
     assert process.returncode == 1
-    assert error.startswith('Interrupted. What is finished is kept')
+    assert error.startswith('Interrupted. Finished nodes are kept')
