@@ -7,13 +7,13 @@ export TF_CPP_MIN_LOG_LEVEL ?= 3
 unexport PYTHONPATH PYTHONHOME CDPATH
 
 venv = PATH="$$PWD/.venv/bin:$$PATH"
-# What third-party packages warn about is of no use to who runs them.
+# Warnings of third-party packages are for their developers.
 quiet = $(venv) PYTHONWARNINGS=ignore
 quietly = $(quiet) python -m start_tensorflow
 setting = $$($(venv) python -m pipeline.configs $(1))
 commands = $(venv) python -m pipeline.make_commands
 
-# The variables of targets, which are no settings.
+# The variables of each target that are not settings.
 of_setup = TFX_LINE PYTHON SHELL
 of_data = IDX_DIR
 of_run = $(of_data)
@@ -27,7 +27,7 @@ of_kubeflow = CLUSTER
 of_kubeflow-run = HOST NAMESPACE
 of_lock = UPGRADE
 
-# What the command line gives. It is meant, whatever the environment says under the longer name.
+# The variables on the command line. They win over CAPSNET_... in the environment.
 given := $(foreach name,$(.VARIABLES),$(if $(filter command,$(origin $(name))),$(name)))
 $(foreach name,$(given),$(if $(filter environment,$(origin CAPSNET_$(name))),\
 	$(eval unexport CAPSNET_$(name))))

@@ -14,7 +14,7 @@ from pydantic import BeforeValidator, ConfigDict, Field, ValidationError, field_
 from pydantic.dataclasses import dataclass
 from pydantic.fields import FieldInfo
 
-# Of every dataclass of settings: a name that is not declared is an error, and so is NaN.
+# The configuration of each group: unknown names and NaN are errors.
 STRICT = ConfigDict(extra='forbid', allow_inf_nan=False)
 
 # Whole numbers of at least 1; as text with commas between them.
@@ -23,7 +23,7 @@ Numbers = Annotated[
     BeforeValidator(lambda value: value.split(',') if isinstance(value, str) else value),
 ]
 
-# The errors of pydantic for which its own message is not plain.
+# Plain words in place of pydantic's own messages.
 _MUST_BE = {
     'bool_parsing': 'yes or no',
     'bool_type': 'yes or no',
@@ -51,11 +51,11 @@ def setting(
     """Declares a field of a dataclass of settings.
 
     Args:
-        default: Its value where nobody sets it.
-        why: What it is, in which unit, and why the default is what it is.
-        choices: The names that are allowed; empty: any.
-        at_least: The smallest number that is allowed.
-        at_most: The largest number that is allowed.
+        default: The value if nobody sets it.
+        why: What it is, in which unit, and why this is the default.
+        choices: The allowed names; empty: any.
+        at_least: The smallest allowed number.
+        at_most: The largest allowed number.
     """
     return Field(
         default,

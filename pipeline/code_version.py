@@ -1,10 +1,11 @@
-"""A version of the code that a node runs, for its cache key.
+"""The version of the code that a node runs: part of its cache key.
 
-TFX names a component's code by its dotted path: an edit to it does not change the key, and a cached
-result of the old code would be used. So the version is one of the component's settings.
+TFX names a component's code by its dotted path. By itself, an edit of the code would not change the
+cache key, and TFX would take results of the old code from the cache. So each node gets the version
+as one of its settings.
 
-What a node runs is found by reading the sources: a module runs the modules that it imports, at its
-top or in a function, and those that it names in a string, as is done to start a process.
+The sources tell which code a node runs: the modules that a module imports, at its top or in a
+function, and those that it names in a string, for example to start a process.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import re
 
 _PACKAGES = ('capsmodel', 'components', 'pipeline', 'serving', 'start_tensorflow')
 
-# By node: the modules that TFX, or a process of the node, starts with.
+# The modules that each node starts with. To these, a node's code is added by reading the sources.
 STARTS_WITH = {
     'TfdsExampleGen': ('components.tfds_example_gen', 'capsmodel.data.images'),
     'AnomalyGate': ('components.anomaly_gate',),
@@ -31,7 +32,7 @@ STARTS_WITH = {
     'CheckpointRemoval': ('components.checkpoint_removal',),
 }
 
-# What no result depends on: how TensorFlow starts, and what a person sees of a training.
+# No result depends on these: how TensorFlow starts, and what you see of a training.
 WITHOUT_RESULTS = ('start_tensorflow', 'capsmodel.summaries')
 
 

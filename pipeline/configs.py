@@ -26,10 +26,11 @@ from pipeline.settings import PRESETS, Config
 # Before a setting's name: the same setting, and it wins.
 PREFIX = 'CAPSNET_'
 
-# What continuous integration and other programs have variables of the same name for.
+# Continuous integration and other programs use variables of these names, too.
 _COMMON = ('SEED', 'METADATA', 'STRATEGY')
 
-# It names files and, with a node's name behind it, rows of ML Metadata: 255 characters each.
+# The name is part of file names and, followed by a node's name, of ML Metadata's rows: both have
+# at most 255 characters.
 _LONGEST_PIPELINE_NAME = 100
 
 DECLARED = settings.declared(Config)

@@ -1,6 +1,7 @@
 """The version of the code in cache keys: it has all that a node runs, and no more."""
 
 import pathlib
+import re
 import shutil
 import subprocess
 import sys
@@ -94,6 +95,17 @@ def test_all_that_a_node_imports_is_in_its_key(root):
         assert imported.issuperset(code_version.STARTS_WITH[node])
         own = imported - shown
         assert own <= code_version.modules_of(node).keys(), node
+
+
+def test_functions_that_tfx_is_told_of_are_in_the_keys(root):
+    """TFX gets them as strings in the modules that declare the nodes."""
+    started = {module for modules in code_version.STARTS_WITH.values() for module in modules}
+    told = set()
+    for name in ('pipeline', 'evaluation'):
+        source = pathlib.Path(root, 'pipeline', f'{name}.py').read_text()
+        told |= set(re.findall(r"'((?:capsmodel|components)\.[\w.]+)'", source))
+    assert len(told) == 5
+    assert {module for module in told if not module.startswith(tuple(started))} == set()
 
 
 def test_what_is_imported_can_be_read_in_the_sources(root):
