@@ -72,7 +72,9 @@ class DataSettings(Settings):
     image_height: int = setting(0, "pixels; 0: the dataset's own", at_least=0)
     image_width: int = setting(0, "pixels; 0: the dataset's own", at_least=0)
     invert_light_background: bool = setting(
-        True, 'turn an image with a light border into light on dark, as MNIST is'
+        True,
+        'turn an image with a light border into light on dark, as MNIST is; a model keeps the '
+        'setting that it was trained with',
     )
     max_bad_images: float = setting(
         0.0,

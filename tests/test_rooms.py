@@ -99,6 +99,32 @@ def test_imports_go_one_way():
     assert sum(1 for _, imported in _imports() if imported in _modules()) > 300
 
 
+def test_every_module_that_is_imported_exists():
+    """mypy takes a module that is missing for one without types."""
+    trees = [ast.parse(file.read_text()) for file in (ROOT / 'tests').rglob('*.py')]
+    for node in (node for tree in (*_modules().values(), *trees) for node in ast.walk(tree)):
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names if alias.name.split('.')[0] in _PACKAGES]
+            assert set(names) <= _modules().keys()
+        elif isinstance(node, ast.ImportFrom) and node.module.split('.')[0] in _PACKAGES:
+            for alias in node.names:
+                found = f'{node.module}.{alias.name}' in _modules() or (
+                    node.module.endswith('_pb2') or alias.name in _names(node.module)
+                )
+                assert found, ast.unparse(node)
+
+
+def _names(module):
+    """What a module binds at its top."""
+    for node in ast.walk(_modules()[module]):
+        if isinstance(node, ast.alias):
+            yield node.asname or node.name
+        elif isinstance(node, ast.FunctionDef | ast.ClassDef):
+            yield node.name
+        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            yield node.id
+
+
 @pytest.mark.parametrize(
     ('module', 'imported'),
     [

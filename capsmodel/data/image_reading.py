@@ -121,8 +121,8 @@ def _fit(
 ) -> tf.Tensor:
     """Converts a picture to grey, inverts it if it is light, scales, centres and turns it.
 
-    All of this is linear, except for transparency: the luma of the visible part and the opacity are
-    scaled down separately, and only then laid on a background.
+    All but inverting is linear, except for transparency: the luma of the visible part and the
+    opacity are scaled down separately, and only then laid on a background.
 
     Args:
         pixels: uint8 [rows, columns, channels]. With two or four channels, the last one is alpha.

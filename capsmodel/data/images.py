@@ -130,7 +130,13 @@ def _problems_function(height: int, width: int) -> Callable[[tf.Tensor], tf.Tens
 def _decode(
     encoded: tf.Tensor, height: int, width: int, invert_light_background: bool
 ) -> tuple[tf.Tensor, tf.Tensor]:
-    """uint8 [n, height, width] and string [n]: a picture's problem; its image is all 0 then."""
+    """Decodes pictures and brings them to the network's form; inverts those that are light.
+
+    Plain pictures, see `_are_plain`, are inverted here, and all others in `image_reading.read`.
+
+    Returns:
+        uint8 [n, height, width] and string [n]: a picture's problem; its image is all 0 then.
+    """
     plain = _are_plain(encoded, height, width)
     places = [tf.cast(tf.where(kind)[:, 0], tf.int32) for kind in (plain, ~plain)]
     others = tf.gather(encoded, places[1])
@@ -155,7 +161,7 @@ def _decode(
 
 
 def _decode_plain(encoded: tf.Tensor, height: int, width: int) -> tuple[tf.Tensor, tf.Tensor]:
-    """Like `_decode`, for plain pictures, see `_are_plain`; it inverts none."""
+    """Like `_decode` for plain pictures, without inverting them."""
 
     def decode(index: tf.Tensor, picture: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         image = tf.io.decode_png(picture, channels=1)[..., 0]

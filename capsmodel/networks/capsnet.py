@@ -36,20 +36,20 @@ class CapsNet(keras.Model):
             name='conv1',
         )
         self.primary_caps = PrimaryCaps(
-            config.primary_channels,
-            config.primary_dim,
-            config.primary_kernel_size,
-            config.primary_stride,
-            config.primary_algorithm,
+            channels=config.primary_channels,
+            dim=config.primary_dim,
+            kernel_size=config.primary_kernel_size,
+            strides=config.primary_stride,
+            algorithm=config.primary_algorithm,
             dtype=self.dtype_policy,
             name='primary_caps',
         )
         self.digit_caps = DigitCaps(
-            config.num_classes,
-            config.digit_dim,
-            config.routing_iterations,
-            config.routing_gradient,
-            config.routing_algorithm,
+            parents=config.num_classes,
+            dim=config.digit_dim,
+            iterations=config.routing_iterations,
+            gradient=config.routing_gradient,
+            algorithm=config.routing_algorithm,
             dtype=self.dtype_policy,
             name='digit_caps',
         )

@@ -44,6 +44,11 @@ def exported_routing(name: str) -> str:
     return ROUTINGS[name].exported_as or name
 
 
+def is_by_agreement(name: str) -> bool:
+    """Whether a routing gives the capsules of Procedure 1 of Sabour, Frosst, Hinton 2017."""
+    return exported_routing(name) == 'matmul'
+
+
 def check_choice(what: str, value: object, choices: Collection[str]) -> None:
     """Raises ValueError, which names the allowed values, unless `value` is one of `choices`."""
     if value not in choices:

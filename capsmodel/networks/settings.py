@@ -15,7 +15,10 @@ from capsmodel.settings import STRICT, Numbers, Settings, setting
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class NetworkSettings(Settings):
-    """What you may choose. The defaults are those of Sabour, Frosst, Hinton 2017, section 4."""
+    """The settings of a network. The defaults make that of Sabour, Frosst, Hinton 2017, section 4.
+
+    CapsNet hands each of them to the layer that uses it.
+    """
 
     conv1_filters: int = setting(256, 'channels of the first convolution', at_least=1)
     primary_channels: int = setting(32, 'channels of primary capsules', at_least=1)
@@ -29,8 +32,8 @@ class NetworkSettings(Settings):
     )
     routing_algorithm: str = setting(
         'matmul',
-        'how routing is trained: the same to rounding; fused is for GPUs, where XLA counts a '
-        'quarter of the memory traffic, but its time on one is not measured yet; reference is the '
+        'how routing is computed in training: these give the same to rounding; fused is for GPUs, '
+        'where XLA counts a quarter of the memory traffic, but its time on one is not measured yet; reference is the '
         "paper's procedure as written there, which takes more memory",
         choices=ROUTINGS,
     )

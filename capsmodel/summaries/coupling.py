@@ -18,7 +18,7 @@ def of_network(model: CapsNet, images: np.ndarray) -> tf.Tensor:
     children * parents * dim numbers for each image.
 
     Args:
-        model: The network.
+        model: A network that routes by agreement, see `choices.is_by_agreement`.
         images: uint8 [n, height, width].
 
     Returns:

@@ -25,6 +25,7 @@ from tensorboard.plugins.hparams import summary as hparams_summary
 
 from capsmodel.data import dataset
 from capsmodel.networks import capsnet
+from capsmodel.networks.choices import is_by_agreement
 from capsmodel.summaries import coupling, event_files, pictures
 from capsmodel.summaries.console import reason, say
 
@@ -230,8 +231,9 @@ class TrainingLog:
         model, labeled = self._model, self._evaluation_data
         with self._written_to('eval', step, "the capsules' lengths"):
             _write_lengths(labeled.labels, lengths)
-        with self._written_to('eval', step, 'the coupling coefficients'):
-            _write_routing(model, labeled.images)
+        if is_by_agreement(model.config.routing_algorithm):
+            with self._written_to('eval', step, 'the coupling coefficients'):
+                _write_routing(model, labeled.images)
         for picture in pictures.of(model.config):
             with self._written_to('eval', step, f'the picture "{picture.name}"'):
                 figure = picture.draw(model, labeled, lengths)

@@ -14,7 +14,10 @@ def squash(s: np.ndarray) -> np.ndarray:
 
 
 def route_one(u_hat: np.ndarray, iterations: int) -> tuple[np.ndarray, np.ndarray]:
-    """Procedure 1 for one image: [children, parents, dim] -> v [parents, dim], c."""
+    """Procedure 1 for one image: u_hat [children, parents, dim] -> v [parents, dim] and the last c.
+
+    c is [children, parents]; in `reference_routing` parents come first.
+    """
     children, parents, dim = u_hat.shape
     b = np.zeros((children, parents))
     for _ in range(iterations):

@@ -12,8 +12,8 @@ from project_paths import DATA
 
 from capsmodel.networks.capsnet import CapsNet, lengths
 from capsmodel.networks.losses import margin_loss, reconstruction_loss
-from capsmodel.networks.settings import NetworkConfig
-from capsmodel.settings import refusal
+from capsmodel.networks.settings import NetworkConfig, NetworkSettings
+from capsmodel.settings import declared, refusal
 
 MNIST = NetworkConfig(28, 28, 10)
 SMALL = NetworkConfig(
@@ -274,6 +274,31 @@ def test_a_small_network_learns_60_digits(mnist_60):
     predicted = np.argmax(lengths(network(images)), axis=1)
     np.testing.assert_array_equal(predicted, labels)
     assert reconstruction_error() < 0.6 * error_before
+
+
+# Another value than the default for each setting.
+_CHANGES = {
+    'conv1_filters': 3,
+    'primary_channels': 3,
+    'primary_dim': 3,
+    'digit_dim': 3,
+    'routing_iterations': 2,
+    'routing_gradient': 'last',
+    'routing_algorithm': 'reference',
+    'primary_algorithm': 'conv2d',
+    'precision': 'mixed_bfloat16',
+    'decoder': False,
+    'decoder_units': (3,),
+}
+
+
+def test_every_setting_reaches_a_layer():
+    def layers(config):
+        return [layer.get_config() for layer in CapsNet(config).layers]
+
+    assert _CHANGES.keys() == declared(NetworkSettings).keys()
+    for name, value in _CHANGES.items():
+        assert layers(dataclasses.replace(SMALL, **{name: value})) != layers(SMALL), name
 
 
 @pytest.mark.parametrize(
