@@ -33,8 +33,8 @@ class NetworkSettings(Settings):
     routing_algorithm: str = setting(
         'matmul',
         'how routing is computed in training: these give the same to rounding; fused is for GPUs, '
-        'where XLA counts a quarter of the memory traffic, but its time on one is not measured yet; reference is the '
-        "paper's procedure as written there, which takes more memory",
+        'where XLA counts a quarter of the memory traffic, but its time on one is not measured yet; '
+        "reference is the paper's procedure as written there, which takes more memory",
         choices=ROUTINGS,
     )
     primary_algorithm: str = setting(
