@@ -281,7 +281,9 @@ def test_a_head_that_comes_too_slowly_is_given_up(manager):
                 await asyncio.sleep(0.02)
                 if reader.at_eof():
                     break
-        assert await reader.read() == b''
+        # Its last byte may have come to a closed socket, which is answered by a reset.
+        with contextlib.suppress(ConnectionResetError):
+            assert await reader.read() == b''
         assert await silent.read() == b''
         assert 0.4 < time.monotonic() - start < 3
 
