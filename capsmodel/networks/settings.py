@@ -33,7 +33,7 @@ class NetworkSettings(Settings):
     routing_algorithm: str = setting(
         'matmul',
         'how routing is computed in training: these give the same to rounding; fused is for GPUs, '
-        'where XLA counts a quarter of the memory traffic, but its time on one is not measured yet; '
+        'where XLA counts a quarter of the memory traffic, but it was not timed on one yet; '
         "reference is the paper's procedure as written there, which takes more memory",
         choices=ROUTINGS,
     )
