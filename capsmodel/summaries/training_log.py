@@ -296,4 +296,6 @@ def _graph(model: capsnet.CapsNet) -> tf.Graph:
 
 
 def _hparam(value: Any) -> bool | int | float | str:
+    if isinstance(value, tuple):
+        value = list(value)  # as JSON has it
     return value if isinstance(value, bool | int | float) else str(value)
