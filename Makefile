@@ -154,7 +154,7 @@ test-trixie: setup ## Run the tests with TFX 1.21, in a Debian 13 in a folder (r
 lint: setup ## Check style and types
 	@set -e; $(venv); ruff check; ruff format --check; mypy
 
-lock: ## Resolve requirements/*.in anew, versions kept unless UPGRADE=1
+lock: ## Resolve requirements/*.in again; versions stay unless UPGRADE=1
 	@tools/setup.sh lock
 
 clean: ## Remove all that runs have written (var/)

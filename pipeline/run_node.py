@@ -5,8 +5,8 @@ pipeline from the settings in the environment and after the options, and launche
 part of the run RUN. The nodes of a run share ML Metadata and the folders that the settings name,
 nothing else.
 
-The exit code is 0 when the node's results are there. It can be started again after whatever ended
-it: what is finished stays, what is half done is done anew, and a refusal stays one.
+The exit code is 0 when the node's results are there. You can start it again after any failure:
+finished results stay, half-finished work is repeated, and a refusal stays a refusal.
 """
 
 from __future__ import annotations
