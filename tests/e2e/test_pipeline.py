@@ -51,7 +51,9 @@ def project(root, mnist_dir, imports, tmp_path_factory):
 
 
 def test_a_wrong_setting_ends_in_a_sentence(project):
-    done = project.tfx('pipeline', 'create', f'--pipeline_path={project.runner}', PRESET='enormous')
+    done = project.tfx(
+        'pipeline', 'create', f'--pipeline_path={project.runner}', CAPSNET_PRESET='enormous'
+    )
     assert done.returncode == 1
     assert done.stderr.strip().splitlines()[-1] == (
         "Wrong setting: PRESET is 'enormous': it must be one of tiny, quick, paper"

@@ -10,7 +10,12 @@ from kfp.pipeline_spec import pipeline_spec_pb2
 from kubeflow import cluster, runner
 from pipeline import configs, run_node
 
-_SETTINGS = {'PRESET': 'tiny', 'EPOCHS': '5', 'METADATA_PASSWORD': 'hidden'}
+_SETTINGS = {
+    'PRESET': 'tiny',
+    'EPOCHS': '4',
+    'CAPSNET_EPOCHS': '5',
+    'METADATA_PASSWORD': 'hidden',
+}
 
 _CLUSTER = """
 image_pull_secrets: [registry]

@@ -167,6 +167,13 @@ def test_wrong_settings_end_in_a_sentence(tmp_path, arguments, sentence):
     assert len(error.splitlines()) == 1
 
 
+def test_settings_after_the_options_win_over_both_names_in_the_environment(tmp_path):
+    arguments = ('--node=Pusher', '--run_id=run', 'EPOCHS=0')
+    with _command(tmp_path, *arguments, EPOCHS='3', CAPSNET_EPOCHS='-1') as process:
+        _, error = process.communicate()
+    assert error == "Wrong setting: EPOCHS is '0': it must be at least 1\n"
+
+
 def test_settings_after_the_options_win_and_an_empty_one_says_nothing():
     given = run_node.assignments(['EPOCHS=3', 'SEED=', 'BEAM_ARGS=--runner=a --b=c'])
     assert given == {'EPOCHS': '3', 'BEAM_ARGS': '--runner=a --b=c'}
