@@ -211,7 +211,7 @@ def _start(
 ) -> None:
     """Says what is trained and from where; raises TrainingError as `train` describes."""
     origin = fingerprint([dataclasses.asdict(config), steps.start], state.weights())
-    strategies.assert_same_on_all_workers(strategy, origin, 'checkpoint to start from')
+    strategies.assert_same_on_all_workers(strategy, origin, 'settings and checkpoint to start from')
     replicas = strategy.num_replicas_in_sync
     place = '1 replica' if replicas == 1 else f'{replicas} replicas'
     share = '' if replicas == 1 else f', {config.batch_size // replicas:,} each'

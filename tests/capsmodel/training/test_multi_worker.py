@@ -161,4 +161,6 @@ def test_chief_that_waits_for_the_other_worker_can_be_stopped(tmp_path):
 def test_workers_at_different_trainings_stop(tmp_path):
     requests = [training_request.write(tmp_path, seed=seed) for seed in (1, 2)]
     for outcome, _ in _outcomes(_start(requests)):
-        assert outcome['error'].startswith('The workers do not have the same state to start from')
+        assert outcome['error'].startswith(
+            'The workers do not have the same settings and checkpoint to start from'
+        )
