@@ -8,7 +8,7 @@ from typing import Any
 import tensorflow as tf
 
 from capsmodel.networks.choices import check_routing_options
-from capsmodel.networks.routing import squash
+from capsmodel.networks.routing import at_least_float32, squash
 
 # All tensors in this module have these axes: parents j, images n, dim k, child_dim d, children i. A
 # tensor that does not depend on one of them has size 1 there.
@@ -41,10 +41,9 @@ def fused_routing(
     for each child of each image.
     """
     check_routing_options(iterations, gradient)
-    u, kernel = tf.convert_to_tensor(u), tf.convert_to_tensor(kernel)
-    dtype = tf.float64 if u.dtype == tf.float64 else tf.float32
-    u = tf.transpose(tf.cast(u, dtype), [0, 2, 1])[tf.newaxis, :, tf.newaxis]
-    w = tf.transpose(tf.cast(kernel, dtype), [1, 3, 2, 0])[:, tf.newaxis]
+    u = at_least_float32(u)
+    w = tf.transpose(tf.cast(kernel, u.dtype), [1, 3, 2, 0])[:, tf.newaxis]
+    u = tf.transpose(u, [0, 2, 1])[tf.newaxis, :, tf.newaxis]
 
     @tf.custom_gradient
     def route(u: tf.Tensor, w: tf.Tensor) -> Any:

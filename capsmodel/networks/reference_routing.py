@@ -11,7 +11,7 @@ j comes before i: u_hat[n, j, i] is u_hat_j|i of image n, and c[n, j, i] is c_ij
 import tensorflow as tf
 
 from capsmodel.networks.choices import check_routing_options
-from capsmodel.networks.routing import squash
+from capsmodel.networks.routing import at_least_float32, squash
 
 
 def reference_routing(
@@ -32,11 +32,11 @@ def predictions(u: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
     Returns:
         u_hat [n, parents, children, dim]; float64 where `u` is float64, float32 otherwise.
     """
-    dtype = tf.float64 if u.dtype == tf.float64 else tf.float32
+    u = at_least_float32(u)
     children, parents, child_dim, dim = kernel.shape
     # einsum('nic,ijcd->njid') in its fastest form on a CPU: a matrix product for each child.
-    u = tf.transpose(tf.cast(u, dtype), [1, 0, 2])
-    w = tf.transpose(tf.cast(kernel, dtype), [0, 2, 1, 3])
+    w = tf.transpose(tf.cast(kernel, u.dtype), [0, 2, 1, 3])
+    u = tf.transpose(u, [1, 0, 2])
     u_hat = tf.matmul(u, tf.reshape(w, [children, child_dim, parents * dim]))
     return tf.transpose(tf.reshape(u_hat, [children, -1, parents, dim]), [1, 2, 0, 3])
 

@@ -33,7 +33,7 @@ def norm(x: tf.Tensor, axis: int = -1, keepdims: bool = False) -> tf.Tensor:
     Returns:
         float64 where `x` is float64, float32 otherwise.
     """
-    x = _at_least_float32(x)
+    x = at_least_float32(x)
     largest = tf.stop_gradient(tf.reduce_max(tf.abs(x), axis, keepdims=True))
     scale = tf.maximum(largest, _SHORTEST)
     # At least 1 for all vectors that are not taken for zero, so the root's gradient is finite.
@@ -57,7 +57,7 @@ def squash(s: tf.Tensor, axis: int = -1) -> tf.Tensor:
     Returns:
         The shape of `s`; float64 where `s` is float64, float32 otherwise.
     """
-    s = _at_least_float32(s)
+    s = at_least_float32(s)
     longest = 1 - 8 * np.finfo(s.dtype.as_numpy_dtype).eps
 
     # This gradient takes a third of the time of TensorFlow's own. For n = |s| and v = k s with
@@ -112,7 +112,7 @@ def routing_by_agreement(
     """
     check_routing_options(iterations, gradient)
     # Children come last: on a CPU, sums and products along short last axes take twice as long.
-    u = tf.transpose(_at_least_float32(u), [0, 2, 1])
+    u = tf.transpose(at_least_float32(u), [0, 2, 1])
     w = tf.transpose(tf.cast(kernel, u.dtype), [1, 3, 2, 0])
     u = tf.ensure_shape(u, [None, *w.shape[2:]])
     u_before, w_before = (u, w) if gradient == 'all' else map(tf.stop_gradient, (u, w))
@@ -274,6 +274,7 @@ def _softmax(logits: tf.Tensor) -> tf.Tensor:
     return exponentials / tf.reduce_sum(exponentials, axis=0)
 
 
-def _at_least_float32(x: tf.Tensor) -> tf.Tensor:
+def at_least_float32(x: tf.Tensor) -> tf.Tensor:
+    """Casts to float32, unless it is float64: the type that routing computes in."""
     x = tf.convert_to_tensor(x)
     return x if x.dtype == tf.float64 else tf.cast(x, tf.float32)
