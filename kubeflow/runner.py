@@ -215,11 +215,11 @@ def main() -> None:
     parser.add_argument('--cluster', help='settings that differ from those in cluster.yaml')
     parser.add_argument('--output', default=COMPILED)
     arguments = parser.parse_args()
-    if notice := configs.notice():
-        print(notice, file=sys.stderr)
+    configs.print_notice()
     try:
+        given = configs.given(os.environ)
         for name in ('PIPELINE_ROOT', 'METADATA'):
-            if name in configs.given(os.environ):
+            if name in given:
                 raise configs.SettingError(f'{name} on a cluster is a setting of cluster.yaml')
         compile_pipeline(arguments.output, load(arguments.cluster))
     except (configs.SettingError, DatasetError) as error:

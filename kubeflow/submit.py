@@ -187,6 +187,7 @@ def main() -> None:
     # urllib3 would cover the terminal with each attempt to reach the server.
     logging.disable(logging.WARNING)
     page = ''
+    configs.print_notice()
     try:
         compiled = Compiled(arguments.compiled)
         parameters = compiled.arguments(os.environ)

@@ -44,6 +44,7 @@ def main() -> None:
     """Compiles the pipeline that the environment asks for."""
     start_tensorflow.hide_gpus()
     config = configs.from_environment_or_exit()
+    configs.print_notice()
     try:
         _check(config)
         settings = cluster.load(os.environ.get('CLUSTER'))

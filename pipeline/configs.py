@@ -144,6 +144,12 @@ def notice(environment: Mapping[str, str] = os.environ) -> str:
     return f'These variables are used as settings: {", ".join(used)}' if used else ''
 
 
+def print_notice() -> None:
+    """Prints `notice` to standard error. Each command that reads settings calls it once."""
+    if line := notice():
+        print(line, file=sys.stderr)
+
+
 def _default_name(config: Config) -> str:
     parts = ['capsnet']
     if config.dataset != 'mnist':

@@ -15,8 +15,7 @@ def main() -> None:
     """Builds the pipeline that the environment asks for and runs it."""
     start_tensorflow.hide_gpus()
     config = configs.from_environment_or_exit()
-    if notice := configs.notice():
-        print(notice, file=sys.stderr)
+    configs.print_notice()
     with console.exit_on_error(config), temporary_folder(config):
         from pipeline import slices
         from pipeline.exclusive_runner import ExclusiveRunner

@@ -109,7 +109,7 @@ def what_is_missing(
 def _commands(target: str, name: str, config: Config, environment: Mapping[str, str]) -> list[str]:
     """Lines with what runs a target for another pipeline; it takes a server to predict."""
     variables = {'PIPELINE_NAME': name}
-    if environment.get('PIPELINE_ROOT'):
+    if 'PIPELINE_ROOT' in configs.given(environment):
         variables['PIPELINE_ROOT'] = ''  # or that of the environment would be used
     try:
         of_name = _config_of_make({'VAR': config.var, **variables})

@@ -87,6 +87,9 @@ def test_others_are_listed_where_nothing_is_found(project):
     commands = [line.strip() for line in listed if line.startswith('  ')]
     assert [_paste(command, **environment)[0] for command in commands] == ['capsnet-tiny', 'one']
     assert all('PORT=8600' in command for command in commands)
+    assert all(command.endswith("PIPELINE_ROOT='' PORT=8600") for command in commands)
+    longer = {**environment, 'PIPELINE_ROOT': '', 'CAPSNET_PIPELINE_ROOT': '/r'}
+    assert make_commands.what_is_missing('serve', config, longer).splitlines() == listed
     predict = make_commands.what_is_missing('predict', config, {'IMAGE': 'my 7.png'})
     assert "  make predict PIPELINE_NAME=one IMAGE='my 7.png'" in predict.splitlines()
     assert '  make serve PIPELINE_NAME=one' in predict.splitlines()
