@@ -1,5 +1,6 @@
 """The version of the code in cache keys: it has all that a node runs, and no more."""
 
+import os
 import pathlib
 import re
 import shutil
@@ -7,6 +8,7 @@ import subprocess
 import sys
 
 import pytest
+from project_paths import PROGRAMS
 
 from pipeline import code_version
 
@@ -36,33 +38,14 @@ _RUN_BY = {
     'start_tensorflow.py': set(),
 }
 
-_VERSIONS = """
-from pipeline.code_version import STARTS_WITH, code_version
-print(*(f'{node} {code_version(node)}' for node in STARTS_WITH), sep='\\n')
-"""
 
-# One process, which forgets the project's modules for each node: TensorFlow takes seconds.
-_IMPORTED = """
-import importlib, pkgutil, sys
-import start_tensorflow
-start_tensorflow.load()
-import capsmodel.summaries
-from pipeline.code_version import STARTS_WITH
-shown = [each.name for each in pkgutil.walk_packages(capsmodel.summaries.__path__)]
-packages = ('capsmodel', 'components', 'serving', 'start_tensorflow')
-of_node = {'shown': [f'capsmodel.summaries.{name}' for name in shown], **STARTS_WITH}
-for node, modules in of_node.items():
-    for name in [name for name in sys.modules if name.partition('.')[0] in packages]:
-        del sys.modules[name]
-    for module in modules:
-        importlib.import_module(module)
-    print(node, *(name for name in sys.modules if name.partition('.')[0] in packages))
-"""
-
-
-def _run(script, folder):
+def _run(program, folder):
     done = subprocess.run(
-        [sys.executable, '-c', script], cwd=folder, capture_output=True, text=True, check=True
+        [sys.executable, PROGRAMS / program],
+        env={**os.environ, 'PYTHONPATH': str(folder)},
+        capture_output=True,
+        text=True,
+        check=True,
     )
     return [line.split() for line in done.stdout.splitlines()]
 
@@ -77,17 +60,17 @@ def copy(root, tmp_path_factory):
 
 
 def test_an_edit_changes_the_keys_of_the_nodes_that_run_it(copy):
-    before = dict(_run(_VERSIONS, copy))
+    before = dict(_run('versions_of_nodes.py', copy))
     for edited, nodes in _RUN_BY.items():
         source = copy / edited
         source.write_text(f'{source.read_text()}# edited\n')
-        after = dict(_run(_VERSIONS, copy))
+        after = dict(_run('versions_of_nodes.py', copy))
         assert {node for node in before if after[node] != before[node]} == nodes, edited
         before = after
 
 
 def test_all_that_a_node_imports_is_in_its_key(root):
-    lines = {node: set(imported) for node, *imported in _run(_IMPORTED, root)}
+    lines = {node: set(imported) for node, *imported in _run('imports_of_nodes.py', root)}
     # What a training shows may import anything: no result depends on it.
     shown = {*lines.pop('shown'), *code_version.WITHOUT_RESULTS}
     assert lines.keys() == code_version.STARTS_WITH.keys()
