@@ -23,7 +23,7 @@ Numbers = Annotated[
     BeforeValidator(lambda value: value.split(',') if isinstance(value, str) else value),
 ]
 
-# Plain words in place of pydantic's own messages.
+# Plain words, by pydantic's types of errors.
 _MUST_BE = {
     'bool_parsing': 'yes or no',
     'bool_type': 'yes or no',

@@ -82,7 +82,7 @@ def _is_in(module: str, packages: tuple[str, ...]) -> bool:
 
 @functools.cache
 def _file(module: str) -> pathlib.Path | None:
-    """The file of a module or a package of this project; None if there is none."""
+    """The file of a module or a package of this project; None if it does not exist."""
     top, *rest = module.split('.')
     specification = importlib.util.find_spec(top) if top in _PACKAGES else None
     if specification is None or specification.origin is None:
@@ -116,7 +116,7 @@ def _named_in(module: str) -> frozenset[str]:
 
 
 def _longest_module(name: str) -> str:
-    """The module in `module.attribute` or `module`; empty if it is none of this project."""
+    """The module in `module.attribute` or `module`; empty if it is not of this project."""
     while name and _file(name) is None:
         name = name.rpartition('.')[0]
     return name

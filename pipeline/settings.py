@@ -84,7 +84,7 @@ class DataSettings(Settings):
         at_most=1,
     )
     schema_file: str = setting(
-        '', 'a schema (text proto) in place of the curated one in pipeline/schema'
+        '', 'a schema (text proto) instead of the curated one in pipeline/schema'
     )
 
 

@@ -15,7 +15,7 @@ from capsmodel.data import image_parts, jpeg_segments, png_chunks
 # Bounds the memory for decoding: a header of a few bytes can claim any size.
 MAX_SIDE = 4096
 
-# A PNG of one pixel, which the decoder gets in place of a file with a problem.
+# A PNG of one pixel: the decoder gets it instead of a file with a problem.
 _DOT = bytes.fromhex(
     '89504e470d0a1a0a0000000d49484452000000010000000108000000003a7e9b55'
     '0000000a49444154789c636000000002000148afa4710000000049454e44ae426082'

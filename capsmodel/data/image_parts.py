@@ -109,7 +109,7 @@ def where(is_it: tf.Tensor, values: tf.Tensor) -> tf.Tensor:
 
 
 def first_where(is_it: tf.Tensor, values: tf.Tensor, otherwise: object) -> tf.Tensor:
-    """The first of the values, [n, ...], where bool [n] is true; `otherwise` if there is none."""
+    """The first of the values, [n, ...], where bool [n] is true; `otherwise` if all are false."""
     return tf.concat([where(is_it, values), [otherwise]], 0)[0]
 
 

@@ -193,7 +193,7 @@ class DigitCaps(keras.layers.Layer):
         return self.route(inputs, tf.convert_to_tensor(self.kernel))
 
     def route(self, inputs: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
-        """The layer's outputs with the given kernel in place of its own."""
+        """The layer's outputs with the given kernel instead of its own."""
         module, _, name = ROUTINGS[self.algorithm].function.rpartition('.')
         function = getattr(importlib.import_module(module), name)
         return function(inputs, kernel, self.iterations, self.gradient)

@@ -111,7 +111,7 @@ class Checkpoints:
         """Reads the last checkpoint that is not damaged, and names the damaged ones to the user.
 
         Returns:
-            The progress of that checkpoint. If there is none, nothing is read and `step` is 0.
+            The progress of that checkpoint. Without a checkpoint it reads nothing, and `step` is 0.
 
         Raises:
             AssertionError, ValueError: The checkpoint does not have these variables.

@@ -32,7 +32,7 @@ class Evaluation:
     reconstruction_loss: float | None = None
 
     def scalars(self) -> dict[str, float]:
-        """The values by name, without those that are None."""
+        """The values by name; without a decoder, there is no reconstruction loss."""
         return {k: v for k, v in dataclasses.asdict(self).items() if v is not None}
 
 

@@ -20,7 +20,9 @@ class TrainingSettings(Settings):
     epochs: int = setting(1, 'passes over the training images', at_least=1)
     batch_size: int = setting(128, 'images a step, all replicas together', at_least=1)
     batch_size_per_replica: int = setting(
-        0, 'images a step of each replica in place of BATCH_SIZE; 0: they share that', at_least=0
+        0,
+        'images a step for each replica, instead of BATCH_SIZE; 0: the replicas share BATCH_SIZE',
+        at_least=0,
     )
     learning_rate: float = setting(
         1e-3, "Adam's step size at the start, with BATCH_SIZE images a step", at_least=0
@@ -120,8 +122,8 @@ class TrainerSettings(ProcessSettings):
     )
     warm_start: bool = setting(
         False,
-        "start from the last blessed model's weights in place of random ones; each push makes a "
-        'new one, so that the same command trains on',
+        "start from the last blessed model's weights instead of random ones; each push makes a "
+        'new one, so that the same command trains further',
     )
 
 
