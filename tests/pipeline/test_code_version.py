@@ -69,6 +69,7 @@ def test_an_edit_changes_the_keys_of_the_nodes_that_run_it(copy):
         before = after
 
 
+@pytest.mark.slow
 def test_all_that_a_node_imports_is_in_its_key(root):
     lines = {node: set(imported) for node, *imported in _run('imports_of_nodes.py', root)}
     # What a training shows may import anything: no result depends on it.
