@@ -8,7 +8,7 @@ const BEND = 0.25; // of one number of a capsule, either way: figure 4 of the pa
 const PAUSE = 50; // ms between requests while the drawing or a slider moves
 const RETRY = 2000; // ms
 const REFRESH = 10_000; // ms after which it is asked again which version is served
-const REST = 800; // ms without a change after which the answer is read out
+const REST = 800; // ms without a change after which the answer is final, and read out
 
 const $ = (id) => document.getElementById(id);
 
@@ -178,8 +178,7 @@ function show() {
   if (answer?.image) paint($('seen'), answer.image, 255);
   const isUnknown = answer?.isKnown === false;
   $('lengths').classList.toggle('unknown', isUnknown);
-  $('unknown').hidden = !isUnknown;
-  $('known').hidden = isUnknown;
+  if (!isUnknown) $('unknown').hidden = true;
   $('winner').textContent = answer ? `capsule\u00a0${answer.label}` : 'the winning capsule';
   allowSliders();
   clearTimeout(reading);
@@ -191,8 +190,10 @@ function showBusy(isBusy) {
   $('lengths').setAttribute('aria-busy', busy > 0);
 }
 
-/** Says the answer to who does not see the page. */
+/** Says the answer to who does not see the page; and to all, when it is none of the classes. */
 function readOut() {
+  // Not earlier: the beginning of a digit is no digit.
+  $('unknown').hidden = answer?.isKnown !== false;
   if (!answer) {
     $('says').textContent = 'There is no picture';
     return;
