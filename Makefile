@@ -91,7 +91,7 @@ tensorboard: setup ## Show all trainings in the browser, running ones too (PORT=
 	$(quietly) tensorboard --load_fast=false --host "$${LISTEN:-localhost}" $${PORT:+--port "$$PORT"} \
 		--logdir "$$folder"
 
-serve: setup ## Serve the pushed model, with a page to draw digits (PORT=8501 LISTEN=127.0.0.1)
+serve: setup ## Serve the pushed model, with a page for drawings and photographs (PORT=8501 LISTEN=127.0.0.1)
 	@set -e; $(serving); echo "Loading; then draw a digit at http://127.0.0.1:$$port/demo/"; \
 	$(quiet) python -m serving.server --host="$${LISTEN:-127.0.0.1}" --rest_api_port="$$port" \
 		--model_config_file="$$folder/models.config" --model_config_file_poll_wait_seconds=1 \
