@@ -292,7 +292,7 @@ def test_a_photograph_is_read(page, mnist_test, tmp_path):
     assert page.evaluate('(({width, height}) => [width, height])(photograph)') == [1024, 768]
     # What the network sees is a digit as MNIST has it, nearly the one that was photographed.
     seen = _opacity(page, 'seen').astype(float)
-    assert np.corrcoef(seen.ravel(), sevens[0].ravel())[0, 1] > 0.8
+    assert np.corrcoef(seen.ravel(), sevens[0].ravel())[0, 1] > 0.7
     # The drawing comes back by Undo, and the photograph goes by Clear.
     _click(page, 'undo')
     assert not _shown(page, 'photograph')
