@@ -19,7 +19,7 @@ _DOCS = pathlib.Path(__file__).parents[1] / 'docs'
 _PICTURES = {
     'demo.png': (lambda page: _draw_and_bend(page, 2), 1280, 966, {}),
     'demo_dark_phone.png': (lambda page: _draw(page, 3), 390, 844, {'dark': True, 'phone': True}),
-    'demo_photograph.png': (lambda page: _photograph(page, 5), 1280, 600, {}),
+    'demo_photograph.png': (lambda page: _photograph(page, 4), 1280, 600, {}),
 }
 # By slider, counted from 0: where the sixteen of the large picture stand.
 _BENT = {3: 0.12, 7: -0.18, 12: 0.2}

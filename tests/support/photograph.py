@@ -8,7 +8,7 @@ from PIL import Image, ImageFilter
 _ORIENTATION = 0x0112  # Exif's tag
 
 
-def as_photograph(image: np.ndarray, width: int = 1600, height: int = 1200, turned=False) -> bytes:
+def as_photograph(image: np.ndarray, width: int = 1200, height: int = 900, turned=False) -> bytes:
     """Draws a digit as dark ink on paper, right of the middle, and takes a photograph of it.
 
     Args:
