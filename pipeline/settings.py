@@ -11,6 +11,7 @@ from typing import Any
 
 from pydantic.dataclasses import dataclass
 
+from capsmodel.data.choices import STROKES, WHOLE
 from capsmodel.networks.settings import NetworkSettings
 from capsmodel.settings import STRICT, Settings, setting
 from capsmodel.training.settings import TrainerSettings, TrainingSettings, TunerSettings
@@ -71,10 +72,12 @@ class DataSettings(Settings):
     )
     image_height: int = setting(0, "pixels; 0: the dataset's own", at_least=0)
     image_width: int = setting(0, "pixels; 0: the dataset's own", at_least=0)
-    invert_light_background: bool = setting(
-        True,
-        'turn an image with a light border into light on dark, as MNIST is; a model keeps the '
-        'setting that it was trained with',
+    framing: str = setting(
+        'auto',
+        "how a picture is brought to the network's size: strokes finds the ink of a digit or letter "
+        'and frames it as in MNIST, whole scales the whole picture; auto: strokes for mnist and '
+        'emnist; a model keeps the framing that it was trained with',
+        choices=('auto', STROKES, WHOLE),
     )
     max_bad_images: float = setting(
         0.0,
