@@ -74,9 +74,9 @@ class DataSettings(Settings):
     image_width: int = setting(0, "pixels; 0: the dataset's own", at_least=0)
     framing: str = setting(
         'auto',
-        "how a picture is brought to the network's size: strokes finds the ink of a digit or letter "
-        'and frames it as in MNIST, whole scales the whole picture; auto: strokes for mnist and '
-        'emnist; a model keeps the framing that it was trained with',
+        "how a picture is brought to the network's size: strokes finds the ink of a digit or a "
+        'letter and frames it as in MNIST, whole scales the whole picture; auto: strokes for mnist '
+        'and emnist. A model keeps the framing that it was trained with',
         choices=('auto', STROKES, WHOLE),
     )
     max_bad_images: float = setting(
