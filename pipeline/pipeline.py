@@ -11,6 +11,7 @@ from tfx import v1 as tfx
 from tfx.dsl.components.base.base_node import BaseNode
 
 from capsmodel import settings
+from capsmodel.data import augmentation_parts
 from capsmodel.networks.settings import NetworkConfig
 from capsmodel.training import checkpoints
 from capsmodel.training.settings import TrainerSettings, TrainingConfig
@@ -92,10 +93,11 @@ def _with_image_size(config: Config, height: int | None, width: int | None) -> C
             f'The images of {config.dataset} differ in size: set IMAGE_HEIGHT and IMAGE_WIDTH to '
             'the size that they are brought to'
         )
-    if config.max_shift >= min(config.image_height, config.image_width):
+    shift = augmentation_parts.parse(config.augmentation).get('shift', 0)
+    if shift >= min(config.image_height, config.image_width):
         raise SettingError(
-            f'MAX_SHIFT is {config.max_shift}: it must be less than the {config.image_height} x '
-            f'{config.image_width} pixels of an image'
+            f'AUGMENTATION is {config.augmentation!r}: its shift must be less than the '
+            f'{config.image_height} x {config.image_width} pixels of an image'
         )
     return config
 
