@@ -11,6 +11,7 @@ from tfx import v1 as tfx
 from tfx.dsl.components.base.base_node import BaseNode
 
 from capsmodel import settings
+from capsmodel.data import choices
 from capsmodel.data import augmentation_parts
 from capsmodel.networks.settings import NetworkConfig
 from capsmodel.training import checkpoints
@@ -28,6 +29,9 @@ from pipeline.beam_options import beam_options
 from pipeline.code_version import code_version
 from pipeline.configs import SettingError
 from pipeline.settings import Config
+
+# Datasets of digits and letters in the form of MNIST.
+_OF_STROKES = ('mnist', 'emnist')
 
 
 def latest_other_blessed_model(
@@ -67,7 +71,7 @@ def create_pipeline(
         ValueError: The network cannot be built for such images.
     """
     dataset = image_dataset_info(config.dataset, config.data_dir, config.dataset_version or None)
-    config = _with_image_size(slices.choose(config), dataset.height, dataset.width)
+    config = _for_images(slices.choose(config), dataset.height, dataset.width)
     data = _data_nodes(config, dataset.num_classes)
     training = _training_nodes(config, dataset.num_classes, data, blessed_model)
     gates = _gate_nodes(config, dataset.num_classes, data, training[-1], blessed_model)
@@ -81,10 +85,15 @@ def create_pipeline(
     )
 
 
-def _with_image_size(config: Config, height: int | None, width: int | None) -> Config:
-    """Fills in the images' own size, in pixels, where no setting gives another."""
+def _for_images(config: Config, height: int | None, width: int | None) -> Config:
+    """Fills in the images' own size, in pixels, and FRAMING, where no setting gives another."""
+    framing = config.framing
+    if framing == 'auto':
+        name = config.dataset.partition('/')[0]
+        framing = choices.STROKES if name in _OF_STROKES else choices.WHOLE
     config = dataclasses.replace(
         config,
+        framing=framing,
         image_height=config.image_height or height or 0,
         image_width=config.image_width or width or 0,
     )
@@ -149,7 +158,7 @@ def _data_nodes(config: Config, num_classes: int) -> _DataNodes:
         disable_statistics=True,
         custom_config={
             **image_size,
-            'invert_light_background': config.invert_light_background,
+            'framing': config.framing,
             'code_version': code_version('Transform'),
         },
     )
