@@ -11,8 +11,7 @@ from tfx import v1 as tfx
 from tfx.dsl.components.base.base_node import BaseNode
 
 from capsmodel import settings
-from capsmodel.data import choices
-from capsmodel.data import augmentation_parts
+from capsmodel.data import augmentation_parts, choices
 from capsmodel.networks.settings import NetworkConfig
 from capsmodel.training import checkpoints
 from capsmodel.training.settings import TrainerSettings, TrainingConfig

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 import tensorflow as tf
 
 from capsmodel.data import image_files, image_reading, png_chunks
-from capsmodel.data.choices import STROKES, WHOLE
+from capsmodel.data.choices import WHOLE
 from capsmodel.data.framing import need_no_framing
 
 # Bytes of a plain PNG: signature, IHDR and the head of IDAT; and all bytes around IDAT's content.
@@ -23,7 +23,7 @@ _PNG_END = b'\x00\x00\x00\x00IEND\xaeB`\x82'
 
 # AutoGraph would take seconds to find that there is nothing to convert here.
 @tf.autograph.experimental.do_not_convert
-def decode_images(encoded: tf.Tensor, height: int, width: int, framing: str = STROKES) -> tf.Tensor:
+def decode_images(encoded: tf.Tensor, height: int, width: int, framing: str) -> tf.Tensor:
     """Decodes PNG and JPEG pictures of any size into grey images of one size.
 
     Grey is the luma of ITU-R BT.601. A transparent picture gets a black background if its visible

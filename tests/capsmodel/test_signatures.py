@@ -36,7 +36,7 @@ MNIST = np.load(DATA / 'mnist_300.npz')['images'][::30]
 HEIGHT, WIDTH, CLASSES, DIM = 20, 24, 4, 6
 PNGS = [tf.io.encode_png(image[..., np.newaxis]).numpy() for image in MNIST]
 PICTURES = tf.constant([*PNGS, as_person_png(MNIST[0])])
-PIXELS = decode_images(PICTURES, HEIGHT, WIDTH)
+PIXELS = decode_images(PICTURES, HEIGHT, WIDTH, 'strokes')
 # An untrained network has nothing of the guard's measures.
 THRESHOLDS = np.array([-1, -1, -1e9], np.float32)
 # Damaged pictures that a model is asked for.

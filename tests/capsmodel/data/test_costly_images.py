@@ -165,11 +165,12 @@ def test_a_large_picture_is_reduced_as_pillow_does_it():
             source.putalpha(Image.fromarray(picture[..., 3]))
         source = source if mode in ('RGB', 'RGBA') else source.convert(mode)
         source.save(file, 'PNG')
-        found = images.decode_images(tf.constant([file.getvalue()]), 9, 8, False).numpy()[0]
+        found = images.decode_images(tf.constant([file.getvalue()]), 9, 8, 'whole').numpy()[0]
         values = np.asarray(source.convert('RGBA'), np.float64)
         alpha = values[..., 3] / 255
         luma = values[..., :3] @ [0.2989, 0.587, 0.114]
         ground = 0 if (luma * alpha).sum() / alpha.sum() > 127 else 255
         grey = ground + alpha * (luma - ground)
         expected = grey.reshape(9, 50, 8, 50).mean((1, 3))
-        np.testing.assert_allclose(found, expected, atol=0.51)
+        # It is reduced twice, and no pixel of the second size is made of whole ones of the first.
+        np.testing.assert_allclose(found, expected, atol=1.01)
