@@ -89,9 +89,9 @@ def _pencil(image: np.ndarray, random: np.random.Generator) -> bytes:
     # The paper's grain takes some of the pencil, in grains of about two pixels.
     grain = _smooth(random.uniform(0.4, 1.0, ink.shape), 0.8)
     level = random.uniform(160, 215)
-    paper = level + _smooth(random.normal(0, 6, (side, side)), 0.7)
+    paper = level + _smooth(6 * _noise((side, side), random), 0.7)
     picture = paper - random.uniform(45, 90) * _placed(ink * grain, side, side, random)
-    return _png(_as_bytes(picture + random.normal(0, 1.5, picture.shape)))
+    return _png(picture + 1.5 * _noise(picture.shape, random))
 
 
 def _photograph(image: np.ndarray, random: np.random.Generator) -> bytes:
@@ -103,29 +103,32 @@ def _photograph(image: np.ndarray, random: np.random.Generator) -> bytes:
     picture = _mixed(sheet, _placed(ink, height, width, random), random.uniform(15, 60))
     picture = picture * _light(height, width, random)[..., np.newaxis]
     picture = np.stack([_smooth(picture[..., i], random.uniform(0.5, 1.3)) for i in range(3)], -1)
-    picture += random.normal(0, random.uniform(2, 7), picture.shape)
-    return _jpeg(_as_bytes(picture), int(random.integers(45, 85)))
+    picture += random.uniform(2, 7) * _noise(picture.shape, random)
+    return _jpeg(picture, int(random.integers(45, 85)))
 
 
 def _coloured(image: np.ndarray, random: np.random.Generator) -> bytes:
     """Coloured ink on coloured paper."""
     side = int(random.integers(100, 200))
     ink = _enlarged(image, round(side * random.uniform(0.4, 0.75)))
-    paper = np.array(_PAPERS[random.integers(len(_PAPERS))]) + random.normal(0, 2, (side, side, 3))
+    paper = np.array(_PAPERS[random.integers(len(_PAPERS))]) + 2 * _noise((side, side, 3), random)
     colour = np.array(_INKS[random.integers(len(_INKS))])
-    return _png(_as_bytes(_mixed(paper, _placed(ink, side, side, random), colour)))
+    picture = _mixed(paper, _placed(ink, side, side, random), colour)
+    return _jpeg(picture, 92)
 
 
 def _chalk(image: np.ndarray, random: np.random.Generator) -> bytes:
     """Chalk on a board with smears of what was wiped off."""
     side = int(random.integers(110, 200))
     ink = _enlarged(image, round(side * random.uniform(0.4, 0.7)))
-    grain = np.clip(random.normal(0.85, 0.2, ink.shape), 0.3, 1)
-    smears = 8 * _enlarged_noise(side, random)
-    board = np.array(_BOARDS[random.integers(len(_BOARDS))]) + smears[..., np.newaxis]
+    grain = np.clip(0.85 + 0.2 * _noise(ink.shape, random), 0.3, 1)
+    board = (
+        np.array(_BOARDS[random.integers(len(_BOARDS))])
+        + 8 * _smears(side, random)[..., np.newaxis]
+    )
     chalk = np.array([1, 1, random.uniform(0.8, 1)]) * random.uniform(200, 245)
     picture = _mixed(board, _placed(ink * grain, side, side, random), chalk)
-    return _jpeg(_as_bytes(picture + random.normal(0, 3, picture.shape)), 80)
+    return _jpeg(picture + 3 * _noise(picture.shape, random), 80)
 
 
 def _transparent(image: np.ndarray, random: np.random.Generator) -> bytes:
@@ -179,7 +182,7 @@ def _on_paper(image: np.ndarray, random: np.random.Generator, share: tuple[float
 
 def _paper(height: int, width: int, random: np.random.Generator) -> np.ndarray:
     """float [height, width]: a white sheet with a little noise."""
-    return random.uniform(235, 253) + random.normal(0, 1, (height, width))
+    return random.uniform(235, 253) + _noise((height, width), random)
 
 
 def _enlarged(image: np.ndarray, longer: int) -> np.ndarray:
@@ -234,10 +237,15 @@ def _light(height: int, width: int, random: np.random.Generator) -> np.ndarray:
     return (1 - fall * (across + 1) / 2) * (1 - border * (x**2 + y**2) / 2)
 
 
-def _enlarged_noise(side: int, random: np.random.Generator) -> np.ndarray:
+def _smears(side: int, random: np.random.Generator) -> np.ndarray:
     """float [side, side]: spots of noise, each a sixth of the side."""
-    spots = Image.fromarray(random.normal(0, 1, (6, 6)).astype(np.float32))
+    spots = Image.fromarray(_noise((6, 6), random))
     return np.asarray(spots.resize((side, side), Image.Resampling.BICUBIC))
+
+
+def _noise(shape: tuple[int, ...], random: np.random.Generator) -> np.ndarray:
+    """float32 of a standard normal distribution."""
+    return random.standard_normal(shape, np.float32)
 
 
 def _smooth(values: np.ndarray, deviation: float) -> np.ndarray:
@@ -291,5 +299,5 @@ def _png(picture: np.ndarray) -> bytes:
 
 def _jpeg(picture: np.ndarray, quality: int) -> bytes:
     file = io.BytesIO()
-    Image.fromarray(picture).save(file, 'JPEG', quality=quality)
+    Image.fromarray(_as_bytes(picture)).save(file, 'JPEG', quality=quality)
     return file.getvalue()
