@@ -11,6 +11,7 @@ import tensorflow as tf
 import tensorflow_transform as tft
 from tensorflow_serving.apis import predict_pb2, prediction_log_pb2
 
+from capsmodel import guard
 from capsmodel.data import features, images
 from capsmodel.data.preprocessing import raw_pixels
 from capsmodel.networks import memory
@@ -27,26 +28,28 @@ def export(
     transform_output: tft.TFTransformOutput,
     directory: str,
     warmup_images: np.ndarray,
+    guard_thresholds: np.ndarray,
 ) -> None:
     """Writes the network and the Transform graph as one SavedModel.
 
-    ServingModule describes its signatures; without a decoder it has no `decode` and `explain`. It
-    contains warm-up requests for TensorFlow Serving: for each signature one with a single image and
-    one with all of `warmup_images`. A model that is at `directory` already is replaced, but only
-    once the new one is completely written.
+    ServingModule describes its signatures; without a decoder it has no `decode`. It contains
+    warm-up requests for TensorFlow Serving: for each signature one with a single image and one with
+    all of `warmup_images`. A model that is at `directory` already is replaced, but only once the
+    new one is completely written.
 
     Args:
         model: The network.
         transform_output: The output of Transform.
         directory: Where to write.
         warmup_images: uint8 [n, height, width], at least one.
+        guard_thresholds: What `guard.thresholds` returns for this network.
 
     Raises:
         ValueError: There are no warm-up images.
     """
     if not len(warmup_images):
         raise ValueError('At least one image is needed for warm-up requests; there is none.')
-    module = ServingModule(model, transform_output)
+    module = ServingModule(model, transform_output, guard_thresholds)
     directory = directory.rstrip('/')
     unfinished = f'{directory}.unfinished'
     _remove(unfinished)
@@ -65,16 +68,27 @@ class ServingModule(tf.Module):
 
     In their descriptions, `classes`, `dim`, `height` and `width` are the network's; `label` int64
     [n] is the class with the longest capsule; `scores` float32 [n, classes] are the lengths, in
-    [0, 1). n may be 0. Pictures go through the Transform graph. As a signature, each function
-    raises InvalidArgumentError if an input has another shape or an output is NaN or infinite.
+    [0, 1); `known` bool [n] says whether the image is one of the classes, as far as the guard sees.
+    `reconstruction` float32 [n, height, width], 0 to 1, is made from the capsule of `label`, and
+    `reconstruction_error` float32 [n] is the sum over the pixels, 0 to 1, of its squared difference
+    from the image. n may be 0. Pictures go through the Transform graph. As a signature, each
+    function raises InvalidArgumentError if an input has another shape or an output is NaN or
+    infinite.
 
     Args:
         model: The network.
         transform_output: The output of Transform.
+        guard_thresholds: What `guard.thresholds` returns for this network.
     """
 
-    def __init__(self, model: CapsNet, transform_output: tft.TFTransformOutput) -> None:
+    def __init__(
+        self,
+        model: CapsNet,
+        transform_output: tft.TFTransformOutput,
+        guard_thresholds: np.ndarray,
+    ) -> None:
         super().__init__()
+        self._guard_thresholds = guard_thresholds
         # The lambda hides the network from tf.Module. Otherwise tf.saved_model.save would write
         # each Keras variable as a copy of a tf.Variable, and a Session, with which TensorFlow
         # Serving loads models, would restore only the copies (keras-team/keras issue 20096).
@@ -101,46 +115,41 @@ class ServingModule(tf.Module):
             'serving_default': _signature(self.serving_default, image_bytes),
             'pixels': _signature(self.pixels, pixels),
             'examples': _signature(self.examples, examples),
+            'explain': _signature(self.explain, image_bytes),
         }
         if config.decoder:
-            signatures['explain'] = _signature(self.explain, image_bytes)
             signatures['decode'] = _signature(self.decode, capsule, label)
         return signatures
 
     def serving_default(self, image_bytes: tf.Tensor) -> dict[str, tf.Tensor]:
-        """string [n], PNG or JPEG of any size -> `label`, `scores`."""
-        return _classified(self._capsules(self._transformed(image_bytes)))
+        """string [n], PNG or JPEG of any size -> `label`, `scores`, `known`."""
+        return self.pixels(self._transformed(image_bytes))
 
     def pixels(self, pixels: tf.Tensor) -> dict[str, tf.Tensor]:
-        """uint8 [n, height, width], light on dark as from Transform -> `label`, `scores`."""
-        return _classified(self._capsules(pixels))
+        """uint8 [n, height, width], as `image` of `explain` -> `label`, `scores`, `known`."""
+        answer = self._explained(pixels)
+        return {name: answer[name] for name in ('label', 'scores', 'known')}
 
     def examples(self, examples: tf.Tensor) -> dict[str, tf.Tensor]:
-        """string [n], serialized raw tf.Examples of which only IMAGE is read -> `label`, `scores`.
+        """string [n], serialized raw tf.Examples of which only IMAGE is read.
 
-        With a decoder, it also returns `reconstruction_error` float32 [n]: the sum over the pixels,
-        0 to 1, of the squared difference between an image and its reconstruction from the capsule
-        of `label`.
+        Returns:
+            `label`, `scores`, `known`, and with a decoder `reconstruction_error`.
         """
         parsed = tf.io.parse_example(examples, {features.IMAGE: self._image_spec})
-        pixels = self._transformed(parsed[features.IMAGE])
-        capsules = self._capsules(pixels)
-        answer = _classified(capsules)
-        if self.model.config.decoder:
-            reconstruction = self.model.reconstruct(capsules, answer['label'])
-            answer['reconstruction_error'] = reconstruction_loss(pixels, reconstruction)
-        return answer
+        answer = self._explained(self._transformed(parsed[features.IMAGE]))
+        names = ('label', 'scores', 'known', 'reconstruction_error')
+        return {name: answer[name] for name in names if name in answer}
 
     def explain(self, image_bytes: tf.Tensor) -> dict[str, tf.Tensor]:
-        """string [n], PNG or JPEG -> `label`, `scores`, `capsules`, `reconstruction`.
+        """string [n], PNG or JPEG -> all that is known of the answer.
 
-        `capsules` are float32 [n, classes, dim]; `reconstruction` float32 [n, height, width], 0 to
-        1, is made from the capsule of `label`.
+        Returns:
+            `label`, `scores`, `known`; `image` uint8 [n, height, width], which the network was
+            given; `capsules` float32 [n, classes, dim]; and with a decoder `reconstruction` and
+            `reconstruction_error`.
         """
-        capsules = self._capsules(self._transformed(image_bytes))
-        answer = _classified(capsules)
-        reconstruction = self.model.reconstruct(capsules, answer['label'])
-        return {**answer, 'capsules': capsules, 'reconstruction': reconstruction}
+        return self._explained(self._transformed(image_bytes))
 
     def decode(self, capsule: tf.Tensor, label: tf.Tensor) -> dict[str, tf.Tensor]:
         """float32 [n, dim], int64 [n] -> `reconstruction` float32 [n, height, width], 0 to 1.
@@ -179,7 +188,20 @@ class ServingModule(tf.Module):
         capsules = tf.repeat(capsule[:, tf.newaxis], classes, axis=1)
         return {'reconstruction': self.model.reconstruct(capsules, label)}
 
-    # A tf.function, like `_transformed`, so that it is traced and saved once.
+    # A tf.function, like `_capsules` and `_transformed`, so that it is traced and saved once.
+    @tf.function
+    def _explained(self, pixels: tf.Tensor) -> dict[str, tf.Tensor]:
+        """uint8 [n, height, width] -> the outputs of `explain`."""
+        capsules = self._capsules(pixels)
+        answer = {**_classified(capsules), 'capsules': capsules, 'image': pixels}
+        if self.model.config.decoder:
+            reconstruction = self.model.reconstruct(capsules, answer['label'])
+            answer['reconstruction'] = reconstruction
+            answer['reconstruction_error'] = reconstruction_loss(pixels, reconstruction)
+        measured = guard.measures(pixels, answer['scores'], answer.get('reconstruction'))
+        answer['known'] = guard.is_known(pixels, measured, self._guard_thresholds)
+        return answer
+
     @tf.function
     def _capsules(self, pixels: tf.Tensor) -> tf.Tensor:
         """The network's capsules, for a few images at a time to bound the memory.

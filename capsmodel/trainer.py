@@ -7,7 +7,7 @@ import dataclasses
 import tensorflow_transform as tft
 from tfx.components.trainer.fn_args_utils import FnArgs
 
-from capsmodel import signatures
+from capsmodel import guard, signatures
 from capsmodel.data import dataset
 from capsmodel.networks import capsnet, choices, memory
 from capsmodel.summaries.console import say
@@ -21,12 +21,13 @@ _WARMUP_IMAGES = 8
 def run_fn(fn_args: FnArgs) -> None:
     """Trains on the transformed examples and exports the best epoch's network.
 
-    `fn_args.custom_config` holds the fields of TrainingRequest that TFX does not know, and two of
-    TrainerSettings: `strategy`, and `warm_start`, whether to start from the weights of
-    `fn_args.base_model`, if there is one. The results of a Tuner are in `fn_args.hyperparameters`.
+    `fn_args.custom_config` holds the fields of TrainingRequest that TFX does not know, and those of
+    TrainerSettings: `strategy`, `guard_false_alarms`, and `warm_start`, whether to start from the
+    weights of `fn_args.base_model`, if there is one. The results of a Tuner are in `fn_args.hyperparameters`.
     """
     settings = dict(fn_args.custom_config)
     strategy = settings.pop('strategy')
+    false_alarms = settings.pop('guard_false_alarms')
     if settings.pop('warm_start'):
         if fn_args.base_model:
             say('training starts from the last blessed model')
@@ -46,12 +47,12 @@ def run_fn(fn_args: FnArgs) -> None:
     model = capsnet.CapsNet(dataclasses.replace(request.network, routing_algorithm=routing))
     load_best(model, checkpoints)
     size = (request.network.image_height, request.network.image_width)
+    images = dataset.load_examples(fn_args.eval_files, *size).images
     signatures.export(
         model,
         tft.TFTransformOutput(fn_args.transform_output),
         fn_args.serving_model_dir,
-        warmup_images=dataset.load_examples(fn_args.eval_files, *size).images[
-            : memory.images_at_once(request.network, most=_WARMUP_IMAGES)
-        ],
+        warmup_images=images[: memory.images_at_once(request.network, most=_WARMUP_IMAGES)],
+        guard_thresholds=guard.thresholds(model, images, false_alarms),
     )
     checkpoints.finish()

@@ -125,6 +125,13 @@ class TrainerSettings(ProcessSettings):
         "start from the last blessed model's weights instead of random ones; each push makes a "
         'new one, so that the same command trains further',
     )
+    guard_false_alarms: float = setting(
+        0.05,
+        'fraction of the images of its classes that the model may refuse as none of them; the '
+        'Trainer chooses the thresholds by the images of EVAL_SPLIT',
+        at_least=0,
+        at_most=1,
+    )
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)

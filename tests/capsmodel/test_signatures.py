@@ -37,6 +37,8 @@ HEIGHT, WIDTH, CLASSES, DIM = 20, 24, 4, 6
 PNGS = [tf.io.encode_png(image[..., np.newaxis]).numpy() for image in MNIST]
 PICTURES = tf.constant([*PNGS, as_person_png(MNIST[0])])
 PIXELS = decode_images(PICTURES, HEIGHT, WIDTH)
+# An untrained network has nothing of the guard's measures.
+THRESHOLDS = np.array([-1, -1, -1e9], np.float32)
 # Damaged pictures that a model is asked for.
 INPUTS = 5000
 
@@ -87,7 +89,7 @@ def exported(network, transform_output, tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         # So that the questions below, but for the empty ones, are answered in several pieces.
         patch.setattr(memory, 'images_at_once_when_exported', lambda config: 4)
-        export(network, transform_output, directory, PIXELS.numpy()[:3])
+        export(network, transform_output, directory, PIXELS.numpy()[:3], THRESHOLDS)
     return directory
 
 
@@ -105,7 +107,7 @@ def undecoded(transform_output, tmp_path_factory):
     (directory / 'old').touch()
     # With one iteration of routing nothing but the checks sees that a grid is too large.
     network = make_network(decoder=False, routing_iterations=1)
-    export(network, transform_output, str(directory), PIXELS.numpy()[:2])
+    export(network, transform_output, str(directory), PIXELS.numpy()[:2], THRESHOLDS[:2])
     assert not (directory / 'old').exists()
     return str(directory)
 
@@ -154,18 +156,25 @@ def test_weights_of_an_export_start_another_training(network, exported):
 
 
 def test_names_types_and_shapes(signatures):
-    classified = {'label': ('int64', [None]), 'scores': ('float32', [None, CLASSES])}
+    classified = {
+        'label': ('int64', [None]),
+        'scores': ('float32', [None, CLASSES]),
+        'known': ('bool', [None]),
+    }
     reconstruction = {'reconstruction': ('float32', [None, HEIGHT, WIDTH])}
-    capsules = {'capsules': ('float32', [None, CLASSES, DIM])}
+    error = {'reconstruction_error': ('float32', [None])}
+    explained = {
+        'image': ('uint8', [None, HEIGHT, WIDTH]),
+        'capsules': ('float32', [None, CLASSES, DIM]),
+        **reconstruction,
+        **error,
+    }
     strings = ('string', [None])
     expected = {
         'serving_default': ({'image_bytes': strings}, classified),
         'pixels': ({'pixels': ('uint8', [None, HEIGHT, WIDTH])}, classified),
-        'examples': (
-            {'examples': strings},
-            classified | {'reconstruction_error': ('float32', [None])},
-        ),
-        'explain': ({'image_bytes': strings}, classified | capsules | reconstruction),
+        'examples': ({'examples': strings}, classified | error),
+        'explain': ({'image_bytes': strings}, classified | explained),
         'decode': (
             {'capsule': ('float32', [None, DIM]), 'label': ('int64', [None])},
             reconstruction,
@@ -199,6 +208,7 @@ def test_every_way_to_an_image_gives_what_the_network_says(signatures, network):
         np.testing.assert_allclose(answer['scores'], expected_scores, rtol=1e-5)
         np.testing.assert_array_equal(answer['label'], expected_scores.argmax(axis=1))
     np.testing.assert_allclose(answers[-1]['capsules'], capsules, rtol=1e-4, atol=1e-6)
+    np.testing.assert_array_equal(answers[-1]['image'], PIXELS)
 
 
 def test_reconstruction_is_that_of_the_predicted_class(signatures, network):
@@ -212,7 +222,8 @@ def test_reconstruction_error_is_the_sum_of_squares(signatures):
     expected = ((PIXELS.numpy() / 255 - answer['reconstruction'].numpy()) ** 2).sum(axis=(1, 2))
     examples = [example(image=picture) for picture in PICTURES.numpy()]
     found = signatures['examples'](examples=tf.constant(examples))['reconstruction_error']
-    np.testing.assert_allclose(found, expected, rtol=1e-4)
+    for error in (found, answer['reconstruction_error']):
+        np.testing.assert_allclose(error, expected, rtol=1e-4)
 
 
 def test_decode_draws_a_capsule(signatures):
@@ -330,12 +341,13 @@ def test_warmup_requests_ask_every_signature(exported, signatures):
 
 def test_without_a_decoder_nothing_is_reconstructed(undecoded):
     model = tf.saved_model.load(undecoded)
-    names = {'serving_default', 'pixels', 'examples'}
+    names = {'serving_default', 'pixels', 'examples', 'explain'}
     assert set(model.signatures) == names
     expected = sorted((name, size) for name in names for size in (1, 2))
     assert play_warmup_requests(undecoded, model.signatures) == expected
-    for signature in model.signatures.values():
-        assert set(signature.structured_outputs) == {'label', 'scores'}
+    for name, signature in model.signatures.items():
+        more = {'image', 'capsules'} if name == 'explain' else set()
+        assert set(signature.structured_outputs) == {'label', 'scores', 'known'} | more
 
 
 @pytest.mark.parametrize(
@@ -349,7 +361,7 @@ def test_a_failed_export_leaves_what_was_there(
     directory.mkdir()
     (directory / 'old').touch()
     with pytest.raises(Exception, match=message):
-        export(network, transform_output, str(directory), images)
+        export(network, transform_output, str(directory), images, THRESHOLDS)
     assert sorted(tmp_path.rglob('*')) == [directory, directory / 'old']
 
 
@@ -389,7 +401,7 @@ def test_every_signature_refuses_other_shapes_than_it_declares(way, sessions, si
         return sessions[way](name, inputs)
 
     for name, keys in ASKED.items():
-        if way == 'undecoded' and name in ('explain', 'decode'):
+        if way == 'undecoded' and name == 'decode':
             continue
         good = {key: GOOD[key] for key in keys}
         assert {len(value) for value in ask(name, good).values()} == {2}

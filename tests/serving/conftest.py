@@ -13,7 +13,7 @@ import tensorflow_datasets as tfds
 from rest_server import rest_server
 from run_transform import run_transform
 
-from capsmodel import signatures
+from capsmodel import guard, signatures
 from capsmodel.data import dataset, features
 from capsmodel.networks import capsnet
 from capsmodel.networks.settings import NetworkConfig
@@ -82,7 +82,10 @@ def _write_models(mnist_dir, folder):
         _, transform_output = run_transform(raw, transformed, 28, 28)
         for name, model in models.items():
             version_dir = folder / name / str(VERSION)
-            signatures.export(model, transform_output, str(version_dir), judged.images[:2])
+            thresholds = guard.thresholds(model, judged.images, false_alarms=0.05)
+            signatures.export(
+                model, transform_output, str(version_dir), judged.images[:2], thresholds
+            )
     saved_models.export(str(folder / 'unchecked'), VERSION, {'serving_default': _unchecked})
 
 

@@ -19,7 +19,7 @@ import tensorflow as tf
 from run_transform import run_transform
 from small_training import TRAINING
 
-from capsmodel import signatures
+from capsmodel import guard, signatures
 from capsmodel.data import dataset, features
 from capsmodel.networks import capsnet
 from capsmodel.networks.settings import NetworkConfig
@@ -85,7 +85,9 @@ def export(network: capsnet.CapsNet, folder: pathlib.Path) -> None:
     raw = [{features.IMAGE: png, features.LABEL: 0, features.ID: b'a'}]
     with tempfile.TemporaryDirectory() as transformed:
         _, transform_output = run_transform(raw, transformed, SIZE, SIZE)
-        signatures.export(network, transform_output, str(folder), images(2, seed=4).images)
+        shown = images(2, seed=4).images
+        thresholds = guard.thresholds(network, shown, false_alarms=0)
+        signatures.export(network, transform_output, str(folder), shown, thresholds)
 
 
 def questions() -> dict[str, dict[str, np.ndarray]]:

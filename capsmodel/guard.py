@@ -1,0 +1,96 @@
+"""Tells an image of one of the classes from any other: a blank sheet, a shirt among digits.
+
+A network answers one of its classes whatever it is given. Where it has seen nothing like the image,
+its longest capsule is short, the next one is nearly as long, and the decoder cannot draw the image
+from the capsule. The guard refuses an image that has less of one of these than nearly all images of
+the classes have.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import tensorflow as tf
+
+from capsmodel.networks import memory
+from capsmodel.networks.capsnet import CapsNet, lengths
+from capsmodel.networks.losses import reconstruction_loss
+
+# Images that the thresholds are computed from: with 5,000, a rate of 5% has a standard error of
+# 0.3%.
+_MOST_IMAGES = 5000
+# Halvings of the interval that holds the common quantile.
+_HALVINGS = 30
+
+
+def measures(
+    images: tf.Tensor, scores: tf.Tensor, reconstructions: tf.Tensor | None = None
+) -> tf.Tensor:
+    """What the guard looks at; an image of one of the classes has much of each.
+
+    The last one is the share of the image's squares that its reconstruction explains; it is 0 for a
+    black image, which has none.
+
+    Args:
+        images: uint8 [n, height, width].
+        scores: float32 [n, classes], lengths of capsules.
+        reconstructions: float32 [n, height, width] in [0, 1], from the capsule of the longest
+            length; None for a network without a decoder.
+
+    Returns:
+        float32 [n, 2], or [n, 3] with reconstructions.
+    """
+    longest = tf.math.top_k(scores, 2).values
+    columns = [longest[:, 0], longest[:, 0] - longest[:, 1]]
+    if reconstructions is not None:
+        whole = reconstruction_loss(images, tf.zeros_like(reconstructions))
+        error = reconstruction_loss(images, reconstructions)
+        columns.append(tf.math.divide_no_nan(whole - error, whole))
+    return tf.stack(columns, axis=1)
+
+
+def is_known(images: tf.Tensor, measured: tf.Tensor, thresholds: np.ndarray) -> tf.Tensor:
+    """bool [n]: whether an image is one of the classes; never for an image of one value only.
+
+    Args:
+        images: uint8 [n, height, width].
+        measured: What `measures` returns for them.
+        thresholds: What `thresholds` returns.
+    """
+    is_blank = tf.reduce_all(images == images[:, :1, :1], axis=[1, 2])
+    return ~is_blank & tf.reduce_all(measured >= thresholds, axis=1)
+
+
+def thresholds(model: CapsNet, images: np.ndarray, false_alarms: float) -> np.ndarray:
+    """The least of each measure that an image of the classes must have.
+
+    All of them are the same quantile of their measure. It is the largest one with which at most
+    `false_alarms` of the images are refused.
+
+    Args:
+        model: The network.
+        images: uint8 [n, height, width], images of the classes that it has not learned from.
+        false_alarms: The fraction of these images that may be refused.
+
+    Returns:
+        float32 [2], or [3] if the network has a decoder.
+    """
+    images = images[:: -(-len(images) // _MOST_IMAGES)]
+    pieces = -(-len(images) // memory.images_at_once(model.config))
+    measured = np.concatenate(
+        [_measured_by(model, piece) for piece in np.array_split(images, pieces)]
+    )
+    low, high = 0.0, 1.0
+    for _ in range(_HALVINGS):
+        middle = (low + high) / 2
+        refused = np.any(measured < np.quantile(measured, middle, axis=0), axis=1)
+        low, high = (middle, high) if np.mean(refused) <= false_alarms else (low, middle)
+    return np.quantile(measured, low, axis=0).astype(np.float32)
+
+
+def _measured_by(model: CapsNet, images: np.ndarray) -> np.ndarray:
+    capsules = model(images)
+    scores = lengths(capsules)
+    if model.decoder is None:
+        return measures(images, scores).numpy()
+    reconstructions = model.reconstruct(capsules, tf.argmax(scores, axis=-1))
+    return measures(images, scores, reconstructions).numpy()
