@@ -3,40 +3,51 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 
 # The package itself exports these names in 0.47, but not in 0.52.
 from tensorflow_model_analysis.proto import config_pb2
 
 from capsmodel.data import features
+from components.picture_kinds.kinds import PLAIN
 from pipeline.settings import Config
 
 ACCURACY = 'accuracy'
 CANDIDATE, BASELINE = 'candidate', 'baseline'
 
+_METRICS = 'components.output_metrics'
+
 # TFMA's accuracies are float32: 9 of 10 is a little below 0.9, but must reach a bound of 0.9.
 _ROUNDING = 1e-7
 
 
-def eval_config(config: Config, num_classes: int, code_version: str = '') -> config_pb2.EvalConfig:
+def eval_config(
+    config: Config, num_classes: int, kinds: Sequence[str] = (), code_version: str = ''
+) -> config_pb2.EvalConfig:
     """Metrics, slices and thresholds.
 
-    The accuracy over all test images and the accuracy of each class have bounds of their own, so
-    thresholds name their slices. Classes are named one by one, so that a class without any test
-    image is noticed. The candidate is compared with the last blessed model over all images only.
+    The accuracy over all test images, of each class and of each other kind of picture has a bound
+    of its own, so thresholds name their slices. Classes and kinds are named one by one, so that one
+    without any test image is noticed. The candidate is compared with the last blessed model over
+    all test images only.
 
     Args:
         config: The settings.
         num_classes: Labels are 0 to num_classes - 1.
+        kinds: Kinds of pictures among the examples besides the test images, which then have the
+            kind PLAIN; empty if there are only test images, without a kind.
         code_version: Of the code that the Evaluator runs; part of its cache key.
 
     Returns:
         The Evaluator's configuration; if there is no baseline, it ignores the comparison.
     """
-    overall = config_pb2.SlicingSpec()
+    plain = {features.KIND: PLAIN} if kinds else {}
+    overall = config_pb2.SlicingSpec(feature_values=plain)
     classes = [
-        config_pb2.SlicingSpec(feature_values={features.LABEL: str(label)})
+        config_pb2.SlicingSpec(feature_values={**plain, features.LABEL: str(label)})
         for label in range(num_classes)
     ]
+    drawn = [config_pb2.SlicingSpec(feature_values={features.KIND: kind}) for kind in kinds]
     no_worse_than_baseline = config_pb2.GenericChangeThreshold(
         direction=config_pb2.MetricDirection.HIGHER_IS_BETTER,
         absolute={'value': -config.max_accuracy_drop - _ROUNDING},
@@ -47,11 +58,27 @@ def eval_config(config: Config, num_classes: int, code_version: str = '') -> con
         per_slice_thresholds=[
             _at_least(config.min_accuracy - _ROUNDING, [overall], no_worse_than_baseline),
             _at_least(config.min_class_accuracy - _ROUNDING, classes),
+            *([_at_least(config.min_kind_accuracy - _ROUNDING, drawn)] if drawn else []),
         ],
     )
     example_count = config_pb2.MetricConfig(
         class_name='ExampleCount',
         per_slice_thresholds=[_at_least(config.min_test_images, [overall])],
+    )
+    refused = config_pb2.MetricConfig(
+        class_name='Refused',
+        module=_METRICS,
+        config=json.dumps({'code_version': code_version}),
+        per_slice_thresholds=[
+            config_pb2.PerSliceMetricThreshold(
+                slicing_specs=[overall],
+                threshold=config_pb2.MetricThreshold(
+                    value_threshold=config_pb2.GenericValueThreshold(
+                        upper_bound={'value': _most_refused(config.guard_false_alarms)}
+                    )
+                ),
+            )
+        ],
     )
     model = {
         'signature_name': 'examples',
@@ -63,7 +90,7 @@ def eval_config(config: Config, num_classes: int, code_version: str = '') -> con
             config_pb2.ModelSpec(name=CANDIDATE, **model),
             config_pb2.ModelSpec(name=BASELINE, is_baseline=True, **model),
         ],
-        slicing_specs=[overall, *classes],
+        slicing_specs=[overall, *classes, *drawn],
         metrics_specs=[
             config_pb2.MetricsSpec(
                 metrics=[
@@ -72,13 +99,23 @@ def eval_config(config: Config, num_classes: int, code_version: str = '') -> con
                     config_pb2.MetricConfig(class_name='MultiClassConfusionMatrixPlot'),
                     config_pb2.MetricConfig(
                         class_name='ReconstructionError',
-                        module='components.reconstruction_metric',
+                        module=_METRICS,
                         config=json.dumps({'code_version': code_version}),
                     ),
+                    refused,
                 ]
             )
         ],
     )
+
+
+def _most_refused(false_alarms: float) -> float:
+    """The fraction of test images that the guard may refuse.
+
+    Its thresholds refuse `false_alarms` of the images that they are computed from. Few of those, or
+    test images that are harder, may double that; where none may be refused, a few are.
+    """
+    return 2 * false_alarms + 0.01
 
 
 def _at_least(

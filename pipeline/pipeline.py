@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import os
 from collections.abc import Callable
 from typing import NamedTuple
@@ -20,6 +21,8 @@ from components.checkpoint_removal import CheckpointRemoval
 from components.datasets.tfds_dataset import image_dataset_info
 from components.evaluation_gate import EvaluationGate
 from components.infra_check import InfraCheck
+from components.picture_kinds import PictureKinds
+from components.picture_kinds.kinds import KINDS
 from components.pusher import Pusher
 from components.tfds_example_gen import TfdsExampleGen
 from pipeline import evaluation, metadata, schema, slices
@@ -219,12 +222,28 @@ def _gate_nodes(
     """What judges the model, and pushes it where it is good enough."""
     model = trainer.outputs['model']
     baseline = blessed_model('BaselineResolver', candidate=model)
-    evaluator = tfx.components.Evaluator(
+    picture_kinds = PictureKinds(
         examples=data.example_gen.outputs['examples'],
+        framing='capsmodel.data.images.framed',
+        custom_config=json.dumps(
+            {'image_height': config.image_height, 'image_width': config.image_width}
+        ),
+        summary_dir=os.path.join(config.tensorboard_dir, 'pictures'),
+        code_version=code_version('PictureKinds'),
+    )
+    draws = config.framing == 'strokes'
+    evaluator = tfx.components.Evaluator(
+        examples=(
+            picture_kinds.outputs['test_examples']
+            if draws
+            else data.example_gen.outputs['examples']
+        ),
         example_splits=['test'],
         model=model,
         baseline_model=baseline.outputs['model'],
-        eval_config=evaluation.eval_config(config, num_classes, code_version('Evaluator')),
+        eval_config=evaluation.eval_config(
+            config, num_classes, tuple(KINDS) if draws else (), code_version('Evaluator')
+        ),
     )
     evaluation_gate = EvaluationGate(
         evaluation=evaluator.outputs['evaluation'],
@@ -248,4 +267,12 @@ def _gate_nodes(
         finished=os.path.join(config.checkpoint_dir, '*', checkpoints.FINISHED),
         code_version=code_version('CheckpointRemoval'),
     )
-    return [baseline, evaluator, evaluation_gate, infra_check, pusher, checkpoint_removal]
+    return [
+        baseline,
+        *([picture_kinds] if draws else []),
+        evaluator,
+        evaluation_gate,
+        infra_check,
+        pusher,
+        checkpoint_removal,
+    ]

@@ -76,6 +76,7 @@ class DataSettings(Settings):
         'turn an image with a light border into light on dark, as MNIST is; a model keeps the '
         'setting that it was trained with',
     )
+    framing: str = setting('strokes', 'placeholder', choices=('strokes', 'whole'))
     max_bad_images: float = setting(
         0.0,
         'fraction of the images that may be left out because they cannot be decoded; with more '
@@ -99,6 +100,12 @@ class GateSettings(Settings):
     )
     min_class_accuracy: float = setting(
         0.95, 'the same for the images of each single class', at_least=0
+    )
+    min_kind_accuracy: float = setting(
+        0.93,
+        'the same for the worst kind of the pictures that are drawn of test images; there are '
+        'none where FRAMING is whole',
+        at_least=0,
     )
     max_accuracy_drop: float = setting(
         0.002,

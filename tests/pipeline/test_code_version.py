@@ -14,11 +14,12 @@ from pipeline import code_version
 
 _PACKAGES = ('capsmodel', 'components', 'pipeline', 'serving')
 _TRAINS = {'Tuner', 'Trainer'}
-_DECODES = {'TfdsExampleGen', 'Transform', *_TRAINS}
+_DECODES = {'TfdsExampleGen', 'Transform', 'PictureKinds', *_TRAINS}
 
 # Which nodes run a file.
 _RUN_BY = {
-    'components/reconstruction_metric.py': {'Evaluator'},
+    'components/output_metrics.py': {'Evaluator'},
+    'components/picture_kinds/kinds.py': {'PictureKinds', 'EvaluationGate'},
     'components/gate.py': {'AnomalyGate', 'EvaluationGate', 'InfraCheck'},
     'components/infra_check/probe.py': {'InfraCheck'},
     'components/datasets/slice_rules.py': {'TfdsExampleGen'},
