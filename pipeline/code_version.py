@@ -26,7 +26,7 @@ STARTS_WITH = {
     'Transform': ('capsmodel.data.preprocessing',),
     'Tuner': ('capsmodel.tuner',),
     'Trainer': ('capsmodel.trainer',),
-    'PictureKinds': ('components.picture_kinds', 'capsmodel.data.images'),
+    'PictureKinds': ('components.picture_kinds.component', 'capsmodel.data.images'),
     'Evaluator': ('components.output_metrics',),
     'EvaluationGate': ('components.evaluation_gate',),
     'InfraCheck': ('components.infra_check',),

@@ -21,7 +21,7 @@ from components.checkpoint_removal import CheckpointRemoval
 from components.datasets.tfds_dataset import image_dataset_info
 from components.evaluation_gate import EvaluationGate
 from components.infra_check import InfraCheck
-from components.picture_kinds import PictureKinds
+from components.picture_kinds.component import PictureKinds
 from components.picture_kinds.kinds import KINDS
 from components.pusher import Pusher
 from components.tfds_example_gen import TfdsExampleGen

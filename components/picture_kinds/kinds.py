@@ -11,9 +11,10 @@ import io
 from collections.abc import Callable
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageFilter
 
 MAX_SIDE = 300
+Levels = float | np.ndarray
 # The kind of the test images as they are.
 PLAIN = 'plain'
 
@@ -57,7 +58,7 @@ def _wide(image: np.ndarray, random: np.random.Generator) -> bytes:
     height = int(random.integers(64, 92))
     width = min(MAX_SIDE, round(height * random.uniform(2.6, 3.4)))
     ink = _enlarged(image, round(height * random.uniform(0.6, 0.8)))
-    return _png(_mixed(_paper(height, width, random), _placed(ink, height, width, random), 20))
+    return _sheet(_placed(ink, height, width, random), random)
 
 
 def _off_centre(image: np.ndarray, random: np.random.Generator) -> bytes:
@@ -67,7 +68,7 @@ def _off_centre(image: np.ndarray, random: np.random.Generator) -> bytes:
     margin = random.integers(round(0.03 * side), round(0.12 * side), 2)
     far = np.array([side, side]) - ink.shape - margin
     top, left = np.where(random.integers(0, 2, 2) == 1, far, margin)
-    return _png(_mixed(_paper(side, side, random), _laid(ink, side, side, top, left), 20))
+    return _sheet(_laid(ink, side, side, top, left), random)
 
 
 def _at_the_edge(image: np.ndarray, random: np.random.Generator) -> bytes:
@@ -79,7 +80,7 @@ def _at_the_edge(image: np.ndarray, random: np.random.Generator) -> bytes:
     edge = random.integers(0, 2, 2) * free
     touched = [(True, False), (False, True), (True, True)][random.integers(0, 3)]
     top, left = np.where(touched, edge, place)
-    return _png(_mixed(_paper(side, side, random), _laid(ink, side, side, top, left), 20))
+    return _sheet(_laid(ink, side, side, top, left), random)
 
 
 def _pencil(image: np.ndarray, random: np.random.Generator) -> bytes:
@@ -87,7 +88,7 @@ def _pencil(image: np.ndarray, random: np.random.Generator) -> bytes:
     side = int(random.integers(100, 200))
     ink = _enlarged(image, round(side * random.uniform(0.4, 0.7)))
     # The paper's grain takes some of the pencil, in grains of about two pixels.
-    grain = _smooth(random.uniform(0.4, 1.0, ink.shape), 0.8)
+    grain = _smooth(0.4 + 0.6 * random.random(ink.shape, np.float32), 0.8)
     level = random.uniform(160, 215)
     paper = level + _smooth(6 * _noise((side, side), random), 0.7)
     picture = paper - random.uniform(45, 90) * _placed(ink * grain, side, side, random)
@@ -98,11 +99,12 @@ def _photograph(image: np.ndarray, random: np.random.Generator) -> bytes:
     """A photograph of a sheet: uneven light, blur, noise, and JPEG."""
     height, width = random.integers(110, 220, 2)
     ink = _enlarged(image, round(min(height, width) * random.uniform(0.35, 0.7)))
-    lamp = np.array([random.uniform(220, 255), random.uniform(215, 240), random.uniform(190, 230)])
-    sheet = np.full((height, width, 3), lamp)
-    picture = _mixed(sheet, _placed(ink, height, width, random), random.uniform(15, 60))
-    picture = picture * _light(height, width, random)[..., np.newaxis]
-    picture = np.stack([_smooth(picture[..., i], random.uniform(0.5, 1.3)) for i in range(3)], -1)
+    sheet = random.uniform([220, 215, 190], [255, 240, 230]).astype(np.float32)
+    sharp = _mixed(sheet, _placed(ink, height, width, random), np.float32(random.uniform(15, 60)))
+    blurred = Image.fromarray(_as_bytes(sharp)).filter(
+        ImageFilter.GaussianBlur(random.uniform(0.5, 1.3))
+    )
+    picture = np.asarray(blurred) * _light(height, width, random)[..., np.newaxis]
     picture += random.uniform(2, 7) * _noise(picture.shape, random)
     return _jpeg(picture, int(random.integers(45, 85)))
 
@@ -111,8 +113,10 @@ def _coloured(image: np.ndarray, random: np.random.Generator) -> bytes:
     """Coloured ink on coloured paper."""
     side = int(random.integers(100, 200))
     ink = _enlarged(image, round(side * random.uniform(0.4, 0.75)))
-    paper = np.array(_PAPERS[random.integers(len(_PAPERS))]) + 2 * _noise((side, side, 3), random)
-    colour = np.array(_INKS[random.integers(len(_INKS))])
+    paper = np.array(_PAPERS[random.integers(len(_PAPERS))], np.float32) + 2 * _noise(
+        (side, side, 3), random
+    )
+    colour = np.array(_INKS[random.integers(len(_INKS))], np.float32)
     picture = _mixed(paper, _placed(ink, side, side, random), colour)
     return _jpeg(picture, 92)
 
@@ -123,10 +127,10 @@ def _chalk(image: np.ndarray, random: np.random.Generator) -> bytes:
     ink = _enlarged(image, round(side * random.uniform(0.4, 0.7)))
     grain = np.clip(0.85 + 0.2 * _noise(ink.shape, random), 0.3, 1)
     board = (
-        np.array(_BOARDS[random.integers(len(_BOARDS))])
+        np.array(_BOARDS[random.integers(len(_BOARDS))], np.float32)
         + 8 * _smears(side, random)[..., np.newaxis]
     )
-    chalk = np.array([1, 1, random.uniform(0.8, 1)]) * random.uniform(200, 245)
+    chalk = np.array([1, 1, random.uniform(0.8, 1)], np.float32) * random.uniform(200, 245)
     picture = _mixed(board, _placed(ink * grain, side, side, random), chalk)
     return _jpeg(picture + 3 * _noise(picture.shape, random), 80)
 
@@ -150,9 +154,9 @@ def _thin_pen(image: np.ndarray, random: np.random.Generator) -> bytes:
     lines = np.pad(_skeleton(_enlarged(image, longer) > 0.5), round(width) + 1)
     # Blurred by this much, a line has sunk to exp(-2) of its peak at the border of the stroke.
     deviation = width / 4
-    profile = _smooth(lines.astype(float), deviation) * np.sqrt(2 * np.pi) * deviation
+    profile = _smooth(lines.astype(np.float32), deviation) * np.sqrt(2 * np.pi) * deviation
     ink = np.clip(4 * (profile - np.exp(-2)) + 0.5, 0, 1)
-    return _png(_mixed(_paper(side, side, random), _placed(ink, side, side, random), 20))
+    return _sheet(_placed(ink, side, side, random), random)
 
 
 # By the name that people read.
@@ -177,12 +181,12 @@ def _on_paper(image: np.ndarray, random: np.random.Generator, share: tuple[float
     ink = _enlarged(image, round(side * random.uniform(*share)))
     middle = (np.array([side, side]) - ink.shape) / 2 + random.uniform(-0.05, 0.05, 2) * side
     top, left = middle.astype(int)
-    return _png(_mixed(_paper(side, side, random), _laid(ink, side, side, top, left), 20))
+    return _sheet(_laid(ink, side, side, top, left), random)
 
 
-def _paper(height: int, width: int, random: np.random.Generator) -> np.ndarray:
-    """float [height, width]: a white sheet with a little noise."""
-    return random.uniform(235, 253) + _noise((height, width), random)
+def _sheet(ink: np.ndarray, random: np.random.Generator) -> bytes:
+    """A PNG of black ink, [h, w], on a white sheet."""
+    return _png(_mixed(np.float32(random.uniform(235, 255)), ink, 20))
 
 
 def _enlarged(image: np.ndarray, longer: int) -> np.ndarray:
@@ -202,7 +206,9 @@ def _enlarged(image: np.ndarray, longer: int) -> np.ndarray:
     image = np.pad(image, 2)
     scale = longer / (max(image.shape) - 4)
     size = (round(image.shape[1] * scale), round(image.shape[0] * scale))
-    smooth = np.asarray(Image.fromarray(image).resize(size, Image.Resampling.BICUBIC)) / 255
+    smooth = np.asarray(Image.fromarray(image).resize(size, Image.Resampling.BICUBIC)) / np.float32(
+        255
+    )
     ink = np.clip((smooth - _INK_LEVEL) * max(1.0, 0.7 * scale) + 0.5, 0, 1)
     ys, xs = (np.flatnonzero((ink > 0.5).any(axis)) for axis in (1, 0))
     return ink[ys[0] : ys[-1] + 1, xs[0] : xs[-1] + 1] if ys.size else ink
@@ -217,21 +223,23 @@ def _placed(ink: np.ndarray, height: int, width: int, random: np.random.Generato
 
 
 def _laid(ink: np.ndarray, height: int, width: int, top: int, left: int) -> np.ndarray:
-    sheet = np.zeros((height, width))
+    sheet = np.zeros((height, width), np.float32)
     sheet[top : top + ink.shape[0], left : left + ink.shape[1]] = ink
     return sheet
 
 
-def _mixed(ground: np.ndarray, ink: np.ndarray, colour: float | np.ndarray) -> np.ndarray:
-    """Paints the ground, [h, w] or [h, w, 3], with a colour where ink, [h, w], is."""
-    share = ink if ground.ndim == 2 else ink[..., np.newaxis]
-    return ground * (1 - share) + colour * share
+def _mixed(ground: Levels, ink: np.ndarray, colour: Levels) -> np.ndarray:
+    """Paints a ground with a colour, in one channel or three, where ink, [h, w], is."""
+    in_colour = np.ndim(ground) in {1, 3} or np.ndim(colour) == 1
+    share = ink[..., np.newaxis] if in_colour else ink
+    return ground + (colour - ground) * share
 
 
 def _light(height: int, width: int, random: np.random.Generator) -> np.ndarray:
     """float [height, width]: light that falls by 25% to 55% across a picture, and a dark border."""
     angle = random.uniform(0, 2 * np.pi)
-    y, x = np.mgrid[-1 : 1 : height * 1j, -1 : 1 : width * 1j]
+    y, x = (np.linspace(-1, 1, side, dtype=np.float32) for side in (height, width))
+    y = y[:, np.newaxis]
     across = (np.cos(angle) * x + np.sin(angle) * y) / (abs(np.cos(angle)) + abs(np.sin(angle)))
     fall, border = random.uniform(0.25, 0.55), random.uniform(0, 0.15)
     return (1 - fall * (across + 1) / 2) * (1 - border * (x**2 + y**2) / 2)
@@ -252,7 +260,7 @@ def _smooth(values: np.ndarray, deviation: float) -> np.ndarray:
     """A Gaussian blur of [h, w]; the deviation is in pixels."""
     radius = int(np.ceil(3 * deviation))
     kernel = np.exp(-0.5 * (np.arange(-radius, radius + 1) / deviation) ** 2)
-    kernel /= kernel.sum()
+    kernel = (kernel / kernel.sum()).astype(np.float32)
     padded = np.pad(values, radius, mode='edge')
     height, width = values.shape
     rows = sum(weight * padded[i : i + height] for i, weight in enumerate(kernel))

@@ -13,7 +13,8 @@ from project_paths import ROOT
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tfx.types import artifact_utils, standard_artifacts
 
-from components.picture_kinds import PictureKinds, drawn_examples, kinds, previews
+from components.picture_kinds import drawn_examples, kinds, previews
+from components.picture_kinds.component import PictureKinds
 
 _IMAGES = np.load(ROOT / 'tests/data/mnist_300.npz')['images']
 _CONFIG = json.dumps({'image_height': 28, 'image_width': 28})
