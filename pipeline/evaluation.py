@@ -48,38 +48,7 @@ def eval_config(
         for label in range(num_classes)
     ]
     drawn = [config_pb2.SlicingSpec(feature_values={features.KIND: kind}) for kind in kinds]
-    no_worse_than_baseline = config_pb2.GenericChangeThreshold(
-        direction=config_pb2.MetricDirection.HIGHER_IS_BETTER,
-        absolute={'value': -config.max_accuracy_drop - _ROUNDING},
-    )
-    accuracy = config_pb2.MetricConfig(
-        class_name='SparseCategoricalAccuracy',
-        config=f'"name": "{ACCURACY}"',
-        per_slice_thresholds=[
-            _at_least(config.min_accuracy - _ROUNDING, [overall], no_worse_than_baseline),
-            _at_least(config.min_class_accuracy - _ROUNDING, classes),
-            *([_at_least(config.min_kind_accuracy - _ROUNDING, drawn)] if drawn else []),
-        ],
-    )
-    example_count = config_pb2.MetricConfig(
-        class_name='ExampleCount',
-        per_slice_thresholds=[_at_least(config.min_test_images, [overall])],
-    )
-    refused = config_pb2.MetricConfig(
-        class_name='Refused',
-        module=_METRICS,
-        config=json.dumps({'code_version': code_version}),
-        per_slice_thresholds=[
-            config_pb2.PerSliceMetricThreshold(
-                slicing_specs=[overall],
-                threshold=config_pb2.MetricThreshold(
-                    value_threshold=config_pb2.GenericValueThreshold(
-                        upper_bound={'value': _most_refused(config.guard_false_alarms)}
-                    )
-                ),
-            )
-        ],
-    )
+    ours = {'module': _METRICS, 'config': json.dumps({'code_version': code_version})}
     model = {
         'signature_name': 'examples',
         'label_key': features.LABEL,
@@ -94,28 +63,64 @@ def eval_config(
         metrics_specs=[
             config_pb2.MetricsSpec(
                 metrics=[
-                    accuracy,
-                    example_count,
-                    config_pb2.MetricConfig(class_name='MultiClassConfusionMatrixPlot'),
+                    _accuracy(config, overall, classes, drawn),
                     config_pb2.MetricConfig(
-                        class_name='ReconstructionError',
-                        module=_METRICS,
-                        config=json.dumps({'code_version': code_version}),
+                        class_name='ExampleCount',
+                        per_slice_thresholds=[_at_least(config.min_test_images, [overall])],
                     ),
-                    refused,
+                    config_pb2.MetricConfig(class_name='MultiClassConfusionMatrixPlot'),
+                    config_pb2.MetricConfig(class_name='ReconstructionError', **ours),
+                    config_pb2.MetricConfig(
+                        class_name='Refused',
+                        per_slice_thresholds=[_few_refused(config.guard_false_alarms, overall)],
+                        **ours,
+                    ),
                 ]
             )
         ],
     )
 
 
-def _most_refused(false_alarms: float) -> float:
+def _accuracy(
+    config: Config,
+    overall: config_pb2.SlicingSpec,
+    classes: list[config_pb2.SlicingSpec],
+    drawn: list[config_pb2.SlicingSpec],
+) -> config_pb2.MetricConfig:
+    """The accuracy with its bounds for the slices; `drawn` may be empty."""
+    no_worse_than_baseline = config_pb2.GenericChangeThreshold(
+        direction=config_pb2.MetricDirection.HIGHER_IS_BETTER,
+        absolute={'value': -config.max_accuracy_drop - _ROUNDING},
+    )
+    thresholds = [
+        _at_least(config.min_accuracy - _ROUNDING, [overall], no_worse_than_baseline),
+        _at_least(config.min_class_accuracy - _ROUNDING, classes),
+    ]
+    if drawn:
+        thresholds.append(_at_least(config.min_kind_accuracy - _ROUNDING, drawn))
+    return config_pb2.MetricConfig(
+        class_name='SparseCategoricalAccuracy',
+        config=f'"name": "{ACCURACY}"',
+        per_slice_thresholds=thresholds,
+    )
+
+
+def _few_refused(
+    false_alarms: float, overall: config_pb2.SlicingSpec
+) -> config_pb2.PerSliceMetricThreshold:
     """The fraction of test images that the guard may refuse.
 
-    Its thresholds refuse `false_alarms` of the images that they are computed from. Few of those, or
-    test images that are harder, may double that; where none may be refused, a few are.
+    Its thresholds refuse `false_alarms` of the images that they are computed from. If those are
+    few, or the test images are harder, it may be twice that; and never is a bound less than 1%.
     """
-    return 2 * false_alarms + 0.01
+    return config_pb2.PerSliceMetricThreshold(
+        slicing_specs=[overall],
+        threshold=config_pb2.MetricThreshold(
+            value_threshold=config_pb2.GenericValueThreshold(
+                upper_bound={'value': 2 * false_alarms + 0.01}
+            )
+        ),
+    )
 
 
 def _at_least(

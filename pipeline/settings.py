@@ -29,6 +29,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         'learning_rate_decay': 0.6,
         'min_accuracy': 0.80,
         'min_class_accuracy': 0.50,
+        'min_kind_accuracy': 0.75,
         'max_accuracy_drop': 0.05,
     },
     # One pass over all training images: small batches for many steps, a falling learning rate.

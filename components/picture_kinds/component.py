@@ -1,6 +1,5 @@
 """The TFX component that adds pictures as people take them to the test images."""
 
-import importlib
 import json
 import os
 from collections.abc import Sequence
@@ -9,7 +8,7 @@ import numpy as np
 from tfx import v1 as tfx
 from tfx.components.util import examples_utils
 from tfx.types import artifact_utils
-from tfx.utils import io_utils
+from tfx.utils import import_utils, io_utils
 
 from components.picture_kinds import drawn_examples, previews
 
@@ -41,8 +40,7 @@ def PictureKinds(  # noqa: N802 (a component is named like a class)
         code_version: Version of this code; part of the cache key.
     """
     module, _, name = framing.rpartition('.')
-    # Not by TFX's import_utils, which loads the module again and so forgets its graphs.
-    function = getattr(importlib.import_module(module), name)
+    function = import_utils.import_func_from_module(module, name)
     settings = json.loads(custom_config)
 
     def frame(encoded: Sequence[bytes]) -> np.ndarray:

@@ -22,6 +22,11 @@ PLAIN = 'plain'
 # are little more than half white.
 _INK_LEVEL = 0.4
 
+# The longer side of an image, in pixels, when its strokes are thinned.
+_THINNED_SIDE = 64
+
+_BICUBIC = Image.Resampling.BICUBIC
+
 # Colours as people have them, red, green and blue from 0 to 255.
 _INKS = [(25, 45, 150), (170, 25, 30), (20, 100, 50), (90, 30, 120), (60, 35, 20)]
 _PAPERS = [(252, 244, 220), (255, 235, 200), (250, 225, 225), (225, 240, 250), (230, 245, 220)]
@@ -100,12 +105,12 @@ def _photograph(image: np.ndarray, random: np.random.Generator) -> bytes:
     height, width = random.integers(110, 220, 2)
     ink = _enlarged(image, round(min(height, width) * random.uniform(0.35, 0.7)))
     sheet = random.uniform([220, 215, 190], [255, 240, 230]).astype(np.float32)
-    sharp = _mixed(sheet, _placed(ink, height, width, random), np.float32(random.uniform(15, 60)))
+    sharp = _mixed(sheet, _placed(ink, height, width, random), random.uniform(15, 60))
     blurred = Image.fromarray(_as_bytes(sharp)).filter(
         ImageFilter.GaussianBlur(random.uniform(0.5, 1.3))
     )
     picture = np.asarray(blurred) * _light(height, width, random)[..., np.newaxis]
-    picture += random.uniform(2, 7) * _noise(picture.shape, random)
+    picture += random.uniform(2, 7) * _noise((height, width, 1), random)
     return _jpeg(picture, int(random.integers(45, 85)))
 
 
@@ -150,12 +155,15 @@ def _thin_pen(image: np.ndarray, random: np.random.Generator) -> bytes:
     """Black on white; strokes as wide as 3% to 6% of the longer side, half of MNIST's."""
     side = int(random.integers(110, 200))
     longer = round(side * random.uniform(0.5, 0.75))
-    width = longer * random.uniform(0.03, 0.06)
-    lines = np.pad(_skeleton(_enlarged(image, longer) > 0.5), round(width) + 1)
+    width = _THINNED_SIDE * random.uniform(0.03, 0.06)
+    lines = np.pad(_skeleton(_enlarged(image, _THINNED_SIDE) > 0.5), round(width) + 1)
     # Blurred by this much, a line has sunk to exp(-2) of its peak at the border of the stroke.
     deviation = width / 4
     profile = _smooth(lines.astype(np.float32), deviation) * np.sqrt(2 * np.pi) * deviation
-    ink = np.clip(4 * (profile - np.exp(-2)) + 0.5, 0, 1)
+    scale = longer / _THINNED_SIDE
+    size = (round(lines.shape[1] * scale), round(lines.shape[0] * scale))
+    larger = Image.fromarray(profile.astype(np.float32)).resize(size, _BICUBIC)
+    ink = np.clip(4 * (np.asarray(larger) - np.exp(-2)) + 0.5, 0, 1).astype(np.float32)
     return _sheet(_placed(ink, side, side, random), random)
 
 
@@ -186,7 +194,7 @@ def _on_paper(image: np.ndarray, random: np.random.Generator, share: tuple[float
 
 def _sheet(ink: np.ndarray, random: np.random.Generator) -> bytes:
     """A PNG of black ink, [h, w], on a white sheet."""
-    return _png(_mixed(np.float32(random.uniform(235, 255)), ink, 20))
+    return _png(_mixed(random.uniform(235, 255), ink, 20))
 
 
 def _enlarged(image: np.ndarray, longer: int) -> np.ndarray:
@@ -206,9 +214,7 @@ def _enlarged(image: np.ndarray, longer: int) -> np.ndarray:
     image = np.pad(image, 2)
     scale = longer / (max(image.shape) - 4)
     size = (round(image.shape[1] * scale), round(image.shape[0] * scale))
-    smooth = np.asarray(Image.fromarray(image).resize(size, Image.Resampling.BICUBIC)) / np.float32(
-        255
-    )
+    smooth = np.asarray(Image.fromarray(image).resize(size, _BICUBIC)) / np.float32(255)
     ink = np.clip((smooth - _INK_LEVEL) * max(1.0, 0.7 * scale) + 0.5, 0, 1)
     ys, xs = (np.flatnonzero((ink > 0.5).any(axis)) for axis in (1, 0))
     return ink[ys[0] : ys[-1] + 1, xs[0] : xs[-1] + 1] if ys.size else ink
@@ -248,7 +254,7 @@ def _light(height: int, width: int, random: np.random.Generator) -> np.ndarray:
 def _smears(side: int, random: np.random.Generator) -> np.ndarray:
     """float [side, side]: spots of noise, each a sixth of the side."""
     spots = Image.fromarray(_noise((6, 6), random))
-    return np.asarray(spots.resize((side, side), Image.Resampling.BICUBIC))
+    return np.asarray(spots.resize((side, side), _BICUBIC))
 
 
 def _noise(shape: tuple[int, ...], random: np.random.Generator) -> np.ndarray:

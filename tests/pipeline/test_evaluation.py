@@ -52,7 +52,8 @@ class _Predictor(tf.Module):
         return outputs
 
 
-_GOOD, _BAD, _NO_DECODER, _EARLIER = ('good', True), ('bad', True), ('good', False), 'earlier'
+_GOOD, _BAD, _NO_DECODER = ('good', True), ('bad', True), ('good', False)
+_EARLIER = ('good, no guard', False)
 
 
 @pytest.fixture(scope='module')
@@ -61,7 +62,8 @@ def models(tmp_path_factory):
     folder = tmp_path_factory.mktemp('models')
     paths = {}
     for number, key in enumerate((_GOOD, _BAD, _NO_DECODER, _EARLIER)):
-        module = _Predictor('good', False, False) if key == _EARLIER else _Predictor(*key, True)
+        name, decoder = key
+        module = _Predictor(name.split(',')[0], decoder, guard=key != _EARLIER)
         paths[key] = str(folder / str(number))
         tf.saved_model.save(module, paths[key], {'examples': module.examples})
     return paths

@@ -72,8 +72,8 @@ def test_the_strokes_are_those_of_the_image(kind):
         top, bottom, left, right = _box(image > 100)
         original = image[top:bottom, left:right] / 255
         top, bottom, left, right = _box(ink)
-        drawn = Image.fromarray(255 * ink[top:bottom, left:right].astype(np.uint8))
-        drawn = np.asarray(drawn.resize(original.shape[::-1], Image.Resampling.BOX)) / 255
+        large = Image.fromarray(255 * ink[top:bottom, left:right].astype(np.uint8))
+        drawn = np.asarray(large.resize(original.shape[::-1], Image.Resampling.BOX)) / 255
         # A pen's lines are in the middle of strokes, and so shorter than these.
         assert drawn[original > 0.3].sum() > (0.6 if kind == 'thin pen' else 0.8) * drawn.sum()
         if kind != 'thin pen':
