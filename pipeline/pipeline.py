@@ -212,6 +212,21 @@ def _training_nodes(
     ]
 
 
+def _picture_kinds(config: Config, data: _DataNodes) -> BaseNode:
+    """Draws test images again, when the gate behind them has found nothing wrong."""
+    picture_kinds = PictureKinds(
+        examples=data.example_gen.outputs['examples'],
+        framing='capsmodel.data.images.framed',
+        custom_config=json.dumps(
+            {'image_height': config.image_height, 'image_width': config.image_width}
+        ),
+        summary_dir=os.path.join(config.tensorboard_dir, 'pictures'),
+        code_version=code_version('PictureKinds'),
+    )
+    picture_kinds.add_upstream_node(data.anomaly_gate)
+    return picture_kinds
+
+
 def _gate_nodes(
     config: Config,
     num_classes: int,
@@ -222,27 +237,16 @@ def _gate_nodes(
     """What judges the model, and pushes it where it is good enough."""
     model = trainer.outputs['model']
     baseline = blessed_model('BaselineResolver', candidate=model)
-    picture_kinds = PictureKinds(
-        examples=data.example_gen.outputs['examples'],
-        framing='capsmodel.data.images.framed',
-        custom_config=json.dumps(
-            {'image_height': config.image_height, 'image_width': config.image_width}
-        ),
-        summary_dir=os.path.join(config.tensorboard_dir, 'pictures'),
-        code_version=code_version('PictureKinds'),
-    )
-    draws = config.framing == 'strokes'
+    drawn = _picture_kinds(config, data) if config.framing == 'strokes' else None
     evaluator = tfx.components.Evaluator(
         examples=(
-            picture_kinds.outputs['test_examples']
-            if draws
-            else data.example_gen.outputs['examples']
+            drawn.outputs['test_examples'] if drawn else data.example_gen.outputs['examples']
         ),
         example_splits=['test'],
         model=model,
         baseline_model=baseline.outputs['model'],
         eval_config=evaluation.eval_config(
-            config, num_classes, tuple(KINDS) if draws else (), code_version('Evaluator')
+            config, num_classes, tuple(KINDS) if drawn else (), code_version('Evaluator')
         ),
     )
     evaluation_gate = EvaluationGate(
@@ -269,7 +273,7 @@ def _gate_nodes(
     )
     return [
         baseline,
-        *([picture_kinds] if draws else []),
+        *([drawn] if drawn else []),
         evaluator,
         evaluation_gate,
         infra_check,
