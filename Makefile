@@ -21,7 +21,7 @@ of_bench = $(of_data)
 of_tensorboard = PORT LISTEN
 of_serve = PORT LISTEN
 of_serve-docker = PORT
-of_predict = IMAGE URL PORT
+of_predict = IMAGE URL PORT SHOW
 of_rollback = VERSION LATEST PORT
 of_kubeflow = CLUSTER
 of_kubeflow-run = HOST NAMESPACE
@@ -91,7 +91,7 @@ tensorboard: setup ## Show all trainings in the browser, running ones too (PORT=
 	$(quietly) tensorboard --load_fast=false --host "$${LISTEN:-localhost}" $${PORT:+--port "$$PORT"} \
 		--logdir "$$folder"
 
-serve: setup ## Serve the pushed model, with a page to draw digits (PORT=8501 LISTEN=127.0.0.1)
+serve: setup ## Serve the pushed model, with a page for drawings and photographs (PORT=8501 LISTEN=127.0.0.1)
 	@set -e; $(serving); echo "Loading; then draw a digit at http://127.0.0.1:$$port/demo/"; \
 	$(quiet) python -m serving.server --host="$${LISTEN:-127.0.0.1}" --rest_api_port="$$port" \
 		--model_config_file="$$folder/models.config" --model_config_file_poll_wait_seconds=1 \
@@ -99,13 +99,14 @@ serve: setup ## Serve the pushed model, with a page to draw digits (PORT=8501 LI
 		--enable_batching=true --batching_parameters_file=serving/config/batching.config \
 		--monitoring_config_file=serving/config/monitoring.config --demo
 
-predict: setup ## Ask the server what digit a picture shows (IMAGE=file.png; URL=of the model)
+predict: setup ## Ask the server what a picture shows (IMAGE=file.png; URL=of the model; SHOW=frame.png)
 	@set -e; [ -n "$$IMAGE" ] || { \
 		echo "Name a picture: $$($(commands) show predict IMAGE=docs/seven.png)" >&2; exit 1; \
 	}; \
 	name=$(call setting,pipeline_name); \
 	$(quiet) python -m serving.client \
-		--url "$${URL:-http://127.0.0.1:$${PORT:-8501}/v1/models/$$name}" -- "$$IMAGE" || { \
+		--url "$${URL:-http://127.0.0.1:$${PORT:-8501}/v1/models/$$name}" \
+		$${SHOW:+--show="$$SHOW"} -- "$$IMAGE" || { \
 		[ $$? != 2 ] || [ -n "$$URL" ] || { \
 			$(commands) check predict; \
 			echo "Serve the model: $$($(commands) show serve $${PORT:+"PORT=$$PORT"})" >&2; \

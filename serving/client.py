@@ -1,20 +1,25 @@
 """Asks a running server what digit a picture shows: `python -m serving.client seven.png`.
 
 It sends the file unchanged over TensorFlow Serving's REST interface; the model converts the picture
-to its own size and colours. It needs only Python.
+to its own size and colours. `--show` writes the picture that the network was given. It needs only
+Python.
 """
 
 from __future__ import annotations
 
 import argparse
 import base64
+import contextlib
 import http.client
 import json
 import os
+import struct
 import sys
 import urllib.error
 import urllib.parse
 import urllib.request
+import zlib
+from collections.abc import Sequence
 from typing import Any
 
 _URL = 'http://127.0.0.1:8501/v1/models/capsnet'
@@ -115,29 +120,77 @@ def _reason(error: urllib.error.HTTPError) -> str:
 
 
 def report(prediction: dict[str, Any], bar: str = '█') -> str:
-    """Formats the digit and its scores for people.
+    """Formats the class and the scores for people.
 
     Args:
-        prediction: Has `label`, and `scores` with a number for each class.
+        prediction: Has `label`, and `scores` with a number for each class. If `known` is false, the
+            model says that the picture is none of its classes; older models do not say it.
         bar: The character that bars are made of.
 
     Raises:
-        ClientError: One of the two is missing.
+        ClientError: The label or the scores are missing.
     """
     try:
         label, scores = int(prediction['label']), [float(score) for score in prediction['scores']]
-    except (KeyError, TypeError, ValueError):
+        answer = f'{label}, score {scores[label]:.3f}'
+    except (KeyError, IndexError, TypeError, ValueError):
         raise ClientError(
             f'The answer has no label and scores, but {", ".join(prediction)}'
         ) from None
-    lines = [f'{label}', '']
+    if prediction.get('known') is False:
+        answer = f'It is none of the classes that the network knows. The closest is {answer}.'
+    lines = [answer, '']
     for digit, score in enumerate(scores):
         lines.append(f'{digit}  {score:.3f}  {bar * round(_BAR_WIDTH * score)}'.rstrip())
     return '\n'.join(lines)
 
 
+def write_image(prediction: dict[str, Any], path: str) -> None:
+    """Writes the picture that the network was given, as a grey PNG.
+
+    Args:
+        prediction: Has `image`, rows of numbers from 0 to 255.
+        path: Where to write. The file appears complete or not at all.
+
+    Raises:
+        ClientError: There is no such image, or the file cannot be written.
+    """
+    if 'image' not in prediction:
+        raise ClientError(
+            f'The model does not show what the network was given, but {", ".join(prediction)}. '
+            'Ask a newer model, or without --show'
+        )
+    try:
+        png = _png(prediction['image'])
+    except (TypeError, ValueError):
+        raise ClientError("The model's image does not have rows of grey values") from None
+    unfinished = f'{path}.unfinished'
+    try:
+        with open(unfinished, 'wb') as file:
+            file.write(png)
+        os.replace(unfinished, path)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            os.remove(unfinished)
+        raise ClientError(f'{path} cannot be written: {error.strerror}') from None
+
+
+def _png(rows: Sequence[Sequence[int]]) -> bytes:
+    """A PNG with 8 bits of grey for each pixel; see the PNG specification, section 5."""
+
+    def chunk(kind: bytes, content: bytes) -> bytes:
+        checksum = zlib.crc32(kind + content)
+        return struct.pack('>I', len(content)) + kind + content + struct.pack('>I', checksum)
+
+    header = struct.pack('>IIBBBBB', len(rows[0]), len(rows), 8, 0, 0, 0, 0)
+    # The zero before each row says that the row is not filtered.
+    pixels = zlib.compress(b''.join(b'\0' + bytes(row) for row in rows))
+    chunks = (chunk(b'IHDR', header), chunk(b'IDAT', pixels), chunk(b'IEND', b''))
+    return b'\x89PNG\r\n\x1a\n' + b''.join(chunks)
+
+
 def main() -> None:
-    """Prints the digit of a picture, and its scores.
+    """Prints the class of a picture, and its scores.
 
     The exit code is 2 if there is no server or no such model, and 1 for every other error.
     """
@@ -148,13 +201,19 @@ def main() -> None:
     parser.add_argument('--url', default=_URL, help='URL of the model (%(default)s)')
     parser.add_argument(
         '--signature',
-        default='serving_default',
-        help='a signature that takes pictures (%(default)s)',
+        help='a signature that takes pictures (serving_default; with --show, explain)',
+    )
+    parser.add_argument(
+        '--show', metavar='PNG', help='a file for the picture that the network was given'
     )
     arguments = parser.parse_args([_as_file(argument) for argument in sys.argv[1:]])
     try:
-        image = _read(arguments.image)
-        print(report(predict(image, arguments.url, arguments.signature), _bar()))
+        signature = arguments.signature or ('explain' if arguments.show else 'serving_default')
+        prediction = predict(_read(arguments.image), arguments.url, signature)
+        text = report(prediction, _bar())
+        if arguments.show:
+            write_image(prediction, arguments.show)
+        print(text)
     except ClientError as error:
         print(f'{str(error).rstrip(".")}.', file=sys.stderr)
         sys.exit(2 if isinstance(error, NotServed) else 1)

@@ -1,20 +1,25 @@
 """Takes the pictures of the page in docs/: start `make serve`, then
 
-.venv/bin/python tools/demo_screenshots.py http://127.0.0.1:8501/demo/
+PYTHONPATH=.:tests/support .venv/bin/python tools/demo_screenshots.py http://127.0.0.1:8501/demo/
 """
 
 import pathlib
 import sys
+import tempfile
 import time
 
+import numpy as np
 from chromium import browser
+from photograph import as_photograph
+from project_paths import DATA
 from strokes import DIGITS
 
 _DOCS = pathlib.Path(__file__).parents[1] / 'docs'
-# By file: digit, width and height of the window, and what else is special about it.
+# By file: what is done on the page, width and height of the window, and what else is special.
 _PICTURES = {
-    'demo.png': (2, 1280, 966, {}),
-    'demo_dark_phone.png': (3, 390, 844, {'dark': True, 'phone': True}),
+    'demo.png': (lambda page: _draw_and_bend(page, 2), 1280, 966, {}),
+    'demo_dark_phone.png': (lambda page: _draw(page, 3), 390, 844, {'dark': True, 'phone': True}),
+    'demo_photograph.png': (lambda page: _photograph(page, 4), 1280, 600, {}),
 }
 # By slider, counted from 0: where the sixteen of the large picture stand.
 _BENT = {3: 0.12, 7: -0.18, 12: 0.2}
@@ -22,31 +27,48 @@ _BENT = {3: 0.12, 7: -0.18, 12: 0.2}
 
 def main():
     with browser() as new_page:
-        for name, (digit, width, height, screen) in _PICTURES.items():
+        for name, (act, width, height, screen) in _PICTURES.items():
             page = new_page()
             page.show(width, height, **screen)
             page.open(sys.argv[1])
             page.wait_for('document.getElementById("served").textContent')
-            x, y, side = page.evaluate(
-                '(({x, y, width}) => [x, y, width])'
-                '(document.getElementById("drawing").getBoundingClientRect())'
-            )
-            for stroke in DIGITS[digit]:
-                page.mouse([(x + side * a, y + side * b) for a, b in stroke])
-            _wait(page)
-            for slider, value in () if screen else _BENT.items():
-                page.evaluate(
-                    f'((input) => {{ input.value = {value}; '
-                    'input.dispatchEvent(new Event("input")); })'
-                    f'(document.querySelectorAll("#sliders input")[{slider}])'
-                )
+            act(page)
             _wait(page)
             page.screenshot(_DOCS / name)
 
 
+def _draw(page, digit):
+    x, y, side = page.evaluate(
+        '(({x, y, width}) => [x, y, width])'
+        '(document.getElementById("drawing").getBoundingClientRect())'
+    )
+    for stroke in DIGITS[digit]:
+        page.mouse([(x + side * a, y + side * b) for a, b in stroke])
+
+
+def _draw_and_bend(page, digit):
+    _draw(page, digit)
+    _wait(page)
+    for slider, value in _BENT.items():
+        page.evaluate(
+            f'((input) => {{ input.value = {value}; input.dispatchEvent(new Event("input")); }})'
+            f'(document.querySelectorAll("#sliders input")[{slider}])'
+        )
+
+
+def _photograph(page, digit):
+    with np.load(DATA / 'mnist_300.npz') as mnist:
+        image = mnist['images'][mnist['labels'] == digit][0]
+    with tempfile.NamedTemporaryFile(suffix='.jpg') as file:
+        file.write(as_photograph(image))
+        file.flush()
+        page.choose('file', file.name)
+        page.wait_for('!document.getElementById("photograph").hidden')
+
+
 def _wait(page):
     page.wait_for('document.getElementById("lengths").ariaBusy === "false"')
-    time.sleep(0.5)  # for bars on their way
+    time.sleep(1)  # for bars on their way, and for what is said of a picture that rests
 
 
 if __name__ == '__main__':

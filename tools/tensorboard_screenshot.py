@@ -1,5 +1,6 @@
 """Takes the pictures of TensorBoard in docs/, of the trainings whose logs are in a folder:
 
+export PYTHONPATH=.:tests/support
 .venv/bin/python tools/tensorboard_screenshot.py var/pipeline_root/capsnet/Trainer/model_run
 """
 

@@ -32,6 +32,20 @@ _PROBLEMS = {
     image_parts.RARE: 'is a JPEG of a rare kind (arithmetic coding, lossless or 12 bits)',
 }
 
+# Formats that are not read, and what a file of each has at which places. A HEIC or an AVIF is an
+# ISO media file (ISO/IEC 23008-12), which names its brand behind `ftyp`.
+_OTHER_FORMATS = (
+    ('a GIF', {0: b'GIF8'}),
+    ('a BMP', {0: b'BM', 6: b'\x00\x00\x00\x00'}),
+    ('a TIFF', {0: b'II*\x00'}),
+    ('a TIFF', {0: b'MM\x00*'}),
+    ('a WebP', {0: b'RIFF', 8: b'WEBP'}),
+    ('an AVIF', {4: b'ftypavi'}),
+    ('a HEIC', {4: b'ftyphe'}),
+    ('a HEIC', {4: b'ftypmif1'}),
+    ('a HEIC', {4: b'ftypmsf1'}),
+)
+
 
 class ImageFile(NamedTuple):
     """The structure of a file.
@@ -70,7 +84,7 @@ def examine(file: tf.Tensor) -> ImageFile:
     size_text = tf.strings.reduce_join(tf.strings.as_string(found.size), separator=' x ')
     problem = tf.gather([_PROBLEMS[verdict] for verdict in sorted(_PROBLEMS)], found.verdict)
     problem = tf.where(is_bad_size, tf.strings.join(['has ', size_text, ' pixels']), problem)
-    problem = tf.where(is_png | is_jpeg, problem, 'is neither a PNG nor a JPEG')
+    problem = tf.cond(is_png | is_jpeg, lambda: problem, lambda: _format_problem(file))
     problem = tf.where(file == b'', 'is empty', problem)
     is_good = problem == ''
     # In a file with a problem, the place of the Exif block may not exist.
@@ -116,6 +130,19 @@ def count_pixels(files: tf.Tensor) -> tf.Tensor:
 
 def _begins_with(files: tf.Tensor, start: bytes) -> tf.Tensor:
     return tf.strings.substr(files, 0, len(start)) == start
+
+
+def _format_problem(file: tf.Tensor) -> tf.Tensor:
+    """string scalar, neither a PNG nor a JPEG, to its problem; names a well-known format."""
+    longest = max(at + len(mark) for _, marks in _OTHER_FORMATS for at, mark in marks.items())
+    start = tf.strings.join([tf.strings.substr(file, 0, longest), b'\xff' * longest])
+    problem = tf.constant('is neither a PNG nor a JPEG')
+    for name, marks in _OTHER_FORMATS:
+        is_it = tf.reduce_all(
+            [tf.strings.substr(start, at, len(mark)) == mark for at, mark in marks.items()]
+        )
+        problem = tf.where(is_it, f'is {name}; save it as PNG or JPEG', problem)
+    return problem
 
 
 def _area(sides: tf.Tensor) -> tf.Tensor:

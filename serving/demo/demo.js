@@ -1,40 +1,53 @@
-/* The page: asks the model about the drawing and shows what it answers. */
+/* The page: asks the model about a drawing or a photograph and shows what it answers. */
 
 import { Drawing } from './drawing.js';
-import { FIELD, normalise, rasterise } from './normalise.js';
+import { fromPhotograph, fromStrokes } from './pictures.js';
 import { Model, RequestFailed, latestOnly } from './rest.js';
 
 const BEND = 0.25; // of one number of a capsule, either way: figure 4 of the paper, arXiv:1710.09829
 const PAUSE = 50; // ms between requests while the drawing or a slider moves
 const RETRY = 2000; // ms
 const REFRESH = 10_000; // ms after which it is asked again which version is served
-const REST = 800; // ms without a change after which the answer is read out
+const REST = 800; // ms without a change after which the answer is final, and read out
 
 const $ = (id) => document.getElementById(id);
 
 const model = new Model(new URLSearchParams(location.search).get('model') ?? 'capsnet');
-const look = latestOnly(() => untilAnswered(askAboutDrawing, look), PAUSE, showBusy);
+const look = latestOnly(() => untilAnswered(askAboutPicture, look), PAUSE, showBusy);
 const bend = latestOnly(() => untilAnswered(askForBent, bend), PAUSE, showBusy);
 
-let canExplain; // whether the model has a decoder; undefined until it is known
-let answer = null; // {label, scores, capsule} of what is drawn; null where nothing is
+let signature; // the one that is asked; undefined until it is known what the model has
+let canBend = false; // whether the model has a decoder
+let photograph = null; // in base64, instead of a drawing
+let choices = 0; // of photographs
+let answer = null; // {label, scores, isKnown, image, capsule}; null where there is no picture
 let bars = []; // an element for each class
 let sliders = []; // {input, ends: [canvas, canvas]} for each number of a capsule
 let busy = 0; // of `look` and `bend`, how many have something to ask
 let reading; // timer
 
-const drawing = new Drawing($('drawing'), $('cursor'), () => {
-  $('hint').hidden = drawing.strokes.length > 0;
-  $('clear').disabled = !drawing.strokes.length;
-  $('undo').disabled = !drawing.canUndo;
-  straighten();
-  look();
-});
+const drawing = new Drawing($('drawing'), $('cursor'), () => showPicture(null));
 $('undo').addEventListener('click', () => drawing.undo());
 $('clear').addEventListener('click', () => drawing.clear());
 $('straighten').addEventListener('click', () => {
   straighten();
   bend();
+});
+for (const [button, input] of [
+  [$('choose'), $('file')],
+  [$('take'), $('camera')],
+]) {
+  button.addEventListener('click', () => input.click());
+  input.addEventListener('change', () => {
+    usePhotograph(input.files[0]);
+    input.value = ''; // or the same file could not be chosen again
+  });
+}
+document.addEventListener('paste', (event) => usePhotograph(event.clipboardData.files[0]));
+document.addEventListener('dragover', (event) => event.preventDefault());
+document.addEventListener('drop', (event) => {
+  event.preventDefault();
+  usePhotograph(event.dataTransfer.files[0]);
 });
 build(10, 16);
 refresh();
@@ -42,7 +55,7 @@ refresh();
 /** Reads what the server serves now, and again from time to time while the page is looked at. */
 async function refresh() {
   if (!document.hidden) await untilAnswered(askAboutModel, () => {});
-  setTimeout(refresh, canExplain === undefined ? RETRY : REFRESH);
+  setTimeout(refresh, signature === undefined ? RETRY : REFRESH);
 }
 
 /** Does `ask`; where the server does not, says why, and calls `again` after a while. */
@@ -60,33 +73,72 @@ async function untilAnswered(ask, again) {
 
 async function askAboutModel() {
   const { version, signatures } = await model.describe();
-  const isFirst = canExplain === undefined;
-  canExplain = 'explain' in signatures && 'decode' in signatures;
+  const isFirst = signature === undefined;
+  // Older networks without a decoder have no `explain`, and older models do not show their image.
+  signature = 'explain' in signatures ? 'explain' : 'serving_default';
+  canBend = 'decode' in signatures;
   $('served').textContent = `Model ${model.name}, version ${version}`;
-  $('reconstructed').hidden = $('bend').hidden = !canExplain;
+  $('framed').hidden = !('image' in signatures[signature].outputs);
+  $('reconstructed').hidden = $('bend').hidden = !canBend;
   build(
     Number(signatures.serving_default.outputs.scores.tensor_shape.dim[1].size),
-    canExplain ? Number(signatures.decode.inputs.capsule.tensor_shape.dim[1].size) : 0,
+    canBend ? Number(signatures.decode.inputs.capsule.tensor_shape.dim[1].size) : 0,
   );
   if (isFirst) look();
 }
 
-async function askAboutDrawing() {
-  if (canExplain === undefined) return;
+/** Takes a file in place of the drawing; nothing if there is none, as in a pasted text. */
+async function usePhotograph(file) {
+  if (!file) return;
+  choices += 1;
+  const choice = choices;
+  let bitmap;
+  try {
+    bitmap = await createImageBitmap(file);
+  } catch {
+    $('refused').textContent =
+      `This browser cannot read “${file.name}” as a picture. Save it as PNG or JPEG.`;
+    $('refused').hidden = false;
+    return;
+  }
+  if (choice === choices) {
+    drawing.clear();
+    showPicture(fromPhotograph(bitmap, $('photograph'), file.type === 'image/png'));
+  }
+  bitmap.close();
+}
+
+/** Shows a photograph or, if it is null, the drawing, and asks about it. */
+function showPicture(chosen) {
+  photograph = chosen;
+  const isThere = photograph !== null || drawing.strokes.length > 0;
+  $('photograph').hidden = photograph === null;
+  $('refused').hidden = true;
+  $('hint').hidden = isThere;
+  $('clear').disabled = !isThere;
+  $('undo').disabled = !drawing.canUndo;
+  straighten();
+  look();
+}
+
+async function askAboutPicture() {
+  if (signature === undefined) return;
   const { strokes } = drawing;
-  if (!strokes.length) {
+  const picture = photograph ?? (strokes.length ? fromStrokes(strokes) : null);
+  if (picture === null) {
     answer = null;
     show();
     return;
   }
-  const seen = normalise(rasterise(strokes));
-  paint($('seen'), seen, 255);
-  const outputs = await model.predict(canExplain ? 'explain' : 'serving_default', {
-    image_bytes: [{ b64: png(seen) }],
-  });
+  const outputs = await model.predict(signature, { image_bytes: [{ b64: picture }] });
   const [label] = outputs.label;
-  const [scores] = outputs.scores;
-  answer = { label, scores, capsule: outputs.capsules?.[0][label] };
+  answer = {
+    label,
+    scores: outputs.scores[0],
+    isKnown: outputs.known?.[0] ?? true,
+    image: outputs.image?.[0],
+    capsule: canBend ? outputs.capsules[0][label] : null,
+  };
   show();
   bend();
 }
@@ -104,7 +156,7 @@ async function askForBent() {
   const pictures = await model.predict('decode', { capsule, label });
   // Where something else was drawn meanwhile, its answer comes next.
   if (asked !== answer) return;
-  const [picture, ...others] = pictures.map((rows) => rows.flat());
+  const [picture, ...others] = pictures;
   paint($('reconstruction'), picture, 1);
   paint($('bent'), picture, 1);
   sliders.flatMap((slider) => slider.ends).forEach((canvas, i) => paint(canvas, others[i], 1));
@@ -119,10 +171,14 @@ function show() {
     bar.querySelector('.value').textContent = answer ? length.toFixed(2) : '';
   });
   if (!answer) {
-    for (const canvas of document.querySelectorAll('canvas:not(#drawing)')) {
+    for (const canvas of document.querySelectorAll('canvas:not(#drawing, #photograph)')) {
       canvas.getContext('2d').clearRect(0, 0, canvas.width, canvas.height);
     }
   }
+  if (answer?.image) paint($('seen'), answer.image, 255);
+  const isUnknown = answer?.isKnown === false;
+  $('lengths').classList.toggle('unknown', isUnknown);
+  if (!isUnknown) $('unknown').hidden = true;
   $('winner').textContent = answer ? `capsule\u00a0${answer.label}` : 'the winning capsule';
   allowSliders();
   clearTimeout(reading);
@@ -134,11 +190,18 @@ function showBusy(isBusy) {
   $('lengths').setAttribute('aria-busy', busy > 0);
 }
 
-/** Says the answer to who does not see the page. */
+/** Says the answer to who does not see the page; and to all, when it is none of the classes. */
 function readOut() {
-  $('says').textContent = answer
-    ? `${answer.label}, length ${answer.scores[answer.label].toFixed(2)}`
-    : 'Nothing is drawn';
+  // Not earlier: the beginning of a digit is no digit.
+  $('unknown').hidden = answer?.isKnown !== false;
+  if (!answer) {
+    $('says').textContent = 'There is no picture';
+    return;
+  }
+  const winner = `${answer.label}, length ${answer.scores[answer.label].toFixed(2)}`;
+  $('says').textContent = answer.isKnown
+    ? winner
+    : `None of the classes that the network knows; the closest is ${winner}`;
 }
 
 function straighten() {
@@ -198,23 +261,12 @@ function fromTemplate(name, number) {
   return element;
 }
 
-/** Paints a square picture, black on nothing; the style sheet makes it light where it is dark. */
-function paint(canvas, values, full) {
-  const side = Math.sqrt(values.length);
-  canvas.width = canvas.height = side;
-  const image = new ImageData(side, side);
-  values.forEach((value, i) => {
+/** Paints rows of values black on nothing; the style sheet makes them light where it is dark. */
+function paint(canvas, rows, full) {
+  [canvas.width, canvas.height] = [rows[0].length, rows.length];
+  const image = new ImageData(canvas.width, canvas.height);
+  rows.flat().forEach((value, i) => {
     image.data[4 * i + 3] = (255 * value) / full;
   });
   canvas.getContext('2d').putImageData(image, 0, 0);
-}
-
-/** The file, in base64, of a picture of FIELD x FIELD grey values. */
-function png(pixels) {
-  const canvas = document.createElement('canvas');
-  canvas.width = canvas.height = FIELD;
-  const image = new ImageData(FIELD, FIELD);
-  pixels.forEach((value, i) => image.data.set([value, value, value, 255], 4 * i));
-  canvas.getContext('2d').putImageData(image, 0, 0);
-  return canvas.toDataURL('image/png').split(',')[1];
 }

@@ -1,6 +1,6 @@
 /* The drawing area: strokes by mouse, finger, pen or keyboard. */
 
-import { trace } from './normalise.js';
+import { trace } from './pictures.js';
 
 const PEN = 0.07; // width of the pen, as a share of the area's side
 const STEP = 0.02; // what an arrow key moves the keyboard's pen by, likewise
@@ -67,10 +67,9 @@ export class Drawing {
     this.#update();
   }
 
-  /** Takes all strokes away; `undo` brings them back. */
+  /** Takes all strokes away; `undo` brings them back. It counts as a change without strokes, too. */
   clear() {
-    if (!this.strokes.length) return;
-    this.#past.push(this.strokes);
+    if (this.strokes.length) this.#past.push(this.strokes);
     this.strokes = [];
     this.#lift();
     this.#update();

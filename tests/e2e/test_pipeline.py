@@ -229,7 +229,9 @@ def test_pushed_model_is_served(project, mnist_dir, root):
         )
     assert np.mean(found == digits['label']) >= 0.8
     assert predicted.returncode == 0, predicted.stderr
-    assert predicted.stdout.splitlines()[0] in '0123456789'
+    assert re.fullmatch(
+        r'(.* The closest is )?\d, score 0\.\d{3}\.?', predicted.stdout.splitlines()[0]
+    )
     (version,) = project.versions()
     assert f'"version": "{version}"' in status
     assert '"state": "AVAILABLE"' in status

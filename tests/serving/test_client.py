@@ -6,12 +6,15 @@ import re
 import subprocess
 import sys
 
+import numpy as np
 import person_png
 import pytest
 from PIL import Image
 from project_paths import ROOT
 
 from serving import client
+
+NONE_OF_THEM = 'It is none of the classes that the network knows. '
 
 
 def _run(*arguments, picture=None, cwd=None, encoding='utf-8'):
@@ -36,8 +39,8 @@ def test_it_prints_the_digit_and_its_scores(seven, digits_url):
     code, output, errors = _run(seven, '--url', digits_url)
     assert (code, errors) == (0, '')
     first, empty, *rows = output.splitlines()
-    assert (first, empty, len(rows)) == ('7', '', 10)
     scores = {int(row.split()[0]): float(row.split()[1]) for row in rows}
+    assert (first, empty, len(rows)) == (f'7, score {scores[7]:.3f}', '', 10)
     assert max(scores, key=scores.get) == 7
     assert rows[7].split()[2] == '█' * round(40 * scores[7])
     versioned = f'{digits_url}/versions/3'
@@ -62,6 +65,34 @@ def test_names_of_files_may_begin_with_a_dash(seven, digits_url):
         ['make', 'predict', 'IMAGE=-no.png'], cwd=ROOT, capture_output=True, text=True, check=False
     )
     assert done.stderr.startswith('-no.png cannot be read: No such file or directory.\n')
+
+
+def test_it_writes_what_the_network_was_given(seven, digits_url):
+    shown = seven.with_name('-shown.png')
+    shown.write_bytes(b'an earlier picture')
+    plain = _run(seven, '--url', digits_url)
+    found = _run(seven, '--url', digits_url, '--show=-shown.png', cwd=seven.parent)
+    assert found == plain
+    wrong = _run(seven, '--url', digits_url, '--signature', 'serving_default', '--show', 'x.png')
+    assert wrong == (
+        1,
+        '',
+        'The model does not show what the network was given, but label, scores, known. '
+        'Ask a newer model, or without --show.\n',
+    )
+    picture = Image.open(shown)
+    assert picture.mode == 'L'
+    np.testing.assert_array_equal(picture, Image.open(seven))
+    assert sorted(os.listdir(seven.parent)) == ['-shown.png', 'seven.png']
+
+
+def test_a_picture_of_no_digit_is_said_to_be_none(tmp_path, digits_url):
+    Image.new('L', (40, 30), 200).save(tmp_path / 'blank.png')
+    code, output, errors = _run(tmp_path / 'blank.png', '--url', digits_url)
+    assert (code, errors) == (0, '')
+    assert re.match(
+        re.escape(NONE_OF_THEM) + r'The closest is \d, score 0\.\d{3}\.\n\n0  0', output
+    )
 
 
 def test_urls_are_taken_as_people_write_them(seven, digits_url):
@@ -143,12 +174,48 @@ def test_a_file_that_is_not_there_is_named(tmp_path):
     assert (code, errors) == (1, f'{tmp_path}/no.png cannot be read: No such file or directory.\n')
 
 
-def test_other_answers_are_no_digits():
-    with pytest.raises(client.ClientError, match='no label and scores, but x, y'):
-        client.report({'x': 1, 'y': 2})
+def test_a_file_that_cannot_be_written_is_named(seven, digits_url):
+    for name, why in (('no/frame.png', 'No such file or directory'), ('.', 'Is a directory')):
+        path = seven.parent / name
+        code, output, errors = _run(seven, '--url', digits_url, '--show', path)
+        assert (code, output, errors) == (1, '', f'{path} cannot be written: {why}.\n')
+    assert os.listdir(seven.parent) == ['seven.png']
+
+
+@pytest.mark.parametrize(
+    ('prediction', 'said'),
+    [
+        ({'x': 1, 'y': 2}, 'no label and scores, but x, y'),
+        ({'label': 2, 'scores': [0.5, 0.5]}, 'no label and scores, but label, scores'),
+    ],
+)
+def test_other_answers_are_no_digits(prediction, said):
+    with pytest.raises(client.ClientError, match=said):
+        client.report(prediction)
+
+
+@pytest.mark.parametrize(
+    ('prediction', 'said'),
+    [
+        ({'label': 1, 'scores': [0.25, 0.9]}, 'does not show .* but label, scores. Ask a newer'),
+        ({'image': 7}, 'image does not have rows of grey values'),
+        ({'image': [[[1, 2, 3]]]}, 'image does not have rows of grey values'),
+        ({'image': [[0.5]]}, 'image does not have rows of grey values'),
+        ({'image': [[256]]}, 'image does not have rows of grey values'),
+    ],
+)
+def test_an_answer_without_an_image_is_refused(tmp_path, prediction, said):
+    with pytest.raises(client.ClientError, match=said):
+        client.write_image(prediction, str(tmp_path / 'frame.png'))
+    assert not os.listdir(tmp_path)
 
 
 def test_report_has_a_line_for_each_class():
-    assert client.report({'label': 1, 'scores': [0.25, 0.9]}) == (
-        f'1\n\n0  0.250  {"█" * 10}\n1  0.900  {"█" * 36}'
+    rows = f'0  0.250  {"█" * 10}\n1  0.900  {"█" * 36}'
+    prediction = {'label': 1, 'scores': [0.25, 0.9]}
+    # Older models do not answer `known`.
+    for known in ({}, {'known': True}):
+        assert client.report({**prediction, **known}) == f'1, score 0.900\n\n{rows}'
+    assert client.report({**prediction, 'known': False}) == (
+        f'{NONE_OF_THEM}The closest is 1, score 0.900.\n\n{rows}'
     )

@@ -8,6 +8,7 @@ import operator
 import numpy as np
 import pytest
 from chromium import browser, needs_chromium
+from photograph import as_photograph
 from PIL import Image
 from rest_server import request
 from strokes import DIGITS
@@ -16,7 +17,7 @@ pytestmark = needs_chromium
 
 DESKTOP = (1280, 800)
 PHONE = (390, 844)
-FIELD, BOX = 28, 20
+FIELD = 28
 
 
 @pytest.fixture(scope='module')
@@ -97,7 +98,9 @@ def test_a_drawn_seven_is_a_seven(page):
 def test_bars_are_what_the_server_says_of_the_picture_that_is_shown(page, digits_url):
     _draw(page, 3)
     winner, lengths = _answer(page)
-    pixels = _opacity(page, 'seen').tolist()
+    seen = _opacity(page, 'seen')
+    assert seen.shape == (FIELD, FIELD)
+    pixels = seen.tolist()
     body = json.dumps({'signature_name': 'pixels', 'inputs': [pixels]}).encode()
     _, _, text = request('POST', f'{digits_url}:predict', body)
     outputs = json.loads(text)['outputs']
@@ -241,7 +244,8 @@ def test_by_keyboard_alone(page):
         names.append(page.evaluate('document.activeElement.id'))
         assert len(names) < 10
     # Undo and Clear are off while there is nothing to take back, and so are the sliders.
-    assert set(names) <= {'', 'drawing'}
+    assert set(names) <= {'', 'drawing', 'choose'}
+    assert 'choose' in names
 
 
 def test_on_a_phone_by_finger(new_page, digits_url):
@@ -269,6 +273,89 @@ def test_on_a_phone_by_finger(new_page, digits_url):
     )
     assert 0 <= top < bottom < PHONE[1]
     assert page.complaints == []
+
+
+def _shown(page, name):
+    return page.evaluate(f'document.getElementById("{name}").checkVisibility()')
+
+
+def test_a_photograph_is_read(page, mnist_test, tmp_path):
+    """The browser turns it as the camera says, and sends no more pixels than are of use."""
+    sevens = mnist_test.images[mnist_test.labels == 7]
+    (tmp_path / 'seven.jpg').write_bytes(as_photograph(sevens[0], turned=True))
+    _draw(page, 1)
+    assert _answer(page)[0] == 1
+    page.choose('file', tmp_path / 'seven.jpg')
+    page.wait_for('!document.getElementById("photograph").hidden')
+    assert _answer(page)[0] == 7
+    assert _shown(page, 'photograph')
+    assert page.evaluate('(({width, height}) => [width, height])(photograph)') == [1024, 768]
+    # What the network sees is a digit as MNIST has it, nearly the one that was photographed.
+    seen = _opacity(page, 'seen').astype(float)
+    assert np.corrcoef(seen.ravel(), sevens[0].ravel())[0, 1] > 0.7
+    # The drawing comes back by Undo.
+    _click(page, 'undo')
+    assert not _shown(page, 'photograph')
+    assert _answer(page)[0] == 1
+    # Whoever draws on a photograph draws a new picture.
+    page.choose('file', tmp_path / 'seven.jpg')
+    page.wait_for('!document.getElementById("photograph").hidden')
+    _draw(page, 1)
+    assert not _shown(page, 'photograph')
+    assert _answer(page)[0] == 1
+
+
+@pytest.mark.parametrize('way', ['paste', 'drop'])
+def test_a_picture_can_be_pasted_and_dropped(page, mnist_test, way):
+    """A PNG comes to the network as it is: an image of MNIST needs no framing."""
+    image = mnist_test.images[mnist_test.labels == 2][0]
+    file = io.BytesIO()
+    Image.fromarray(image).save(file, 'PNG')
+    data = 'clipboardData' if way == 'paste' else 'dataTransfer'
+    event = 'ClipboardEvent' if way == 'paste' else 'DragEvent'
+    encoded = base64.b64encode(file.getvalue()).decode()
+    page.evaluate(
+        f'((bytes) => {{ const {data} = new DataTransfer(); '
+        f'{data}.items.add(new File([bytes], "two.png", {{type: "image/png"}})); '
+        f'document.body.dispatchEvent(new {event}("{way}", {{{data}, bubbles: true}})); }})'
+        f'(Uint8Array.from(atob("{encoded}"), (c) => c.charCodeAt(0)))'
+    )
+    page.wait_for('!document.getElementById("photograph").hidden')
+    assert _answer(page)[0] == 2
+    np.testing.assert_array_equal(_opacity(page, 'seen'), image)
+
+
+def test_what_is_no_picture_is_named(page, tmp_path):
+    (tmp_path / 'notes.png').write_text('seven')
+    _draw(page, 7)
+    page.choose('file', tmp_path / 'notes.png')
+    said = page.wait_for('document.getElementById("refused").textContent')
+    assert said == 'This browser cannot read “notes.png” as a picture. Save it as PNG or JPEG.'
+    assert _shown(page, 'refused')
+    assert _answer(page)[0] == 7
+    _click(page, 'clear')
+    assert not _shown(page, 'refused')
+
+
+def test_it_says_so_when_a_picture_is_no_digit(page, tmp_path):
+    assert not _shown(page, 'unknown')
+    Image.new('RGB', (64, 48), (90, 120, 200)).save(tmp_path / 'sky.png')
+    page.choose('file', tmp_path / 'sky.png')
+    page.wait_for('!document.getElementById("photograph").hidden')
+    winner, _ = _answer(page)
+    page.wait_for('document.getElementById("unknown").checkVisibility()')
+    page.wait_for(
+        'document.getElementById("says").textContent.startsWith("None of the classes that '
+        f'the network knows; the closest is {winner}, length 0.")'
+    )
+    _click(page, 'clear')
+    assert not _shown(page, 'photograph')
+    assert not _shown(page, 'unknown')
+    assert _answer(page) == (None, [0] * 10)
+    _draw(page, 7)
+    assert _answer(page)[0] == 7
+    page.wait_for('document.getElementById("says").textContent.startsWith("7, length 0.")')
+    assert not _shown(page, 'unknown')
 
 
 def test_dark_and_light(new_page, digits_url):
@@ -305,9 +392,9 @@ def test_everything_has_a_name_for_who_does_not_see_it(page):
             names.setdefault(node['role']['value'], []).append(node['name']['value'])
     assert names['slider'] == [f'Number {number}' for number in range(1, 17)]
     assert names['meter'] == [f'Capsule {digit}' for digit in range(10)]
-    assert names['button'] == ['Undo', 'Clear', 'Reset']
+    assert names['button'] == ['Undo', 'Clear', 'Use a photograph', 'Reset']
     assert names['application'] == ['Drawing area']
-    assert sorted(names['image']) == ['The digit in 28 by 28 pixels', 'The reconstruction']
+    assert sorted(names['image']) == ['The reconstruction', 'What the network sees']
 
 
 def test_a_server_that_is_away_is_said_to_be_until_it_is_back(new_page, digits_url):
@@ -347,88 +434,5 @@ def test_a_network_without_decoder_shows_its_lengths_alone(new_page, digits_url)
     assert shown == ['Your digit', 'Capsule lengths']
     _draw(page, 7)
     assert _answer(page)[0] in range(10)
+    assert _opacity(page, 'seen').max() > 200
     assert page.complaints == []
-
-
-def _normalise(page, ink):
-    """What normalise.js makes of ink, uint8 [height, width]."""
-    height, width = ink.shape
-    encoded = base64.b64encode(ink.tobytes()).decode()
-    expression = (
-        'import("./normalise.js").then(({normalise}) => { const ink = Uint8Array.from('
-        f'atob("{encoded}"), (c) => c.charCodeAt(0)); '
-        f'return [...normalise({{ink, width: {width}, height: {height}}})]; }})'
-    )
-    return np.array(page.evaluate(expression), np.uint8).reshape(FIELD, FIELD)
-
-
-def _normalised(ink):
-    """The same in numpy, from the description of MNIST, step by step."""
-    rows, columns = np.flatnonzero(ink.any(axis=1)), np.flatnonzero(ink.any(axis=0))
-    box = ink[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1].astype(float)
-    scale = BOX / max(box.shape)
-
-    def averaging(length):
-        edges = np.arange(BOX + 1) / scale
-        pixels = np.arange(length)
-        overlap = np.minimum(edges[1:, None], pixels + 1) - np.maximum(edges[:-1, None], pixels)
-        return np.clip(overlap, 0, None) * scale
-
-    box = averaging(box.shape[0]) @ box @ averaging(box.shape[1]).T
-    middles = np.arange(BOX) + 0.5
-    center = [box.sum(axis=1 - axis) @ middles / box.sum() for axis in (0, 1)]
-    # In a field so large that nothing is cut off, of which the middle is kept.
-    field = np.zeros((3 * FIELD, 3 * FIELD))
-    top, left = (FIELD + int(np.ceil(FIELD / 2 - middle)) for middle in center)
-    field[top : top + BOX, left : left + BOX] = box
-    return field[FIELD : 2 * FIELD, FIELD : 2 * FIELD]
-
-
-def _pasted(image, generator, side=300):
-    canvas = np.zeros((side, side), np.uint8)
-    top, left = (generator.integers(side - length + 1) for length in image.shape)
-    canvas[top : top + image.shape[0], left : left + image.shape[1]] = image
-    return canvas
-
-
-def test_enlarged_and_moved_digits_come_back_to_the_pixel(page, mnist_test):
-    """MNIST's own normalisation is the one of the page, down to how it rounds."""
-    generator = np.random.default_rng(0)
-    for image in mnist_test.images[:60]:
-        factor = generator.integers(1, 11)
-        large = np.kron(image, np.ones((factor, factor), np.uint8))
-        np.testing.assert_array_equal(_normalise(page, _pasted(large, generator)), image)
-
-
-def test_digits_scaled_smoothly_are_read_like_the_originals(page, mnist_test, digits_url):
-    generator = np.random.default_rng(1)
-    originals, found = mnist_test.images[:100], []
-    for image in originals:
-        size = int(generator.integers(40, 300))
-        large = np.array(Image.fromarray(image).resize((size, size), Image.Resampling.BICUBIC))
-        found.append(_normalise(page, _pasted(large, generator)))
-
-    def read(images):
-        labels = []
-        for some in np.split(np.stack(images), 4):  # the server merges at most 64 rows
-            body = {'signature_name': 'pixels', 'inputs': some.tolist()}
-            _, _, text = request('POST', f'{digits_url}:predict', json.dumps(body).encode())
-            labels += json.loads(text)['outputs']['label']
-        return np.array(labels)
-
-    assert np.mean(read(found) == read(originals)) >= 0.97
-    right = mnist_test.labels[:100]
-    assert abs(np.mean(read(found) == right) - np.mean(read(originals) == right)) < 0.04
-
-
-@pytest.mark.parametrize('shape', [(1, 1), (3, 300), (300, 7), (37, 51), (280, 280)])
-def test_normalisation_is_that_of_numpy(page, shape):
-    ink = np.random.default_rng(2).integers(0, 256, shape).astype(np.uint8)
-    ink[0, 0] = ink[-1, -1] = 255
-    expected = _normalised(ink)
-    found = _normalise(page, np.pad(ink, ((4, 9), (0, 3))))
-    assert np.abs(found - expected).max() <= 0.5 + 1e-9
-
-
-def test_nothing_drawn_is_nothing(page):
-    assert not _normalise(page, np.zeros((30, 20), np.uint8)).any()

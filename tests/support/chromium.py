@@ -220,6 +220,12 @@ class Page:
         text = {'text': key} if len(key) == 1 and kind == 'keyDown' else {}
         self.call('Input.dispatchKeyEvent', type=kind, key=key, **code, **text)
 
+    def choose(self, name, path):
+        """Chooses a file, as in the dialog of an input with this id."""
+        root = self.call('DOM.getDocument')['root']['nodeId']
+        node = self.call('DOM.querySelector', nodeId=root, selector=f'#{name}')['nodeId']
+        self.call('DOM.setFileInputFiles', nodeId=node, files=[str(path)])
+
     def screenshot(self, path=None, *, whole=False):
         """PNG of the window, or of the whole page; written to `path` where there is one."""
         shot = self.call('Page.captureScreenshot', captureBeyondViewport=whole)

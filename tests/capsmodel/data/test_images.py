@@ -304,6 +304,14 @@ JPEG = encode(MNIST[0], 'JPEG')
 LARGE = Image.fromarray(MNIST[0]).resize((112, 96)).convert('RGB')
 LARGE_JPEG = encode(LARGE, 'JPEG')
 EOI = b'\xff\xd9'
+OTHERS = [('GIF', 'a GIF'), ('BMP', 'a BMP'), ('TIFF', 'a TIFF'), ('WEBP', 'a WebP')]
+# Starts of files, as cameras write them and Pillow does not.
+OTHER_STARTS = [
+    (b'\x00\x00\x00\x20ftypheic\x00\x00\x00\x00', 'a HEIC'),
+    (b'\x00\x00\x00\x20ftypmif1\x00\x00\x00\x00', 'a HEIC'),
+    (b'MM\x00*\x00\x00\x00\x08', 'a TIFF'),
+    (b'\x00\x00\x00\x20ftypavif\x00\x00\x00\x00', 'an AVIF'),
+]
 NEITHER, CUT_OFF, DAMAGED = 'is neither a PNG nor a JPEG', 'is cut off', 'is damaged'
 
 
@@ -359,7 +367,11 @@ def header(depth=8, colour=2, compression=0, filtering=0, interlacing=0):
         (b'', r'is empty\. A PNG or a JPEG of 1 to 4096 pixels each way can be read'),
         (b'hello', NEITHER),
         (b'\x89PNG', NEITHER),
-        (encode(MNIST[0], 'GIF'), NEITHER),
+        *((encode(LARGE, name), f'is {named}; save it as PNG or JPEG') for name, named in OTHERS),
+        *((start + b'mif1', f'is {named}; save it as PNG') for start, named in OTHER_STARTS),
+        # Text, and a film.
+        (b'BMW', NEITHER),
+        (b'\x00\x00\x00\x18ftypmp42\x00\x00\x00\x00mp42', NEITHER),
         (GOOD[:-20], CUT_OFF),
         (as_person_png(MNIST[0])[:-20], CUT_OFF),
         (JPEG[:-2], CUT_OFF),
