@@ -186,9 +186,7 @@ def _quantile(values: tf.Tensor, fraction: float) -> tf.Tensor:
     return ordered[tf.cast(fraction * tf.cast(tf.size(ordered), tf.float32), tf.int32)]
 
 
-def _polarity(
-    difference: tf.Tensor, least: tf.Tensor
-) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+def _polarity(difference: tf.Tensor, least: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
     """Decides whether ink is darker or lighter than the background.
 
     It is what has more contrast, but not counting shadows: what is as wide as no stroke.

@@ -13,7 +13,9 @@ import tensorflow as tf
 
 from components.picture_kinds import kinds
 
-MOST_PICTURES = 2000
+# A hundred of each kind: an accuracy of 97% has a standard error of 1.7% then. Most of the time that
+# they take is framing, in the Evaluator.
+MOST_PICTURES = 1100
 # Pictures of each kind that are returned to be looked at.
 _SHOWN = 4
 # Part of every choice below. Another one would make other pictures of the same test images.

@@ -98,11 +98,11 @@ def test_the_choice_depends_on_the_ids_and_not_on_their_order():
     ids = [f'mnist-test_{number}'.encode() for number in range(5000)]
     chosen = drawn_examples.choose(iter(ids))
     assert chosen == drawn_examples.choose(reversed(ids))
-    assert len(chosen) == drawn_examples.MOST_PICTURES == 2000
+    assert len(chosen) == drawn_examples.MOST_PICTURES == 1100
     # Without regard to the order in the file: its first half has about half of them.
-    assert 900 < sum(each in chosen for each in ids[:2500]) < 1100
+    assert 480 < sum(each in chosen for each in ids[:2500]) < 620
     counts = collections.Counter(kind for each in chosen.values() for kind in each)
-    assert set(counts.values()) == {181, 182}
+    assert set(counts.values()) == {100}
     assert len(counts) == len(kinds.KINDS)
 
 
