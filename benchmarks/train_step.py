@@ -86,7 +86,7 @@ def training_config(batch_size: int) -> TrainingConfig:
         learning_rate=0.001,
         learning_rate_decay=1.0,
         reconstruction_weight=0.0005,
-        max_shift=2,
+        augmentation='shift:2',
         seed=1,
     )
 
@@ -146,7 +146,7 @@ def step_of(
         last_step=10**6,
         seed=settings.seed,
         batch_size=settings.batch_size,
-        max_shift=settings.max_shift,
+        augmentation=settings.augmentation,
     )
     iterator = iter(batches)
     return lambda: float(step(iterator)['loss'])

@@ -23,7 +23,8 @@ def run_fn(fn_args: FnArgs) -> None:
 
     `fn_args.custom_config` holds the fields of TrainingRequest that TFX does not know, and those of
     TrainerSettings: `strategy`, `guard_false_alarms`, and `warm_start`, whether to start from the
-    weights of `fn_args.base_model`, if there is one. The results of a Tuner are in `fn_args.hyperparameters`.
+    weights of `fn_args.base_model`, if there is one. The results of a Tuner are in
+    `fn_args.hyperparameters`.
     """
     settings = dict(fn_args.custom_config)
     strategy = settings.pop('strategy')

@@ -12,6 +12,7 @@ from tfx import v1 as tfx
 from tfx.dsl.components.base.base_node import BaseNode
 
 from capsmodel import settings
+from capsmodel.data import augmentation_parts, choices
 from capsmodel.networks.settings import NetworkConfig
 from capsmodel.training import checkpoints
 from capsmodel.training.settings import TrainerSettings, TrainingConfig
@@ -30,6 +31,9 @@ from pipeline.beam_options import beam_options
 from pipeline.code_version import code_version
 from pipeline.configs import SettingError
 from pipeline.settings import Config
+
+# Datasets of digits and letters in the form of MNIST.
+_OF_STROKES = ('mnist', 'emnist')
 
 
 def latest_other_blessed_model(
@@ -69,7 +73,7 @@ def create_pipeline(
         ValueError: The network cannot be built for such images.
     """
     dataset = image_dataset_info(config.dataset, config.data_dir, config.dataset_version or None)
-    config = _with_image_size(slices.choose(config), dataset.height, dataset.width)
+    config = _for_images(slices.choose(config), dataset.height, dataset.width)
     data = _data_nodes(config, dataset.num_classes)
     training = _training_nodes(config, dataset.num_classes, data, blessed_model)
     gates = _gate_nodes(config, dataset.num_classes, data, training[-1], blessed_model)
@@ -83,10 +87,15 @@ def create_pipeline(
     )
 
 
-def _with_image_size(config: Config, height: int | None, width: int | None) -> Config:
-    """Fills in the images' own size, in pixels, where no setting gives another."""
+def _for_images(config: Config, height: int | None, width: int | None) -> Config:
+    """Fills in the images' own size, in pixels, and FRAMING, where no setting gives another."""
+    framing = config.framing
+    if framing == 'auto':
+        name = config.dataset.partition('/')[0]
+        framing = choices.STROKES if name in _OF_STROKES else choices.WHOLE
     config = dataclasses.replace(
         config,
+        framing=framing,
         image_height=config.image_height or height or 0,
         image_width=config.image_width or width or 0,
     )
@@ -95,10 +104,11 @@ def _with_image_size(config: Config, height: int | None, width: int | None) -> C
             f'The images of {config.dataset} differ in size: set IMAGE_HEIGHT and IMAGE_WIDTH to '
             'the size that they are brought to'
         )
-    if config.max_shift >= min(config.image_height, config.image_width):
+    shift = augmentation_parts.parse(config.augmentation).get('shift', 0)
+    if shift >= min(config.image_height, config.image_width):
         raise SettingError(
-            f'MAX_SHIFT is {config.max_shift}: it must be less than the {config.image_height} x '
-            f'{config.image_width} pixels of an image'
+            f'AUGMENTATION is {config.augmentation!r}: its shift must be less than the '
+            f'{config.image_height} x {config.image_width} pixels of an image'
         )
     return config
 
@@ -150,7 +160,7 @@ def _data_nodes(config: Config, num_classes: int) -> _DataNodes:
         disable_statistics=True,
         custom_config={
             **image_size,
-            'invert_light_background': config.invert_light_background,
+            'framing': config.framing,
             'code_version': code_version('Transform'),
         },
     )
@@ -237,7 +247,7 @@ def _gate_nodes(
     """What judges the model, and pushes it where it is good enough."""
     model = trainer.outputs['model']
     baseline = blessed_model('BaselineResolver', candidate=model)
-    drawn = _picture_kinds(config, data) if config.framing == 'strokes' else None
+    drawn = _picture_kinds(config, data) if config.framing == choices.STROKES else None
     evaluator = tfx.components.Evaluator(
         examples=(
             drawn.outputs['test_examples'] if drawn else data.example_gen.outputs['examples']

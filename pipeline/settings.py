@@ -11,6 +11,7 @@ from typing import Any
 
 from pydantic.dataclasses import dataclass
 
+from capsmodel.data.choices import STROKES, WHOLE
 from capsmodel.networks.settings import NetworkSettings
 from capsmodel.settings import STRICT, Settings, setting
 from capsmodel.training.settings import TrainerSettings, TrainingSettings, TunerSettings
@@ -72,12 +73,13 @@ class DataSettings(Settings):
     )
     image_height: int = setting(0, "pixels; 0: the dataset's own", at_least=0)
     image_width: int = setting(0, "pixels; 0: the dataset's own", at_least=0)
-    invert_light_background: bool = setting(
-        True,
-        'turn an image with a light border into light on dark, as MNIST is; a model keeps the '
-        'setting that it was trained with',
+    framing: str = setting(
+        'auto',
+        "how a picture is brought to the network's size: strokes finds the ink of a digit or a "
+        'letter and frames it as in MNIST, whole scales the whole picture; auto: strokes for mnist '
+        'and emnist. A model keeps the framing that it was trained with',
+        choices=('auto', STROKES, WHOLE),
     )
-    framing: str = setting('strokes', 'placeholder', choices=('strokes', 'whole'))
     max_bad_images: float = setting(
         0.0,
         'fraction of the images that may be left out because they cannot be decoded; with more '

@@ -1,4 +1,4 @@
-"""The transformed images as batches of training, in an order and with shifts from a seed.
+"""The transformed images as batches of training, in an order and with changes from a seed.
 
 Beam writes examples in any order, so images are sorted by their ids when they are loaded. The batch
 of a step depends only on the seed and the step's number: no random state is stored, and any step
@@ -14,6 +14,7 @@ import numpy as np
 import tensorflow as tf
 
 from capsmodel.data import features, preprocessing
+from capsmodel.data.augmentation import augment
 
 
 class LabeledImages(NamedTuple):
@@ -59,46 +60,25 @@ def load_examples(patterns: Sequence[str], height: int, width: int) -> LabeledIm
     return LabeledImages(pixels[order], labels[order])
 
 
-def shift(images: tf.Tensor, offsets: tf.Tensor) -> tf.Tensor:
-    """Moves each image by whole pixels and fills the gaps with zeros.
-
-    Args:
-        images: [n, height, width], any dtype.
-        offsets: int32 [n, 2], pixels down and to the right; at most the image's size.
-
-    Returns:
-        Same shape and dtype as `images`.
-    """
-    for axis in (1, 2):
-        size = tf.shape(images)[axis]
-        source = tf.range(size)[tf.newaxis] - offsets[:, axis - 1, tf.newaxis]
-        inside = (source >= 0) & (source < size)
-        moved = tf.gather(images, tf.clip_by_value(source, 0, size - 1), axis=axis, batch_dims=1)
-        mask = tf.expand_dims(inside, 3 - axis)
-        images = tf.where(mask, moved, tf.zeros([], images.dtype))
-    return images
-
-
 def training_batch(
     data: LabeledImages,
     step: tf.Tensor,
     *,
     seed: int,
     batch_size: int,
-    max_shift: int,
+    augmentation: str,
 ) -> tuple[tf.Tensor, tf.Tensor]:
     """The batch of a training step; it depends only on the arguments.
 
     Every epoch of `n // batch_size` steps goes through the images in a new order. Each image is
-    moved by up to `max_shift` pixels in both directions, as in section 5 of Sabour, Frosst, Hinton
-    2017.
+    changed at random; 'shift:2' is what section 5 of Sabour, Frosst, Hinton 2017 does.
 
     Args:
         data: Images and labels, as tensors or arrays.
         step: int64 scalar, counted from 0 over all epochs.
-        seed: Decides order and shifts.
+        seed: Decides the order and the changes.
         batch_size: Images in the batch.
-        max_shift: The largest shift in pixels.
+        augmentation: The parts of the changes, see `augmentation_parts.parse`.
 
     Returns:
         images uint8 [batch_size, height, width], labels int64 [batch_size].
@@ -110,14 +90,8 @@ def training_batch(
     order = tf.random.experimental.index_shuffle(
         positions, tf.stack([seed, step // steps_per_epoch]), tf.constant(count - 1, tf.int64)
     )
-    offsets = tf.random.stateless_uniform(
-        [batch_size, 2],
-        seed=tf.stack([seed, step]),
-        minval=-max_shift,
-        maxval=max_shift + 1,
-        dtype=tf.int32,
-    )
-    return shift(tf.gather(images, order), offsets), tf.gather(labels, order)
+    changed = augment(tf.gather(images, order), augmentation, seed=seed, step=step)
+    return changed, tf.gather(labels, order)
 
 
 def training_dataset(
@@ -128,7 +102,7 @@ def training_dataset(
     last_step: int,
     seed: int,
     batch_size: int,
-    max_shift: int,
+    augmentation: str,
 ) -> tf.data.Dataset:
     """The batches of the training steps, each split into one piece for each replica.
 
@@ -139,7 +113,7 @@ def training_dataset(
         last_step: The step at which training ends; it is not part of the dataset.
         seed: See `training_batch`.
         batch_size: Images a step, all replicas together; a multiple of the number of replicas.
-        max_shift: See `training_batch`.
+        augmentation: See `training_batch`.
 
     Returns:
         For each step, one pair of images and labels for each of this pipeline's replicas in turn.
@@ -148,7 +122,9 @@ def training_dataset(
     tensors = LabeledImages(tf.constant(data.images), tf.constant(data.labels))
 
     def batch(step: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        return training_batch(tensors, step, seed=seed, batch_size=batch_size, max_shift=max_shift)
+        return training_batch(
+            tensors, step, seed=seed, batch_size=batch_size, augmentation=augmentation
+        )
 
     return _pieces(tf.data.Dataset.range(first_step, last_step), batch, context)
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import tensorflow as tf
 
 from capsmodel.data import image_files, image_parts, jpeg_segments
+from capsmodel.data.framing import frame
 
-MIDDLE_GREY = 127.0
+_MIDDLE_GREY = 127.0
 CANNOT_BE_DECODED = 'is damaged: its pixels cannot be decoded'
 _LACKS_DATA = 'is damaged: a part of its pixels is missing'
 # Red, green and blue, by ITU-R BT.601.
@@ -16,22 +15,19 @@ _LUMA = (0.2989, 0.5870, 0.1140)
 # Rows and columns of a JPEG's blocks, and the places in a block that are checked.
 _BLOCK = 8
 _PLACES = ((0, 0), (3, 5), (6, 2))
-# A picture is converted to float32 in this many parts, one after another, since it takes four times
-# the memory as float32.
-_STRIPS = 4
+# The longer side of what a larger picture is reduced to before it is framed.
+_MOST_SIDE = 256
 
 
 @image_parts.function_of_its_own
-def read(
-    file: tf.Tensor, height: int, width: int, invert_light_background: bool
-) -> tuple[tf.Tensor, tf.Tensor]:
+def read(file: tf.Tensor, height: int, width: int, framing: str) -> tuple[tf.Tensor, tf.Tensor]:
     """Decodes a picture of any kind.
 
     Args:
         file: string scalar, any bytes.
         height: Height of the result.
         width: Width of the result.
-        invert_light_background: Whether to invert a picture with a light background.
+        framing: See `framing.frame`.
 
     Returns:
         uint8 [height, width], and the problem with the picture, a string scalar that completes
@@ -43,8 +39,9 @@ def read(
     problem = tf.cond(
         found.is_png | (problem != ''), lambda: problem, lambda: _what_it_lacks(found, pixels)
     )
-    image = _fit(pixels, found.orientation, height, width, invert_light_background)
-    return image, problem
+    grey = _grey(pixels, found.orientation, max(_MOST_SIDE, 2 * max(height, width)))
+    image = frame(grey, height, width, framing)
+    return tf.ensure_shape(image, [height, width]), problem
 
 
 def _decoded(file: tf.Tensor, is_keyed: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
@@ -104,108 +101,42 @@ def _may_have_grey_block(pixels: tf.Tensor) -> tf.Tensor:
     return tf.reduce_any(is_grey)
 
 
-def border_mean(images: tf.Tensor) -> tf.Tensor:
-    """[..., height, width] of any dtype to float32 [...]: the mean of the outermost pixels."""
-    border = tf.concat(
-        [images[..., 0, :], images[..., -1, :], images[..., 1:-1, 0], images[..., 1:-1, -1]], -1
-    )
-    return tf.reduce_mean(tf.cast(border, tf.float32), axis=-1)
-
-
-def _fit(
-    pixels: tf.Tensor,
-    orientation: tf.Tensor,
-    height: int,
-    width: int,
-    invert_light_background: bool,
-) -> tf.Tensor:
-    """Converts a picture to grey, inverts it if it is light, scales, centres and turns it.
-
-    All but inverting is linear, except for transparency: the luma of the visible part and the
-    opacity are scaled down separately, and only then laid on a background.
+def _grey(pixels: tf.Tensor, orientation: tf.Tensor, most: int) -> tf.Tensor:
+    """Converts a picture to grey, reduces it by area, and turns it upright.
 
     Args:
         pixels: uint8 [rows, columns, channels]. With two or four channels, the last one is alpha.
         orientation: int32 scalar, 1 to 8 as in Exif.
-        height: Height of the result.
-        width: Width of the result.
-        invert_light_background: Whether to invert a picture with a light background.
+        most: The longer side of the result, at most.
 
     Returns:
-        uint8 [height, width].
+        float32 [any, any], from 0 to 255.
     """
-    size = tf.cast(tf.shape(pixels)[:2], tf.float32)
-    # The target as the file has it, before the picture is turned.
-    lies = orientation >= 5
-    target = tf.where(lies, [width, height], [height, width])
-    scale = tf.reduce_max(size / tf.cast(target, tf.float32))
-    rows = _window_weights(size[0], target[0], scale)
-    columns = _window_weights(size[1], target[1], scale)
-    # Sums of the first row, of the last row and of all rows between, for the border and the whole.
-    between = tf.pad(tf.ones([1, tf.maximum(tf.shape(pixels)[0] - 2, 0)]), [[0, 0], [1, 1]])
-    ends = tf.one_hot([0, tf.shape(pixels)[0] - 1], tf.shape(pixels)[0])
-    weights = tf.concat([rows, ends, between[:, : tf.shape(pixels)[0]]], 0)
-    luma, opacity = tf.cond(
+    size = tf.shape(pixels)[:2]
+    longer = tf.reduce_max(size)
+    scale = tf.minimum(tf.cast(most / longer, tf.float32), 1)
+    size = tf.maximum(tf.cast(tf.round(tf.cast(size, tf.float32) * scale), tf.int32), 1)
+    grey = tf.cond(
         tf.shape(pixels)[2] % 2 == 0,
-        lambda: _sums_of_transparent(weights, pixels),
-        lambda: _sums_of_opaque(weights, pixels),
+        lambda: _grey_of_transparent(pixels, size),
+        lambda: _luma(_reduced(pixels, size)),
     )
-    visible = tf.math.divide_no_nan(tf.reduce_sum(luma[-3:]), tf.reduce_sum(opacity[-3:]))
-    ground = tf.where(visible > MIDDLE_GREY, 0.0, 255.0)
-    grey = luma + ground * (tf.reduce_sum(weights, 1)[:, tf.newaxis] - opacity)
-    border = tf.concat([grey[-3], grey[-2], grey[-1, :1], grey[-1, -1:]], 0)
-    level = tf.reduce_sum(border) / (2 * size[1] + 2 * tf.maximum(size[0] - 2, 0))
-    # Pixels outside of the picture get the border's level.
-    covered = tf.reduce_sum(rows, 1)[:, tf.newaxis] * tf.reduce_sum(columns, 1)
-    image = tf.matmul(grey[:-3], columns, transpose_b=True) + level * (1 - covered)
-    if invert_light_background:
-        image = tf.where(level > MIDDLE_GREY, 255.0 - image, image)
-    image = tf.ensure_shape(_turn(image, orientation), [height, width])
-    return tf.cast(tf.round(image), tf.uint8)
+    return _turn(grey, orientation)
 
 
-def _sums_of_opaque(weights: tf.Tensor, pixels: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    """Weighted sums over rows of luma and of opacity.
-
-    Args:
-        weights: float32 [n, rows].
-        pixels: uint8 [rows, columns, channels].
-
-    Returns:
-        float32 [n, columns], of values 0 to 255, and of 0 to 1.
-    """
-    luma = _luma(_weighted_sums(weights, pixels, lambda strip: strip))
-    opacity = tf.reduce_sum(weights, 1)[:, tf.newaxis]
-    return luma, tf.broadcast_to(opacity, tf.shape(luma))
+def _grey_of_transparent(pixels: tf.Tensor, size: tf.Tensor) -> tf.Tensor:
+    """float32 [size]; lays uint8 [rows, columns, 2 or 4] on a ground that it can be seen on."""
+    # 16 bits hold the products, in half the memory of float32.
+    colours = tf.cast(pixels[..., :-1], tf.uint16) * tf.cast(pixels[..., -1:], tf.uint16)
+    luma = _luma(_reduced(colours, size)) / 255
+    opacity = _reduced(pixels[..., -1:], size)[..., 0] / 255
+    visible = tf.math.divide_no_nan(tf.reduce_sum(luma), tf.reduce_sum(opacity))
+    return luma + tf.where(visible > _MIDDLE_GREY, 0.0, 255.0) * (1 - opacity)
 
 
-def _sums_of_transparent(weights: tf.Tensor, pixels: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    """Like `_sums_of_opaque`, for pixels whose last channel is alpha."""
-    colours = _weighted_sums(weights, pixels, lambda strip: strip * (strip[..., -1:] / 255.0))
-    opacity = _weighted_sums(weights, pixels[..., -1:], lambda strip: strip / 255.0)
-    return _luma(colours[..., :-1]), opacity[..., 0]
-
-
-def _weighted_sums(
-    weights: tf.Tensor, pixels: tf.Tensor, of: Callable[[tf.Tensor], tf.Tensor]
-) -> tf.Tensor:
-    """float32 [n, rows] and uint8 [rows, columns, channels] to float32 [n, columns, channels].
-
-    Args:
-        weights: The weights of the rows.
-        pixels: A picture.
-        of: Maps some rows of the picture, in float32, to the values that are summed.
-    """
-    row_count, column_count, channels = tf.unstack(tf.shape(pixels))
-    sums = tf.zeros([tf.shape(weights)[0], column_count * channels])
-    for strip in range(_STRIPS):
-        # One after another: all strips at once would take the memory of the whole picture.
-        with tf.control_dependencies([sums]):
-            start, end = row_count * strip // _STRIPS, row_count * (strip + 1) // _STRIPS
-            values = of(tf.cast(pixels[start:end], tf.float32))
-            values = tf.reshape(values, [end - start, column_count * channels])
-            sums += weights[:, start:end] @ values
-    return tf.reshape(sums, [-1, column_count, channels])
+def _reduced(pixels: tf.Tensor, size: tf.Tensor) -> tf.Tensor:
+    """[any, any, channels], uint8 or uint16, to float32 [size, channels], by area."""
+    return tf.raw_ops.ResizeArea(images=pixels[tf.newaxis], size=size)[0]
 
 
 def _luma(colours: tf.Tensor) -> tf.Tensor:
@@ -221,21 +152,3 @@ def _turn(image: tf.Tensor, orientation: tf.Tensor) -> tf.Tensor:
         [tf.reduce_any(orientation == [3, 4, 7, 8]), tf.reduce_any(orientation == [2, 3, 6, 7])]
     )
     return tf.reverse(image, image_parts.where(is_reversed, [0, 1]))
-
-
-def _window_weights(size: tf.Tensor, count: tf.Tensor, scale: tf.Tensor) -> tf.Tensor:
-    """The weights for scaling a line of `size` pixels to `count` pixels, `scale` times as wide.
-
-    Each of the `count` pixels averages over a window of its own width, but at least one pixel of
-    the source wide: the overlap of that window with two neighbours is linear interpolation.
-
-    Returns:
-        float32 [count, size]. A row sums up to 1, or to less where its window leaves the source.
-    """
-    window = tf.maximum(scale, 1.0)
-    count = tf.cast(count, tf.float32)
-    centres = (tf.range(count) + (0.5 - count / 2)) * scale + size / 2
-    starts = centres[:, tf.newaxis] - window / 2
-    pixels = tf.range(size)
-    overlap = tf.minimum(starts + window, pixels + 1) - tf.maximum(starts, pixels)
-    return tf.maximum(overlap, 0.0) / window

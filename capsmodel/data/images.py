@@ -9,6 +9,8 @@ import numpy as np
 import tensorflow as tf
 
 from capsmodel.data import image_files, image_reading, png_chunks
+from capsmodel.data.choices import STROKES, WHOLE
+from capsmodel.data.framing import need_no_framing
 
 # Bytes of a plain PNG: signature, IHDR and the head of IDAT; and all bytes around IDAT's content.
 _PLAIN_HEAD_SIZE = 41
@@ -22,24 +24,19 @@ _PNG_END = b'\x00\x00\x00\x00IEND\xaeB`\x82'
 
 # AutoGraph would take seconds to find that there is nothing to convert here.
 @tf.autograph.experimental.do_not_convert
-def decode_images(
-    encoded: tf.Tensor, height: int, width: int, invert_light_background: bool = True
-) -> tf.Tensor:
+def decode_images(encoded: tf.Tensor, height: int, width: int, framing: str = STROKES) -> tf.Tensor:
     """Decodes PNG and JPEG pictures of any size into grey images of one size.
 
     Grey is the luma of ITU-R BT.601. A transparent picture gets a black background if its visible
     part is light, and a white one if that is dark, so that strokes stay visible. The picture is
-    turned by the orientation tag of its Exif data, if it has one. Its background level is the mean
-    of its border, one pixel wide; above 127 the background is light, and `invert_light_background`
-    says whether to invert such a picture. The picture is scaled to fit, by area averaging if it
-    becomes smaller and bilinearly if it becomes larger. It keeps its aspect ratio and is centred in
-    an image filled with its background level. A grey picture of the right size keeps each value.
+    turned by the orientation tag of its Exif data, if it has one. A large picture is reduced by
+    area before it is framed.
 
     Args:
         encoded: string [n], the contents of files; n may be 0.
         height: Height of the result in pixels.
         width: Width of the result in pixels.
-        invert_light_background: Whether to invert pictures with a light background.
+        framing: How a picture is brought to this size, see `framing.frame`.
 
     Returns:
         uint8 [n, height, width].
@@ -49,7 +46,7 @@ def decode_images(
             damaged, or has more than 4096 rows or columns (checked before decoding). The message
             names the first such picture by its index.
     """
-    images, problems = _decode(encoded, height, width, invert_light_background)
+    images, problems = _decode(encoded, height, width, framing)
     # One more element, since there may be no image.
     problems = tf.concat([problems, ['']], 0)
     index = tf.argmax(problems != '')
@@ -119,7 +116,7 @@ def why_undecodable(encoded: Sequence[bytes], custom_config: Mapping[str, int]) 
 
 
 def framed(encoded: Sequence[bytes], custom_config: Mapping[str, int]) -> np.ndarray:
-    """What `decode_images` makes of pictures, in a graph.
+    """What `decode_images` makes of pictures with the framing STROKES, in a graph.
 
     Args:
         encoded: The contents of files.
@@ -149,29 +146,28 @@ def _framing_function(height: int, width: int) -> Callable[[tf.Tensor], tf.Tenso
 def _problems_function(height: int, width: int) -> Callable[[tf.Tensor], tf.Tensor]:
     """string [n] to string [n], in a graph."""
     return tf.function(
-        lambda encoded: _decode(encoded, height, width, False)[1],
+        lambda encoded: _decode(encoded, height, width, WHOLE)[1],
         input_signature=[tf.TensorSpec([None], tf.string)],
         autograph=False,
     )
 
 
 def _decode(
-    encoded: tf.Tensor, height: int, width: int, invert_light_background: bool
+    encoded: tf.Tensor, height: int, width: int, framing: str
 ) -> tuple[tf.Tensor, tf.Tensor]:
-    """Decodes pictures and brings them to the network's form; inverts those that are light.
-
-    Plain pictures, see `_are_plain`, are inverted here, and all others in `image_reading.read`.
+    """Decodes pictures and frames them.
 
     Returns:
         uint8 [n, height, width] and string [n]: a picture's problem; its image is all 0 then.
     """
-    plain = _are_plain(encoded, height, width)
-    places = [tf.cast(tf.where(kind)[:, 0], tf.int32) for kind in (plain, ~plain)]
-    others = tf.gather(encoded, places[1])
-    of_plain = _decode_plain(tf.gather(encoded, places[0]), height, width)
-    of_others = tf.map_fn(
-        lambda file: image_reading.read(file, height, width, invert_light_background),
-        others,
+    plain = tf.where(_are_plain(encoded, height, width))
+    images, is_decoded = _decode_plain(tf.gather_nd(encoded, plain), height, width)
+    images, is_framed = need_no_framing(images, framing)
+    is_done = tf.scatter_nd(plain, is_decoded & is_framed, tf.shape(encoded, tf.int64))
+    places = [tf.cast(tf.where(kind)[:, 0], tf.int32) for kind in (is_done, ~is_done)]
+    images_of_others, problems_of_others = tf.map_fn(
+        lambda file: image_reading.read(file, height, width, framing),
+        tf.gather(encoded, places[1]),
         # One at a time, so that a batch of large pictures takes the memory of one.
         parallel_iterations=1,
         fn_output_signature=(
@@ -179,17 +175,20 @@ def _decode(
             tf.TensorSpec([], tf.string),
         ),
     )
-    images, problems = (
-        tf.dynamic_stitch(places, list(parts)) for parts in zip(of_plain, of_others, strict=True)
+    images = tf.boolean_mask(images, is_decoded & is_framed)
+    problems = tf.fill([tf.size(places[0])], '')
+    return (
+        tf.dynamic_stitch(places, [images, images_of_others]),
+        tf.dynamic_stitch(places, [problems, problems_of_others]),
     )
-    if invert_light_background:
-        light = plain & (image_reading.border_mean(images) > image_reading.MIDDLE_GREY)
-        images = tf.where(light[:, tf.newaxis, tf.newaxis], 255 - images, images)
-    return images, problems
 
 
 def _decode_plain(encoded: tf.Tensor, height: int, width: int) -> tuple[tf.Tensor, tf.Tensor]:
-    """Like `_decode` for plain pictures, without inverting them."""
+    """Decodes plain pictures, see `_are_plain`.
+
+    Returns:
+        uint8 [n, height, width] and bool [n], whether a picture is decoded; otherwise it is all 0.
+    """
 
     def decode(index: tf.Tensor, picture: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         image = tf.io.decode_png(picture, channels=1)[..., 0]
@@ -204,10 +203,9 @@ def _decode_plain(encoded: tf.Tensor, height: int, width: int) -> tuple[tf.Tenso
     decoded = decoded.concatenate(last).batch(tf.cast(count, tf.int64) + 1)
     indices, images = decoded.with_options(image_reading.dataset_options()).get_single_element()
     rows = indices[:-1, tf.newaxis]
-    problems = tf.fill([count], image_reading.CANNOT_BE_DECODED)
     return (
         tf.scatter_nd(rows, images[:-1], [count, height, width]),
-        tf.tensor_scatter_nd_update(problems, rows, tf.fill([tf.size(rows)], '')),
+        tf.scatter_nd(rows, tf.fill([tf.size(rows)], True), [count]),
     )
 
 

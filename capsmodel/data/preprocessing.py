@@ -17,8 +17,7 @@ def preprocessing_fn(
 
     Args:
         inputs: The raw features, n examples: IMAGE string (PNG or JPEG), LABEL int64, ID string.
-        custom_config: `image_height`, `image_width` and `invert_light_background`, see
-            `images.decode_images`.
+        custom_config: `image_height`, `image_width` and `framing`, see `images.decode_images`.
 
     Returns:
         IMAGE string [n], height * width bytes each; LABEL int64 [n]; ID string [n].
@@ -27,7 +26,7 @@ def preprocessing_fn(
         _one_each(inputs[features.IMAGE]),
         custom_config['image_height'],
         custom_config['image_width'],
-        custom_config['invert_light_background'],
+        custom_config['framing'],
     )
     return {
         features.IMAGE: _to_bytes(pixels),

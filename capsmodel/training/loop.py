@@ -254,7 +254,7 @@ def _batches(
             last_step=steps.stop,
             seed=config.seed,
             batch_size=config.batch_size,
-            max_shift=config.max_shift,
+            augmentation=config.augmentation,
         )
     )
     return iter(distributed)

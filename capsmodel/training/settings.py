@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from typing import Annotated
 
+from pydantic import AfterValidator
 from pydantic.dataclasses import dataclass
 
+from capsmodel.data import augmentation_parts
 from capsmodel.settings import STRICT, Numbers, Settings, setting
 
 LEARNING_RATE_SCALINGS = ('none', 'linear', 'sqrt')
+# Text; spelled in one way, since caches and checkpoints are found by it.
+Augmentation = Annotated[str, AfterValidator(augmentation_parts.normalized)]
 STRATEGIES = ('auto', 'default', 'mirrored', 'multi_worker')
 
 
@@ -47,7 +52,11 @@ class TrainingSettings(Settings):
         at_least=0,
         at_most=0.99999,
     )
-    max_shift: int = setting(2, 'pixels that a training image is moved by at most', at_least=0)
+    augmentation: Augmentation = setting(
+        'shift:2',
+        'random changes of training images, none or parts with their largest amounts: '
+        'shift:2,rotate:15,scale:0.1,stroke:1,contrast:0.2,flip; docs/training.md has the units',
+    )
     seed: int = setting(
         42,
         'what initial weights, order and augmentation derive from',

@@ -25,7 +25,7 @@ def test_every_field_is_read_from_its_variable():
     texts = {bool: 'no', int: '7', float: '0.125', tuple: '3,4', str: 'text'}
     values = {bool: False, int: 7, float: 0.125, tuple: (3, 4), str: 'text'}
     for variable, name in configs.NAMES.items():
-        if settings.choices(configs.DECLARED[name]) or name == 'metadata':
+        if settings.choices(configs.DECLARED[name]) or name in ('metadata', 'augmentation'):
             continue
         kind = type(configs.DECLARED[name].default)
         expected = os.path.abspath('text') if name in ('var', 'pipeline_root') else values[kind]
@@ -77,6 +77,11 @@ def test_continuous_integration_is_told_which_of_its_variables_are_settings():
         ('PROFILE_STEPS', '10', 'PROFILE_STEPS is 10: it must be the first and the last step'),
         ('PROFILE_STEPS', '10-15', "PROFILE_STEPS is '10-15': it must be a whole number"),
         ('DATASET', 'mnist:x', "DATASET is 'mnist:x': it must be the name of a dataset of TFDS"),
+        (
+            'AUGMENTATION',
+            'shift:2,spin',
+            "AUGMENTATION is 'shift:2,spin': it must be none, or some of",
+        ),
         ('DECODER_UNITS', '512,0', "DECODER_UNITS is '0': it must be at least 1"),
     ],
 )
@@ -84,6 +89,12 @@ def test_wrong_value_names_what_is_allowed(variable, value, said):
     with pytest.raises(configs.SettingError) as caught:
         configs.from_environment({variable: value})
     assert str(caught.value).startswith(said)
+
+
+def test_augmentation_has_one_spelling():
+    config = configs.from_environment({'AUGMENTATION': 'rotate:10.0, shift:2'})
+    assert config.augmentation == 'shift:2,rotate:10'
+    assert configs.from_environment({'AUGMENTATION': 'shift:0'}).augmentation == 'none'
 
 
 def test_a_pipeline_name_that_no_file_can_have_is_refused():

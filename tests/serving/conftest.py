@@ -32,7 +32,7 @@ _TRAINING = TrainingConfig(
     learning_rate=4e-3,
     learning_rate_decay=0.4,
     reconstruction_weight=0.005,
-    max_shift=2,
+    augmentation='shift:2',
     seed=1,
 )
 

@@ -12,6 +12,6 @@ TRAINING = TrainingConfig(
     learning_rate=3e-3,
     learning_rate_decay=0.5,
     reconstruction_weight=0.0005,
-    max_shift=1,
+    augmentation='shift:1',
     seed=7,
 )

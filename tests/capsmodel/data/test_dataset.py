@@ -18,7 +18,13 @@ def _labeled(count):
 def _batches(labeled, *, first=0, last=12, replicas=1, pipelines=1, pipeline=0, seed=3):
     context = tf.distribute.InputContext(pipelines, pipeline, replicas)
     batches = dataset.training_dataset(
-        labeled, context, first_step=first, last_step=last, seed=seed, batch_size=8, max_shift=2
+        labeled,
+        context,
+        first_step=first,
+        last_step=last,
+        seed=seed,
+        batch_size=8,
+        augmentation='shift:2',
     )
     return [(images.numpy(), labels.numpy()) for images, labels in batches]
 
@@ -36,20 +42,6 @@ def test_reading_does_not_depend_on_the_order_in_files(tmp_path):
 def test_reading_nothing_says_where(tmp_path):
     with pytest.raises(ValueError, match=f'No transformed examples in {tmp_path}'):
         dataset.load_examples([str(tmp_path / '*.gz')], _HEIGHT, _WIDTH)
-
-
-def test_shift_moves_by_whole_pixels_and_fills_with_zeros():
-    image = np.arange(1, 10, dtype=np.uint8).reshape(1, 3, 3)
-    images = tf.constant(np.repeat(image, 3, axis=0))
-    shifted = dataset.shift(images, tf.constant([[0, 0], [1, -1], [-2, 0]]))
-    np.testing.assert_array_equal(
-        shifted,
-        [
-            [[1, 2, 3], [4, 5, 6], [7, 8, 9]],
-            [[0, 0, 0], [2, 3, 0], [5, 6, 0]],
-            [[7, 8, 9], [0, 0, 0], [0, 0, 0]],
-        ],
-    )
 
 
 def test_each_epoch_holds_every_image_once_in_an_order_of_its_own():

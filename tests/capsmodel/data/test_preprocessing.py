@@ -32,28 +32,28 @@ def test_transform_gives_pixels_label_and_id(tmp_path):
 
 
 @pytest.mark.parametrize('shape', [[2], [2, 1]])
-@pytest.mark.parametrize('invert', [True, False])
-def test_settings_reach_the_decoder(shape, invert):
+@pytest.mark.parametrize('framing', ['strokes', 'whole'])
+def test_settings_reach_the_decoder(shape, framing):
     pictures = [as_person_png(MNIST['images'][0]), as_person_png(MNIST['images'][1])]
     inputs = {
         features.IMAGE: tf.constant(pictures, shape=shape),
         features.LABEL: tf.constant([7, 2], tf.int64, shape),
         features.ID: tf.constant(['a', 'b'], shape=shape),
     }
-    settings = {'image_height': 9, 'image_width': 13, 'invert_light_background': invert}
+    settings = {'image_height': 9, 'image_width': 13, 'framing': framing}
     outputs = preprocessing_fn(inputs, settings)
     assert {name: value.shape for name, value in outputs.items()} == dict.fromkeys(
         (features.IMAGE, features.LABEL, features.ID), (2,)
     )
     np.testing.assert_array_equal(
         raw_pixels(outputs[features.IMAGE], 9, 13),
-        decode_images(tf.constant(pictures), 9, 13, invert),
+        decode_images(tf.constant(pictures), 9, 13, framing),
     )
 
 
 @pytest.mark.parametrize('feature', [features.IMAGE, features.LABEL, features.ID])
 def test_two_values_in_one_example_are_no_two_examples(feature):
-    settings = {'image_height': 9, 'image_width': 13, 'invert_light_background': True}
+    settings = {'image_height': 9, 'image_width': 13, 'framing': 'strokes'}
     inputs = {
         features.IMAGE: tf.constant([png(MNIST['images'][0])]),
         features.LABEL: tf.constant([7], tf.int64),

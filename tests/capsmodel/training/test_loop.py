@@ -44,7 +44,9 @@ def _succeeds(program):
 
 
 def test_it_learns(digits):
-    learner = dataclasses.replace(TRAINING, epochs=30, max_shift=0, learning_rate_decay=0.95)
+    learner = dataclasses.replace(
+        TRAINING, epochs=30, augmentation='none', learning_rate_decay=0.95
+    )
     model = _train(NETWORK, learner, digits)
     assert evaluation.evaluate(model, digits[0]).accuracy > 0.85
     assert evaluation.evaluate(model, digits[1]).accuracy > 0.6

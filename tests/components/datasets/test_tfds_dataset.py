@@ -167,7 +167,7 @@ def test_images_of_each_dtype_and_number_of_channels_become_grey(tmp_path, dtype
     grey = colours[..., 0] if colours.shape[-1] == 1 else colours @ [0.299, 0.587, 0.114]
     if channels % 2 == 0:
         grey *= image[..., -1] / full
-    found = images.decode_images(tf.constant([stored]), 8, 8, invert_light_background=False)
+    found = images.decode_images(tf.constant([stored]), 8, 8, 'whole')
     np.testing.assert_allclose(found[0], grey, atol=1.6)
 
 

@@ -17,10 +17,10 @@ settings = TrainingConfig(
     learning_rate=0.0,
     learning_rate_decay=1.0,
     reconstruction_weight=0.5,
-    max_shift=0,
+    augmentation='none',
     seed=1,
 )
-order = {'seed': 1, 'batch_size': 10, 'max_shift': 0}
+order = {'seed': 1, 'batch_size': 10, 'augmentation': 'none'}
 
 
 def batches_of(context: tf.distribute.InputContext) -> tf.data.Dataset:

@@ -18,7 +18,7 @@ settings = TrainingConfig(
     learning_rate=1e-2,
     learning_rate_decay=0.5,
     reconstruction_weight=0.0005,
-    max_shift=2,
+    augmentation='shift:2',
     seed=1,
 )
 mirrored = tf.distribute.MirroredStrategy(['CPU:0', 'CPU:1'])

@@ -1,0 +1,193 @@
+"""Tells the ink of a picture from its background, be it dark on light or light on dark."""
+
+from __future__ import annotations
+
+import tensorflow as tf
+
+# Background and pieces are searched for in a copy whose longer side has this many pixels.
+_SMALL = 64
+# Rounds of fitting the background, of which the first half looks at the border only.
+_FITS = 6
+# The window, in pixels of the small copy, that is wider than any stroke but not than a shadow.
+_SHADOW = 25
+# Least contrast of ink: as a multiple of the noise's standard deviation, and in levels of grey.
+_NOISE_FACTOR = 4.0
+_LEAST_CONTRAST = 8.0
+# In the small copy, where strokes are blurred, ink has this fraction of the strongest contrast.
+_LEAST_SHARE = 0.25
+# A speck has less ink than this fraction of the connected piece with the most ink.
+_SPECK = 0.1
+# Rounds of joining neighbours to pieces. Each one more than doubles the length that is joined.
+_JOINING = 10
+
+
+def find(grey: tf.Tensor) -> tf.Tensor:
+    """Finds the ink of a picture.
+
+    What is darker or lighter than the background is ink, whichever has more contrast. Shadows and
+    specks are none.
+
+    Args:
+        grey: float32 [rows, columns], from 0 to 255, both at least 1.
+
+    Returns:
+        float32 [rows, columns], from 0 to 1, the contrast of strokes; all 0 if there are none.
+    """
+    size = tf.shape(grey)
+    longer = tf.maximum(tf.reduce_max(size), _SMALL)
+    small_size = tf.maximum(size * _SMALL // longer, 1)
+    small = _reduced(grey, small_size)
+    surface, least = _background(small)
+    polarity, shadow, contrast = _polarity(small - _evaluated(surface, small_size), least)
+    strokes = _without_specks(contrast, least)
+    # Back at full size, one pixel of the small copy wider.
+    near = _nearest(largest_near(strokes, 3), size)
+    shadow = tf.image.resize(shadow[..., tf.newaxis], size)[..., 0]
+    ink = ((grey - _evaluated(surface, size)) * polarity - shadow) * near
+    is_strong = tf.cast(ink > 0.5 * tf.reduce_max(ink), tf.float32)
+    whole = tf.math.divide_no_nan(tf.reduce_sum(ink * is_strong), tf.reduce_sum(is_strong))
+    is_found = tf.cast(whole > _LEAST_CONTRAST, tf.float32)
+    return is_found * tf.clip_by_value(tf.math.divide_no_nan(ink, whole), 0, 1)
+
+
+def _reduced(grey: tf.Tensor, size: tf.Tensor) -> tf.Tensor:
+    """float32 [any, any] to float32 [size], by area."""
+    return tf.raw_ops.ResizeArea(images=grey[tf.newaxis, ..., tf.newaxis], size=size)[0, ..., 0]
+
+
+def _nearest(grey: tf.Tensor, size: tf.Tensor) -> tf.Tensor:
+    """float32 [any, any] to float32 [size], each value that of the nearest pixel."""
+    for axis in (0, 1):
+        count = tf.shape(grey)[axis]
+        grey = tf.gather(grey, tf.range(size[axis]) * count // size[axis], axis=axis)
+    return grey
+
+
+def _background(grey: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """Fits a surface of second degree to a picture's background: light falls off across a sheet.
+
+    The fit is a weighted least squares that is repeated with smaller weights for pixels far from
+    the surface, as Cauchy's distribution has them. It begins with the median of the border.
+
+    Args:
+        grey: float32 [rows, columns].
+
+    Returns:
+        float32 [6, 1], the coefficients of `_terms`; and a float32 scalar, the least contrast that
+        noise does not have.
+    """
+    size = tf.shape(grey)
+    terms = tf.reshape(_terms(size), [-1, 6])
+    values = tf.reshape(grey, [-1, 1])
+    strip = tf.maximum(tf.reduce_min(size) // 16, 1)
+    rows, columns = (tf.minimum(tf.range(n), n - 1 - tf.range(n)) for n in tf.unstack(size))
+    is_border = tf.reshape((rows < strip)[:, tf.newaxis] | (columns < strip), [-1, 1])
+    surface = tf.concat([[[quantile(values[is_border], 0.5)]], tf.zeros([5, 1])], 0)
+    for round_ in range(_FITS):
+        differences = values - terms @ surface
+        looked_at = is_border if round_ < _FITS // 2 else tf.ones_like(is_border)
+        scale = 2 * _noise(differences[looked_at]) + 2
+        weights = tf.cast(looked_at, tf.float32) / (1 + (differences / scale) ** 2) ** 2
+        # Keeps the surface flat where a few pixels alone would bend it.
+        flatness = tf.linalg.diag([0.0] + [1e-3 if round_ == 0 else 1e-4] * 5)
+        weighted = terms * weights
+        normal = tf.matmul(weighted, terms, transpose_a=True) + flatness * tf.reduce_sum(weights)
+        surface = tf.linalg.solve(normal, tf.matmul(weighted, values, transpose_a=True))
+    return surface, _NOISE_FACTOR * _noise(values - terms @ surface)
+
+
+def _terms(size: tf.Tensor) -> tf.Tensor:
+    """float32 [size, 6]: 1, x, y, x^2, xy, y^2 of each pixel, where x and y are from -1 to 1."""
+    y, x = ((2 * tf.range(n) + 1) / n - 1 for n in tf.unstack(tf.cast(size, tf.float32)))
+    x, y = tf.broadcast_to(x, size), tf.broadcast_to(y[:, tf.newaxis], size)
+    return tf.stack([tf.ones_like(x), x, y, x * x, x * y, y * y], -1)
+
+
+def _evaluated(surface: tf.Tensor, size: tf.Tensor) -> tf.Tensor:
+    """float32 [size]: the levels of a surface, [6, 1]."""
+    return tf.reshape(tf.reshape(_terms(size), [-1, 6]) @ surface, size)
+
+
+def _noise(differences: tf.Tensor) -> tf.Tensor:
+    """The standard deviation of normal noise, even if most of the values are something else."""
+    # A quarter of the absolute values of a normal distribution is below 0.3186 deviations.
+    return quantile(tf.abs(differences), 0.25) / 0.3186
+
+
+def quantile(values: tf.Tensor, fraction: float) -> tf.Tensor:
+    """The quantile of all values, a scalar; 0 <= fraction < 1."""
+    ordered = tf.sort(tf.reshape(values, [-1]))
+    return ordered[tf.cast(fraction * tf.cast(tf.size(ordered), tf.float32), tf.int32)]
+
+
+def _polarity(difference: tf.Tensor, least: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    """Decides whether ink is darker or lighter than the background.
+
+    It is what has more contrast, but not counting shadows: what is as wide as no stroke.
+
+    Args:
+        difference: float32 [rows, columns], from the background.
+        least: float32 scalar, contrast that counts.
+
+    Returns:
+        float32 scalar, -1 for dark ink and 1 for light ink; float32 [rows, columns] each, the
+        contrast of shadows and that of ink.
+    """
+    least += _LEAST_CONTRAST / 2
+    found = []
+    for polarity in (-1.0, 1.0):
+        contrast = polarity * difference
+        opened = largest_near(-largest_near(-contrast, _SHADOW), _SHADOW)
+        shadow = tf.nn.relu(opened - least)
+        power = tf.reduce_sum(tf.nn.relu(contrast - shadow - least) ** 2)
+        found.append((power, polarity, shadow, contrast - shadow))
+    is_dark = found[0][0] > found[1][0]
+    polarity, shadow, contrast = (
+        tf.where(is_dark, dark, light) for dark, light in list(zip(*found, strict=True))[1:]
+    )
+    return polarity, shadow, contrast
+
+
+def largest_near(values: tf.Tensor, side: int) -> tf.Tensor:
+    """float32 [rows, columns]: for each pixel the largest value in the square around it."""
+    values = values[tf.newaxis, ..., tf.newaxis]
+    values = tf.nn.max_pool2d(values, [side, 1], 1, 'SAME')
+    return tf.nn.max_pool2d(values, [1, side], 1, 'SAME')[0, ..., 0]
+
+
+def _without_specks(contrast: tf.Tensor, least: tf.Tensor) -> tf.Tensor:
+    """float32 [rows, columns]: 1 where a connected piece has ink, but for specks; else 0."""
+    strongest = tf.math.top_k(tf.reshape(contrast, [-1]), tf.minimum(8, tf.size(contrast)))
+    least = tf.maximum(least, _LEAST_CONTRAST)
+    least = tf.maximum(least, _LEAST_SHARE * tf.reduce_mean(strongest.values))
+    is_ink = contrast > least
+    pieces = _pieces(is_ink)
+    masses = tf.math.unsorted_segment_sum(
+        tf.where(is_ink, contrast, 0.0), pieces, tf.size(contrast) + 1
+    )
+    is_kept = masses > _SPECK * tf.reduce_max(masses)
+    return tf.cast(tf.gather(is_kept, pieces) & is_ink, tf.float32)
+
+
+def _pieces(is_ink: tf.Tensor) -> tf.Tensor:
+    """Numbers the connected pieces of ink: pixels that touch, if only by a corner, are connected.
+
+    Each pixel takes the largest number near it, and then the number that the pixel of that number
+    has: pieces are joined in a logarithmic number of rounds.
+
+    Args:
+        is_ink: bool [rows, columns].
+
+    Returns:
+        int32 [rows, columns], 0 where no ink is, at most rows * columns.
+    """
+    size = tf.shape(is_ink)
+    inside = tf.cast(is_ink, tf.float32)
+    numbers = tf.range(1, tf.size(is_ink) + 1)
+    numbers = tf.reshape(tf.cast(numbers, tf.float32), size) * inside
+    for _ in range(_JOINING):
+        flat = tf.reshape(largest_near(numbers, 3) * inside, [-1])
+        for _ in range(2):
+            flat = tf.gather(tf.concat([[0.0], flat], 0), tf.cast(flat, tf.int32))
+        numbers = tf.reshape(flat, size)
+    return tf.cast(numbers, tf.int32)
