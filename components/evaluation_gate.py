@@ -1,11 +1,17 @@
 """Stops the run if the Evaluator did not bless the model."""
 
+from collections.abc import Mapping
+
 import tensorflow_model_analysis as tfma
 from tensorflow_model_analysis.proto import validation_result_pb2
 from tfx import v1 as tfx
 from tfx.components.evaluator import constants
 
 from components.gate import GateRefused
+from components.picture_kinds.kinds import PLAIN
+
+# The feature that PictureKinds adds to examples.
+_KIND = 'kind'
 
 
 @tfx.dsl.components.component
@@ -32,21 +38,41 @@ def EvaluationGate(  # noqa: N802 (a component is named like a class)
 
 
 def shortfalls(result: validation_result_pb2.ValidationResult) -> list[str]:
-    """A sentence for each missed threshold: the value, the bound and the difference."""
+    """A sentence for each missed threshold: the value, the bound and the difference.
+
+    Only the worst kind of drawn pictures has a sentence, which says how many kinds miss the bound.
+    """
     sentences = []
+    of_kinds = []
     for validation in result.metric_validations_per_slice:
-        images = ' and '.join(
-            f'{key.column} {getattr(key, key.WhichOneof("kind"))}'
+        of = {
+            key.column: getattr(key, key.WhichOneof('kind'))
             for key in validation.slice_key.single_slice_keys
-        )
+        }
+        kind = of.pop(_KIND, PLAIN.encode()).decode()
         for failure in validation.failures:
-            metric = f'{failure.metric_key.name} of {images or "all images"}'
             value = failure.metric_value.double_value.value
-            sentences += _bounds_missed(metric, value, failure)
+            if kind == PLAIN:
+                metric = f'{failure.metric_key.name} of {_images(of)}'
+                sentences += _bounds_missed(metric, value, failure)
+            else:
+                of_kinds.append((value, kind, failure))
+    if of_kinds:
+        value, kind, failure = min(of_kinds, key=lambda each: each[:2])
+        metric = f'the worst kind of picture is {kind}: its {failure.metric_key.name}'
+        others = f' ({len(of_kinds)} kinds miss it)' if len(of_kinds) > 1 else ''
+        sentences += [each + others for each in _bounds_missed(metric, value, failure)]
     for missing in result.missing_slices:
-        images = ' and '.join(f'{key} {value}' for key, value in missing.feature_values.items())
-        sentences.append(f'there is no test image of {images}')
+        of = dict(missing.feature_values)
+        if of.get(_KIND) == PLAIN:
+            del of[_KIND]
+        sentences.append(f'there is no test image of {_images(of)}')
     return sentences or ['no reason was recorded']
+
+
+def _images(of: Mapping[str, object]) -> str:
+    """Names a slice, such as 'label 3', by its features."""
+    return ' and '.join(f'{name} {value}' for name, value in of.items()) or 'all images'
 
 
 def _bounds_missed(

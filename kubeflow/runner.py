@@ -30,7 +30,7 @@ COMPILED = 'build/kubeflow/capsnet.yaml'
 
 # Settings that belong to the compiled pipeline: the nodes and their order follow from them, or the
 # name under which results are kept.
-FIXED = ('dataset', 'dataset_version', 'warm_start', 'tuner', 'pipeline_name')
+FIXED = ('dataset', 'dataset_version', 'framing', 'warm_start', 'tuner', 'pipeline_name')
 # Those that say where things are on the cluster: cluster.yaml has them.
 PLACES = ('var', 'pipeline_root', 'metadata')
 # All others are parameters of a run.
@@ -115,6 +115,7 @@ def _fixed_environment(
     fixed = {
         'DATASET': config.dataset,
         'DATASET_VERSION': config.dataset_version,
+        'FRAMING': config.framing,
         'PIPELINE_NAME': given.get('PIPELINE_NAME', ''),
         'TUNER': 'yes' if config.tuner else 'no',
         'WARM_START': 'yes' if config.warm_start else 'no',

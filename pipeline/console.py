@@ -238,6 +238,7 @@ def summary(results: Results) -> str:
             f'{results.accuracy:.2%} of {results.test_images:,} images; the worst class is '
             f'{results.worst_class} with {results.worst_class_accuracy:.2%}',
         ),
+        *([('Pictures', _worst_kind(results))] if results.worst_kind else []),
         ('Blessed', _blessing(results)),
         (
             'Pushed to',
@@ -251,6 +252,12 @@ def summary(results: Results) -> str:
 
 def _labelled(name: str, text: str) -> str:
     return f'{name + ":" if name else "":15} {text}'
+
+
+def _worst_kind(results: Results) -> str:
+    return (
+        f'the worst kind of picture is {results.worst_kind} with {results.worst_kind_accuracy:.2%}'
+    )
 
 
 def _left_out(results: Results) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import os
 from collections.abc import Callable
 from typing import NamedTuple
@@ -21,6 +22,8 @@ from components.checkpoint_removal import CheckpointRemoval
 from components.datasets.tfds_dataset import image_dataset_info
 from components.evaluation_gate import EvaluationGate
 from components.infra_check import InfraCheck
+from components.picture_kinds.component import PictureKinds
+from components.picture_kinds.kinds import KINDS
 from components.pusher import Pusher
 from components.tfds_example_gen import TfdsExampleGen
 from pipeline import evaluation, metadata, schema, slices
@@ -219,6 +222,21 @@ def _training_nodes(
     ]
 
 
+def _picture_kinds(config: Config, data: _DataNodes) -> BaseNode:
+    """Draws test images again, when the gate behind them has found nothing wrong."""
+    picture_kinds = PictureKinds(
+        examples=data.example_gen.outputs['examples'],
+        framing='capsmodel.data.images.framed',
+        custom_config=json.dumps(
+            {'image_height': config.image_height, 'image_width': config.image_width}
+        ),
+        summary_dir=os.path.join(config.tensorboard_dir, 'pictures'),
+        code_version=code_version('PictureKinds'),
+    )
+    picture_kinds.add_upstream_node(data.anomaly_gate)
+    return picture_kinds
+
+
 def _gate_nodes(
     config: Config,
     num_classes: int,
@@ -229,12 +247,17 @@ def _gate_nodes(
     """What judges the model, and pushes it where it is good enough."""
     model = trainer.outputs['model']
     baseline = blessed_model('BaselineResolver', candidate=model)
+    drawn = _picture_kinds(config, data) if config.framing == choices.STROKES else None
     evaluator = tfx.components.Evaluator(
-        examples=data.example_gen.outputs['examples'],
+        examples=(
+            drawn.outputs['test_examples'] if drawn else data.example_gen.outputs['examples']
+        ),
         example_splits=['test'],
         model=model,
         baseline_model=baseline.outputs['model'],
-        eval_config=evaluation.eval_config(config, num_classes, code_version('Evaluator')),
+        eval_config=evaluation.eval_config(
+            config, num_classes, tuple(KINDS) if drawn else (), code_version('Evaluator')
+        ),
     )
     evaluation_gate = EvaluationGate(
         evaluation=evaluator.outputs['evaluation'],
@@ -258,4 +281,12 @@ def _gate_nodes(
         finished=os.path.join(config.checkpoint_dir, '*', checkpoints.FINISHED),
         code_version=code_version('CheckpointRemoval'),
     )
-    return [baseline, evaluator, evaluation_gate, infra_check, pusher, checkpoint_removal]
+    return [
+        baseline,
+        *([drawn] if drawn else []),
+        evaluator,
+        evaluation_gate,
+        infra_check,
+        pusher,
+        checkpoint_removal,
+    ]

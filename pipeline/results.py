@@ -10,6 +10,8 @@ import tensorflow_model_analysis as tfma
 from ml_metadata.proto import metadata_store_pb2
 from tfx import v1 as tfx
 
+from capsmodel.data import features
+from components.picture_kinds.kinds import PLAIN
 from components.pusher import LIVE_ALREADY
 from pipeline import evaluation, metadata, var_folder
 from pipeline.settings import Config
@@ -28,6 +30,8 @@ class Results:
         test_images: How many there are.
         worst_class: The class with the lowest accuracy.
         worst_class_accuracy: Fraction of its images.
+        worst_kind: The kind of drawn pictures with the lowest accuracy; empty if none were drawn.
+        worst_kind_accuracy: Fraction of its pictures.
         accuracy_change: Against the last blessed model; None where there was none.
         pushed_to: Folder of the version that is the model; empty when there is none.
         pushed_earlier: Whether an earlier run had pushed it, and this one nothing.
@@ -39,6 +43,8 @@ class Results:
     test_images: int = 0
     worst_class: int = -1
     worst_class_accuracy: float = float('nan')
+    worst_kind: str = ''
+    worst_kind_accuracy: float = float('nan')
     accuracy_change: float | None = None
     pushed_to: str = ''
     pushed_earlier: bool = False
@@ -129,19 +135,28 @@ def _latest_run(store: mlmd.MetadataStore, config: Config) -> metadata_store_pb2
 def _evaluation(uri: str) -> dict[str, Any]:
     facts: dict[str, Any] = {}
     by_class: dict[int, float] = {}
+    by_kind: dict[str, float] = {}
     for slice_metrics in tfma.load_metrics(uri):
         values: dict[str, float] = {}
         changes: dict[str, float] = {}
         for metric in slice_metrics.metric_keys_and_values:
             if metric.key.model_name != evaluation.BASELINE:
-                kind = changes if metric.key.is_diff else values
-                kind[metric.key.name] = metric.value.double_value.value
-        slice_keys = slice_metrics.slice_key.single_slice_keys
-        if slice_keys:
-            by_class[slice_keys[0].int64_value] = values[evaluation.ACCURACY]
+                group = changes if metric.key.is_diff else values
+                group[metric.key.name] = metric.value.double_value.value
+        keys = {key.column: key for key in slice_metrics.slice_key.single_slice_keys}
+        kind = keys[features.KIND].bytes_value.decode() if features.KIND in keys else PLAIN
+        accuracy = values[evaluation.ACCURACY]
+        if kind != PLAIN:
+            by_kind[kind] = accuracy
+        elif features.LABEL in keys:
+            by_class[keys[features.LABEL].int64_value] = accuracy
         else:
-            facts['accuracy'] = values[evaluation.ACCURACY]
+            facts['accuracy'] = accuracy
             facts['accuracy_change'] = changes.get(evaluation.ACCURACY)
             facts['test_images'] = round(values['example_count'])
     worst = min(by_class, key=lambda label: by_class[label])
-    return {**facts, 'worst_class': worst, 'worst_class_accuracy': by_class[worst]}
+    facts |= {'worst_class': worst, 'worst_class_accuracy': by_class[worst]}
+    if by_kind:
+        worst_kind = min(by_kind, key=lambda kind: by_kind[kind])
+        facts |= {'worst_kind': worst_kind, 'worst_kind_accuracy': by_kind[worst_kind]}
+    return facts

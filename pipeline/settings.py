@@ -30,6 +30,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         'learning_rate_decay': 0.6,
         'min_accuracy': 0.80,
         'min_class_accuracy': 0.50,
+        'min_kind_accuracy': 0.75,
         'max_accuracy_drop': 0.05,
     },
     # One pass over all training images: small batches for many steps, a falling learning rate.
@@ -102,6 +103,12 @@ class GateSettings(Settings):
     )
     min_class_accuracy: float = setting(
         0.95, 'the same for the images of each single class', at_least=0
+    )
+    min_kind_accuracy: float = setting(
+        0.93,
+        'the same for the worst kind of the pictures that are drawn of test images; there are '
+        'none where FRAMING is whole',
+        at_least=0,
     )
     max_accuracy_drop: float = setting(
         0.002,

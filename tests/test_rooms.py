@@ -14,7 +14,7 @@ _PACKAGES = {
     'serving': 'start_tensorflow',
     'pipeline': 'start_tensorflow capsmodel components',
     'kubeflow': 'start_tensorflow capsmodel components pipeline',
-    'benchmarks': 'start_tensorflow capsmodel pipeline serving',
+    'benchmarks': 'start_tensorflow capsmodel components pipeline serving',
 }
 
 # The rooms of a package from the ground up, a floor a row: a room may import itself and the floors

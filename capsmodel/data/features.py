@@ -3,3 +3,5 @@
 IMAGE = 'image'
 LABEL = 'label'
 ID = 'id'
+# Of test images: 'plain', or the kind of picture that one is drawn again as.
+KIND = 'kind'

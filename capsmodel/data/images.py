@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Mapping, Sequence
 
+import numpy as np
 import tensorflow as tf
 
 from capsmodel.data import image_files, image_reading, png_chunks
@@ -112,6 +113,33 @@ def why_undecodable(encoded: Sequence[bytes], custom_config: Mapping[str, int]) 
     """
     function = _problems_function(custom_config['image_height'], custom_config['image_width'])
     return [problem.decode() for problem in function(tf.constant(list(encoded), tf.string)).numpy()]
+
+
+def framed(encoded: Sequence[bytes], custom_config: Mapping[str, int]) -> np.ndarray:
+    """What `decode_images` makes of pictures with the framing STROKES, in a graph.
+
+    Args:
+        encoded: The contents of files.
+        custom_config: `image_height` and `image_width` of the results.
+
+    Returns:
+        uint8 [n, height, width].
+
+    Raises:
+        tf.errors.InvalidArgumentError: A picture cannot be decoded.
+    """
+    function = _framing_function(custom_config['image_height'], custom_config['image_width'])
+    return function(tf.constant(list(encoded), tf.string)).numpy()
+
+
+@functools.cache
+def _framing_function(height: int, width: int) -> Callable[[tf.Tensor], tf.Tensor]:
+    """string [n] to uint8 [n, height, width], in a graph."""
+    return tf.function(
+        lambda encoded: decode_images(encoded, height, width),
+        input_signature=[tf.TensorSpec([None], tf.string)],
+        autograph=False,
+    )
 
 
 @functools.cache

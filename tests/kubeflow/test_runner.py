@@ -87,7 +87,8 @@ def test_each_node_is_a_task_in_the_order_of_the_graph(spec):
         'Transform': ['AnomalyGate', 'ImportSchemaGen', 'TfdsExampleGen'],
         'Trainer': ['ImportSchemaGen', 'Transform'],
         'BaselineResolver': ['Trainer'],
-        'Evaluator': ['BaselineResolver', 'TfdsExampleGen', 'Trainer'],
+        'PictureKinds': ['AnomalyGate', 'TfdsExampleGen'],
+        'Evaluator': ['BaselineResolver', 'PictureKinds', 'Trainer'],
         'EvaluationGate': ['Evaluator'],
         'InfraCheck': ['EvaluationGate', 'Trainer'],
         'Pusher': ['Evaluator', 'InfraCheck', 'Trainer'],
@@ -103,7 +104,7 @@ def test_settings_are_parameters_of_the_run_or_fixed(spec):
     assert parameters['learning_rate']['defaultValue'] == ''  # the preset's
     every = {field.upper() for field in configs.Config.__dataclass_fields__}
     assert {name.upper() for name in parameters} == every - {
-        *('DATASET', 'DATASET_VERSION', 'TUNER', 'WARM_START', 'PIPELINE_NAME'),
+        *('DATASET', 'DATASET_VERSION', 'FRAMING', 'TUNER', 'WARM_START', 'PIPELINE_NAME'),
         *('VAR', 'METADATA', 'PIPELINE_ROOT'),
     }
     container = _container(spec, 'trainer')
@@ -114,6 +115,7 @@ def test_settings_are_parameters_of_the_run_or_fixed(spec):
     assert "EPOCHS={{$.inputs.parameters['epochs']}}" in container['args']
     assert {each['name']: each['value'] for each in container['env']} == {
         'DATASET': 'mnist',
+        'FRAMING': configs.from_preset('tiny').framing,
         'TUNER': 'no',
         'WARM_START': 'no',
         'VAR': '/var/capsnet',

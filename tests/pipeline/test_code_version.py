@@ -14,11 +14,12 @@ from pipeline import code_version
 
 _PACKAGES = ('capsmodel', 'components', 'pipeline', 'serving')
 _TRAINS = {'Tuner', 'Trainer'}
-_DECODES = {'TfdsExampleGen', 'Transform', *_TRAINS}
+_DECODES = {'TfdsExampleGen', 'Transform', 'PictureKinds', *_TRAINS}
 
 # Which nodes run a file.
 _RUN_BY = {
-    'components/reconstruction_metric.py': {'Evaluator'},
+    'components/output_metrics.py': {'Evaluator'},
+    'components/picture_kinds/kinds.py': {'PictureKinds', 'EvaluationGate'},
     'components/gate.py': {'AnomalyGate', 'EvaluationGate', 'InfraCheck'},
     'components/infra_check/probe.py': {'InfraCheck'},
     'components/datasets/slice_rules.py': {'TfdsExampleGen'},
@@ -88,7 +89,7 @@ def test_functions_that_tfx_is_told_of_are_in_the_keys(root):
     for name in ('pipeline', 'evaluation'):
         source = pathlib.Path(root, 'pipeline', f'{name}.py').read_text()
         told |= set(re.findall(r"'((?:capsmodel|components)\.[\w.]+)'", source))
-    assert len(told) == 5
+    assert len(told) == 6
     assert {module for module in told if not module.startswith(tuple(started))} == set()
 
 

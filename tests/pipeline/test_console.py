@@ -60,6 +60,12 @@ def test_summary_of_a_rerun_and_of_a_comparison():
     assert lines[3] == 'Pushed to:      var/serving_model/capsnet/17 (in an earlier run)'
 
 
+def test_summary_names_the_worst_kind_of_picture():
+    assert _summary(worst_kind='thin pen', worst_kind_accuracy=0.9412)[2] == (
+        'Pictures:       the worst kind of picture is thin pen with 94.12%'
+    )
+
+
 def test_summary_says_how_many_images_were_left_out():
     assert _summary(left_out=1200)[4] == (
         'Left out:       1,200 images of the dataset, which cannot be decoded'

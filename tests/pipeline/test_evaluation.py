@@ -26,58 +26,87 @@ _CONFIG = configs.from_preset(
 
 
 class _Predictor(tf.Module):
-    """Predicts the class that the example's feature `name` says."""
+    """Predicts the class that the example's feature `name` says, and knows what `known` says.
 
-    def __init__(self, name, decoder):
+    Without a guard, it is a model that was exported before there were guards.
+    """
+
+    def __init__(self, name, decoder, guard):
         super().__init__()
         self.feature = name
         self.decoder = decoder
+        self.guard = guard
 
     @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name='examples')])
     def examples(self, examples):
-        specification = {self.feature: tf.io.FixedLenFeature([], tf.int64)}
-        predicted = tf.io.parse_example(examples, specification)[self.feature]
+        specification = {
+            name: tf.io.FixedLenFeature([], tf.int64) for name in (self.feature, 'known')
+        }
+        parsed = tf.io.parse_example(examples, specification)
+        predicted = parsed[self.feature]
         outputs = {'label': predicted, 'scores': tf.one_hot(predicted, 3)}
+        if self.guard:
+            outputs['known'] = parsed['known'] == 1
         if self.decoder:
             outputs['reconstruction_error'] = tf.cast(predicted, tf.float32) + 1.5
         return outputs
 
 
+_GOOD, _BAD, _NO_DECODER = ('good', True), ('bad', True), ('good', False)
+_EARLIER = ('good, no guard', False)
+
+
 @pytest.fixture(scope='module')
 def models(tmp_path_factory):
-    """Folders of SavedModels, by the feature that they predict and whether there is a decoder."""
+    """Folders of SavedModels: what each predicts and whether it has a decoder; an earlier one."""
     folder = tmp_path_factory.mktemp('models')
     paths = {}
-    for name in ('good', 'bad'):
-        for decoder in (True, False):
-            module = _Predictor(name, decoder)
-            paths[name, decoder] = str(folder / f'{name}-{decoder}')
-            tf.saved_model.save(module, paths[name, decoder], {'examples': module.examples})
+    for number, key in enumerate((_GOOD, _BAD, _NO_DECODER, _EARLIER)):
+        name, decoder = key
+        module = _Predictor(name.split(',')[0], decoder, guard=key != _EARLIER)
+        paths[key] = str(folder / str(number))
+        tf.saved_model.save(module, paths[key], {'examples': module.examples})
     return paths
 
 
-def _records(tmp_path, labels, good, bad):
-    path = str(tmp_path / 'examples')
-    with tf.io.TFRecordWriter(path) as writer:
-        for values in zip(labels, good, bad, strict=True):
-            feature = {
-                name: tf.train.Feature(int64_list=tf.train.Int64List(value=[value]))
-                for name, value in zip(('label', 'good', 'bad'), values, strict=True)
-            }
-            example = tf.train.Example(features=tf.train.Features(feature=feature))
-            writer.write(example.SerializeToString())
-    return path
-
-
-def _evaluate(tmp_path, models, candidate, baseline=None, num_classes=3, config=_CONFIG):
+def _test_images():
+    """Features of 30 test images, 10 of each class, of which the models know all but one."""
     labels = np.repeat([0, 1, 2], 10)
     good = labels.copy()
     good[[10, 20]] = 0  # 28 of 30 right; 9 of 10 in classes 1 and 2
     bad = good.copy()
     bad[11:15] = 2  # 24 of 30 right; 5 of 10 in class 1
+    return {'label': labels, 'good': good, 'bad': bad, 'known': np.arange(30) != 3}
+
+
+def _records(tmp_path, columns):
+    path = str(tmp_path / 'examples')
+    with tf.io.TFRecordWriter(path) as writer:
+        for values in zip(*columns.values(), strict=True):
+            example = tf.train.Example()
+            for name, value in zip(columns, values, strict=True):
+                feature = example.features.feature[name]
+                if isinstance(value, str):
+                    feature.bytes_list.value.append(value.encode())
+                else:
+                    feature.int64_list.value.append(int(value))
+            writer.write(example.SerializeToString())
+    return path
+
+
+def _evaluate(
+    tmp_path,
+    models,
+    candidate,
+    baseline=None,
+    num_classes=3,
+    config=_CONFIG,
+    columns=None,
+    kinds=(),
+):
     output = str(tmp_path / 'evaluation')
     eval_config = tfma.utils.update_eval_config_with_defaults(
-        evaluation.eval_config(config, num_classes),
+        evaluation.eval_config(config, num_classes, kinds),
         has_baseline=baseline is not None,
         rubber_stamp=True,
     )
@@ -92,7 +121,7 @@ def _evaluate(tmp_path, models, candidate, baseline=None, num_classes=3, config=
         _ = (
             pipeline
             | tfxio.TFExampleRecord(
-                _records(tmp_path, labels, good, bad),
+                _records(tmp_path, columns or _test_images()),
                 raw_record_column_name=tfma.ARROW_INPUT_COLUMN,
             ).BeamSource()
             | tfma.ExtractEvaluateAndWriteResults(
@@ -112,7 +141,7 @@ def _metrics(output):
 
 
 def test_model_within_the_bounds_is_blessed_and_measured(tmp_path, models):
-    output = _evaluate(tmp_path, models, ('good', True))
+    output = _evaluate(tmp_path, models, _GOOD)
     assert tfma.load_validation_result(output).validation_ok
     metrics = _metrics(output)
     assert metrics[()]['accuracy']['doubleValue'] == pytest.approx(28 / 30)
@@ -120,24 +149,32 @@ def test_model_within_the_bounds_is_blessed_and_measured(tmp_path, models):
     assert metrics[('label', 1),]['accuracy']['doubleValue'] == pytest.approx(0.9)
     # Predictions are 12 times 0, 9 times 1 and 9 times 2.
     assert metrics[()]['reconstruction_error']['doubleValue'] == pytest.approx(27 / 30 + 1.5)
+    assert metrics[()]['refused']['doubleValue'] == pytest.approx(1 / 30)
+    assert metrics[('label', 0),]['refused']['doubleValue'] == pytest.approx(0.1)
     plots = dict(tfma.load_eval_result(output).plots)
     assert 'multiClassConfusionMatrixAtThresholds' in plots[()]['']['']
 
 
-def test_no_decoder_has_no_reconstruction_error_and_a_class_without_images_is_noticed(
+def test_no_decoder_has_no_reconstruction_error_and_classes_or_kinds_without_images_are_noticed(
     tmp_path, models
 ):
-    output = _evaluate(tmp_path, models, ('good', False), num_classes=4)
+    columns = {**_test_images(), 'kind': ['plain'] * 30}
+    output = _evaluate(
+        tmp_path, models, _NO_DECODER, num_classes=4, columns=columns, kinds=('chalk',)
+    )
     result = tfma.load_validation_result(output)
     assert not result.validation_ok
-    assert shortfalls(result) == ['there is no test image of label 3']
-    metrics = _metrics(output)
-    assert 'reconstruction_error' not in metrics[()]
-    assert metrics[()]['accuracy']['doubleValue'] == pytest.approx(28 / 30)
+    assert sorted(shortfalls(result)) == [
+        'there is no test image of kind chalk',
+        'there is no test image of label 3',
+    ]
+    metrics = _metrics(output)[('kind', 'plain'),]
+    assert 'reconstruction_error' not in metrics
+    assert metrics['accuracy']['doubleValue'] == pytest.approx(28 / 30)
 
 
 def test_each_missed_bound_is_named_with_the_shortfall(tmp_path, models):
-    output = _evaluate(tmp_path, models, ('bad', True), baseline=('good', False))
+    output = _evaluate(tmp_path, models, _BAD, baseline=_EARLIER)
     result = tfma.load_validation_result(output)
     assert not result.validation_ok
     assert sorted(shortfalls(result)) == [
@@ -157,6 +194,48 @@ def test_each_missed_bound_is_named_with_the_shortfall(tmp_path, models):
     blessing.set_int_custom_property('blessed', 0)
     with pytest.raises(GateRefused, match=r'^The model is rejected: accuracy of .*; accuracy of '):
         EvaluationGate.test_call(evaluation=evaluated, blessing=blessing)
+
+
+def test_bounds_hold_for_plain_images_and_kinds_have_their_own(tmp_path, models):
+    config = dataclasses.replace(_CONFIG, min_kind_accuracy=0.95, guard_false_alarms=0)
+    # All pictures are refused, and the bound is for test images alone.
+    drawn = {name: np.tile(column[:3], 8) for name, column in _test_images().items()}
+    drawn['good'] = (drawn['label'] + np.arange(24) % 2) % 3
+    drawn['known'] = np.zeros(24)
+    kinds = np.repeat(['plain', 'chalk', 'thin pen', 'wide sheet'], [30, 12, 8, 4])
+    columns = {
+        name: np.concatenate([column, drawn[name]]) for name, column in _test_images().items()
+    }
+    columns['good'][-4:] = columns['label'][-4:]  # every wide sheet is read
+    columns['good'][30] = columns['good'][32] = 1  # and 4 of 12 of chalk
+    output = _evaluate(
+        tmp_path,
+        models,
+        _GOOD,
+        baseline=_EARLIER,
+        config=config,
+        columns={**columns, 'kind': kinds.tolist()},
+        kinds=('chalk', 'thin pen', 'wide sheet'),
+    )
+    result = tfma.load_validation_result(output)
+    assert sorted(shortfalls(result)) == [
+        'refused of all images is 0.0333, 0.0233 above the bound 0.01',
+        'the worst kind of picture is chalk: its accuracy is 0.3333, 0.6167 below the bound 0.95 '
+        '(2 kinds miss it)',
+    ]
+    metrics = _metrics(output)
+    plain = ('kind', 'plain')
+    assert metrics[plain,]['example_count']['doubleValue'] == 30
+    assert metrics[plain,]['accuracy']['doubleValue'] == pytest.approx(28 / 30)
+    assert metrics[plain, ('label', 1)]['accuracy']['doubleValue'] == pytest.approx(0.9)
+    assert metrics[('kind', 'thin pen'),]['refused']['doubleValue'] == 1
+    evaluated = standard_artifacts.ModelEvaluation()
+    evaluated.uri = output
+    found = _read_of_a_run(tmp_path, evaluated)
+    assert found.accuracy == pytest.approx(28 / 30)
+    assert (found.accuracy_change, found.test_images) == (0, 30)
+    assert (found.worst_class, found.worst_class_accuracy) == (1, pytest.approx(0.9))
+    assert (found.worst_kind, found.worst_kind_accuracy) == ('chalk', pytest.approx(1 / 3))
 
 
 def _read_of_a_run(tmp_path, *artifacts):
@@ -188,7 +267,7 @@ def _read_of_a_run(tmp_path, *artifacts):
 
 
 def test_worse_model_within_the_change_bound_is_blessed(tmp_path, models):
-    output = _evaluate(tmp_path, models, ('good', True), baseline=('bad', True))
+    output = _evaluate(tmp_path, models, _GOOD, baseline=_BAD)
     assert tfma.load_validation_result(output).validation_ok
 
 
@@ -196,7 +275,7 @@ def test_model_is_exactly_on_its_bounds_but_there_are_too_few_images(tmp_path, m
     exact = dataclasses.replace(
         _CONFIG, min_accuracy=28 / 30, min_class_accuracy=0.9, min_test_images=31
     )
-    output = _evaluate(tmp_path, models, ('good', True), config=exact)
+    output = _evaluate(tmp_path, models, _GOOD, config=exact)
     result = tfma.load_validation_result(output)
     assert shortfalls(result) == ['example_count of all images is 30, 1 below the bound 31']
 

@@ -1,0 +1,1 @@
+"""Test images drawn again as the pictures that people take."""
