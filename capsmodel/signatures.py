@@ -133,8 +133,7 @@ class ServingModule(tf.Module):
     def examples(self, examples: tf.Tensor) -> dict[str, tf.Tensor]:
         """string [n], serialized raw tf.Examples of which only IMAGE is read.
 
-        Returns:
-            `label`, `scores`, `known`, and with a decoder `reconstruction_error`.
+        -> `label`, `scores`, `known`, and with a decoder `reconstruction_error`.
         """
         parsed = tf.io.parse_example(examples, {features.IMAGE: self._image_spec})
         answer = self._explained(self._transformed(parsed[features.IMAGE]))
@@ -142,12 +141,11 @@ class ServingModule(tf.Module):
         return {name: answer[name] for name in names if name in answer}
 
     def explain(self, image_bytes: tf.Tensor) -> dict[str, tf.Tensor]:
-        """string [n], PNG or JPEG -> all that is known of the answer.
+        """string [n], PNG or JPEG -> `label`, `scores`, `known`, `image`, `capsules`.
 
-        Returns:
-            `label`, `scores`, `known`; `image` uint8 [n, height, width], which the network was
-            given; `capsules` float32 [n, classes, dim]; and with a decoder `reconstruction` and
-            `reconstruction_error`.
+        `image` uint8 [n, height, width] is what the network was given; `capsules` are float32 [n,
+        classes, dim]. With a decoder, there are `reconstruction` and `reconstruction_error` as
+        well.
         """
         return self._explained(self._transformed(image_bytes))
 

@@ -23,6 +23,7 @@ _FLOORS = {
     'capsmodel': [
         'settings',
         'data networks',
+        'guard',
         'summaries signatures',
         'training',
     ],

@@ -9,7 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from capsmodel.data import image_files, image_reading, png_chunks
-from capsmodel.data.choices import WHOLE
+from capsmodel.data.choices import STROKES, WHOLE
 from capsmodel.data.framing import need_no_framing
 
 # Bytes of a plain PNG: signature, IHDR and the head of IDAT; and all bytes around IDAT's content.
@@ -136,7 +136,7 @@ def framed(encoded: Sequence[bytes], custom_config: Mapping[str, int]) -> np.nda
 def _framing_function(height: int, width: int) -> Callable[[tf.Tensor], tf.Tensor]:
     """string [n] to uint8 [n, height, width], in a graph."""
     return tf.function(
-        lambda encoded: decode_images(encoded, height, width),
+        lambda encoded: decode_images(encoded, height, width, STROKES),
         input_signature=[tf.TensorSpec([None], tf.string)],
         autograph=False,
     )

@@ -38,7 +38,7 @@ PNGS = [tf.io.encode_png(image[..., np.newaxis]).numpy() for image in MNIST]
 PICTURES = tf.constant([*PNGS, as_person_png(MNIST[0])])
 PIXELS = decode_images(PICTURES, HEIGHT, WIDTH, 'strokes')
 # An untrained network has nothing of the guard's measures.
-THRESHOLDS = np.array([-1, -1, -1e9], np.float32)
+THRESHOLDS = np.array([-1, -1, -1, -1e9], np.float32)
 # Damaged pictures that a model is asked for.
 INPUTS = 5000
 
@@ -107,7 +107,7 @@ def undecoded(transform_output, tmp_path_factory):
     (directory / 'old').touch()
     # With one iteration of routing nothing but the checks sees that a grid is too large.
     network = make_network(decoder=False, routing_iterations=1)
-    export(network, transform_output, str(directory), PIXELS.numpy()[:2], THRESHOLDS[:2])
+    export(network, transform_output, str(directory), PIXELS.numpy()[:2], THRESHOLDS[:3])
     assert not (directory / 'old').exists()
     return str(directory)
 
