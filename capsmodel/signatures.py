@@ -144,8 +144,7 @@ class ServingModule(tf.Module):
         """string [n], PNG or JPEG -> `label`, `scores`, `known`, `image`, `capsules`.
 
         `image` uint8 [n, height, width] is what the network was given; `capsules` are float32 [n,
-        classes, dim]. With a decoder, there are `reconstruction` and `reconstruction_error` as
-        well.
+        classes, dim]. With a decoder, `reconstruction` and `reconstruction_error` come as well.
         """
         return self._explained(self._transformed(image_bytes))
 
