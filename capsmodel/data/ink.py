@@ -11,7 +11,7 @@ _FITS = 6
 # The window, in pixels of the small copy, that is wider than any stroke but not than a shadow.
 _SHADOW = 25
 # Least contrast of ink: as a multiple of the noise's standard deviation, and in levels of grey.
-_NOISE_FACTOR = 4.0
+_NOISE_FACTOR = 5.0
 _LEAST_CONTRAST = 8.0
 # In the small copy, where strokes are blurred, ink has this fraction of the strongest contrast.
 _LEAST_SHARE = 0.25
