@@ -8,8 +8,12 @@ import tensorflow as tf
 _SMALL = 64
 # Rounds of fitting the background, of which the first half looks at the border only.
 _FITS = 6
-# The window, in pixels of the small copy, that is wider than any stroke but not than a shadow.
+# Windows in pixels of the small copy: one that is wider than any stroke but not than a shadow or a
+# sheet, and one that is wider than most strokes on a sheet.
 _SHADOW = 25
+_STROKE = 9
+# Least contrast of a sheet with what it lies on, in levels of grey.
+_SHEET_CONTRAST = 40.0
 # Least contrast of ink: as a multiple of the noise's standard deviation, and in levels of grey.
 _NOISE_FACTOR = 5.0
 _LEAST_CONTRAST = 8.0
@@ -25,7 +29,7 @@ def find(grey: tf.Tensor) -> tf.Tensor:
     """Finds the ink of a picture.
 
     What is darker or lighter than the background is ink, whichever has more contrast. Shadows and
-    specks are none.
+    specks are none, nor is what a sheet lies on.
 
     Args:
         grey: float32 [rows, columns], from 0 to 255, both at least 1.
@@ -37,6 +41,9 @@ def find(grey: tf.Tensor) -> tf.Tensor:
     longer = tf.maximum(tf.reduce_max(size), _SMALL)
     small_size = tf.maximum(size * _SMALL // longer, 1)
     small = _reduced(grey, small_size)
+    sheet, level = _sheet(small)
+    small = tf.where(sheet, small, level)
+    grey = tf.where(_nearest(sheet, size), grey, level)
     surface, least = _background(small)
     polarity, shadow, contrast = _polarity(small - _evaluated(surface, small_size), least)
     strokes = _without_specks(contrast, least)
@@ -63,14 +70,43 @@ def _nearest(grey: tf.Tensor, size: tf.Tensor) -> tf.Tensor:
     return grey
 
 
-def _background(grey: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+def _sheet(grey: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """Finds a sheet that lies on something else, as a table that is seen around it.
+
+    The sheet is what differs from the background of the border, is wider than any stroke, and
+    reaches no border.
+
+    Args:
+        grey: float32 [rows, columns].
+
+    Returns:
+        bool [rows, columns], the inside of the sheet, or all of the picture if there is no sheet;
+        float32 scalar, the median there.
+    """
+    size = tf.shape(grey)
+    surface, _ = _background(grey, border_only=True)
+    contrast = tf.abs(grey - _evaluated(surface, size))
+    # Strokes on the sheet may be like what is around it: they are filled.
+    filled = -largest_near(-largest_near(contrast, _STROKE), _STROKE)
+    opened = largest_near(-largest_near(-filled, _SHADOW), _SHADOW)
+    is_sheet = tf.cast(opened > _SHEET_CONTRAST, tf.float32)
+    edges = tf.concat([is_sheet[0], is_sheet[-1], is_sheet[:, 0], is_sheet[:, -1]], 0)
+    # The sheet's edge is left out.
+    inside = -largest_near(-is_sheet, 5) > 0
+    is_found = (tf.reduce_max(edges) < 0.5) & tf.reduce_any(inside)
+    inside |= ~is_found
+    return inside, quantile(grey[inside], 0.5)
+
+
+def _background(grey: tf.Tensor, border_only: bool = False) -> tuple[tf.Tensor, tf.Tensor]:
     """Fits a surface of second degree to a picture's background: light falls off across a sheet.
 
-    The fit is a weighted least squares that is repeated with smaller weights for pixels far from
+    The fit looks at the border, and then at all of the picture. It is a weighted least squares that is repeated with smaller weights for pixels far from
     the surface, as Cauchy's distribution has them. It begins with the median of the border.
 
     Args:
         grey: float32 [rows, columns].
+        border_only: Whether it looks at the border only.
 
     Returns:
         float32 [6, 1], the coefficients of `_terms`; and a float32 scalar, the least contrast that
@@ -83,7 +119,7 @@ def _background(grey: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     rows, columns = (tf.minimum(tf.range(n), n - 1 - tf.range(n)) for n in tf.unstack(size))
     is_border = tf.reshape((rows < strip)[:, tf.newaxis] | (columns < strip), [-1, 1])
     surface = tf.concat([[[quantile(values[is_border], 0.5)]], tf.zeros([5, 1])], 0)
-    for round_ in range(_FITS):
+    for round_ in range(_FITS // 2 if border_only else _FITS):
         differences = values - terms @ surface
         looked_at = is_border if round_ < _FITS // 2 else tf.ones_like(is_border)
         scale = 2 * _noise(differences[looked_at]) + 2
