@@ -101,8 +101,9 @@ def _sheet(grey: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
 def _background(grey: tf.Tensor, border_only: bool = False) -> tuple[tf.Tensor, tf.Tensor]:
     """Fits a surface of second degree to a picture's background: light falls off across a sheet.
 
-    The fit looks at the border, and then at all of the picture. It is a weighted least squares that is repeated with smaller weights for pixels far from
-    the surface, as Cauchy's distribution has them. It begins with the median of the border.
+    The fit looks at the border, and then at all of the picture. It is a weighted least squares that
+    is repeated with smaller weights for pixels far from the surface, as Cauchy's distribution has
+    them. It begins with the median of the border.
 
     Args:
         grey: float32 [rows, columns].
