@@ -12,8 +12,9 @@ _FITS = 6
 # sheet, and one that is wider than most strokes on a sheet.
 _SHADOW = 25
 _STROKE = 9
-# Least contrast of a sheet with what it lies on, in levels of grey.
-_SHEET_CONTRAST = 40.0
+# Contrast of a sheet with what it lies on, in levels of grey; the least share of the sheet that has
+# it; and how much there may be around the sheet, as a share of what the sheet has.
+_SHEET_CONTRAST, _SHEET_SHARE, _AROUND_SHARE = 40.0, 0.8, 0.1
 # Least contrast of ink: as a multiple of the noise's standard deviation, and in levels of grey.
 _NOISE_FACTOR = 5.0
 _LEAST_CONTRAST = 8.0
@@ -86,14 +87,26 @@ def _sheet(grey: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     size = tf.shape(grey)
     surface, _ = _background(grey, border_only=True)
     contrast = tf.abs(grey - _evaluated(surface, size))
-    # Strokes on the sheet may be like what is around it: they are filled.
-    filled = -largest_near(-largest_near(contrast, _STROKE), _STROKE)
+    # Strokes on the sheet may be like what is around it: they are filled, but not up to the border.
+    padded = tf.pad(contrast, [[_STROKE, _STROKE]] * 2)
+    filled = -largest_near(-largest_near(padded, _STROKE), _STROKE)
+    filled = filled[_STROKE:-_STROKE, _STROKE:-_STROKE]
     opened = largest_near(-largest_near(-filled, _SHADOW), _SHADOW)
     is_sheet = tf.cast(opened > _SHEET_CONTRAST, tf.float32)
     edges = tf.concat([is_sheet[0], is_sheet[-1], is_sheet[:, 0], is_sheet[:, -1]], 0)
     # The sheet's edge is left out.
     inside = -largest_near(-is_sheet, 5) > 0
-    is_found = (tf.reduce_max(edges) < 0.5) & tf.reduce_any(inside)
+    # Nearly all of the sheet has this contrast, and nearly nothing around it: a thick digit that
+    # fills the picture, or noise, is no sheet.
+    differs = tf.cast(contrast > _SHEET_CONTRAST, tf.float32)
+    of_sheet = tf.reduce_sum(differs * is_sheet)
+    of_surroundings = tf.reduce_sum(differs * (1 - largest_near(is_sheet, 5)))
+    is_found = (
+        (of_sheet > _SHEET_SHARE * tf.reduce_sum(is_sheet))
+        & (of_surroundings < _AROUND_SHARE * of_sheet)
+        & (tf.reduce_max(edges) < 0.5)
+        & tf.reduce_any(inside)
+    )
     inside |= ~is_found
     return inside, quantile(grey[inside], 0.5)
 

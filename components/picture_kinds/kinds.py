@@ -109,10 +109,10 @@ def _photograph(image: np.ndarray, random: np.random.Generator) -> bytes:
 
 
 def _on_a_table(image: np.ndarray, random: np.random.Generator) -> bytes:
-    """A photograph of a white sheet that lies on a darker table, turned by up to 12 degrees."""
+    """A photograph of a white sheet that lies on a darker table, turned by up to 8 degrees."""
     height, width = random.integers(150, 240, 2)
     table = random.uniform(30, 140) + 8 * drawing.noise((height, width), random)
-    margins = 0.08 * min(height, width) * random.uniform(1, 2.2, 4)
+    margins = min(height, width) * random.uniform(0.1, 0.2, 4)
     top, bottom, left, right = margins.astype(int)
     sheet, drawn = np.zeros((2, height, width), np.float32)
     rows, columns = slice(top, height - bottom), slice(left, width - right)
@@ -120,7 +120,7 @@ def _on_a_table(image: np.ndarray, random: np.random.Generator) -> bytes:
     inner = height - bottom - top, width - right - left
     ink = drawing.enlarged(image, round(min(inner) * random.uniform(0.4, 0.65)))
     drawn[rows, columns] = drawing.placed(ink, inner[0], inner[1], random)
-    angle = random.uniform(-12, 12)
+    angle = random.uniform(-8, 8)
     sheet, drawn = (
         np.asarray(Image.fromarray(layer).rotate(angle, Image.Resampling.BILINEAR))
         for layer in (sheet, drawn)
