@@ -26,7 +26,7 @@ def PictureKinds(  # noqa: N802 (a component is named like a class)
     summary_dir: tfx.dsl.components.Parameter[str],
     code_version: tfx.dsl.components.Parameter[str] = '',
 ) -> None:
-    """Writes the test images, and up to 1,100 of them drawn again as pictures of several kinds.
+    """Writes the test images, and up to 1,200 of them drawn again as pictures of several kinds.
 
     Args:
         examples: The raw examples; the component reads the split `test`.

@@ -91,16 +91,16 @@ def test_every_example_stays_and_each_is_drawn_once_right_behind_it(run):
     counts = collections.Counter(kind for kind, *_ in records)
     assert counts.pop('plain') == 90
     assert counts.keys() == kinds.KINDS.keys()
-    assert set(counts.values()) == {8, 9}
+    assert set(counts.values()) == {7, 8}
 
 
 def test_the_choice_depends_on_the_ids_and_not_on_their_order():
     ids = [f'mnist-test_{number}'.encode() for number in range(5000)]
     chosen = drawn_examples.choose(iter(ids))
     assert chosen == drawn_examples.choose(reversed(ids))
-    assert len(chosen) == drawn_examples.MOST_PICTURES == 1100
+    assert len(chosen) == drawn_examples.MOST_PICTURES == 1200
     # Without regard to the order in the file: its first half has about half of them.
-    assert 480 < sum(each in chosen for each in ids[:2500]) < 620
+    assert 520 < sum(each in chosen for each in ids[:2500]) < 680
     counts = collections.Counter(kind for each in chosen.values() for kind in each)
     assert set(counts.values()) == {100}
     assert len(counts) == len(kinds.KINDS)
