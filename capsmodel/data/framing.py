@@ -218,7 +218,7 @@ def _pen(image: tf.Tensor) -> tf.Tensor:
     share = tf.clip_by_value(_THIN - width, 0, 1)
     image = tf.clip_by_value(image + share * (2 * blurred - image), 0, 1)
     share = tf.clip_by_value((width - _THICK) / 2, 0, 1)
-    return image + share * (-ink.largest_near(-image, 3) - image)
+    return image + share * (-ink.largest_near(-image[tf.newaxis], 3)[0] - image)
 
 
 def _box(height: int, width: int) -> int:
