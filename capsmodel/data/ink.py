@@ -87,14 +87,14 @@ def _sheet(grey: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     """
     size = tf.shape(grey)
     surface, _ = _background(grey, border_only=True)
-    contrast = tf.abs(grey - _evaluated(surface, size))
+    contrast = tf.abs(grey - _evaluated(surface, size))[tf.newaxis]
     # Strokes on the sheet may be like what is around it: they are filled, but not up to the border.
-    padded = tf.pad(contrast, [[_STROKE, _STROKE]] * 2)
+    padded = tf.pad(contrast, [[0, 0], [_STROKE, _STROKE], [_STROKE, _STROKE]])
     filled = -largest_near(-largest_near(padded, _STROKE), _STROKE)
-    filled = filled[_STROKE:-_STROKE, _STROKE:-_STROKE]
+    filled = filled[:, _STROKE:-_STROKE, _STROKE:-_STROKE]
     opened = largest_near(-largest_near(-filled, _SHADOW), _SHADOW)
     is_sheet = tf.cast(opened > _SHEET_CONTRAST, tf.float32)
-    edges = tf.concat([is_sheet[0], is_sheet[-1], is_sheet[:, 0], is_sheet[:, -1]], 0)
+    edges = tf.concat([is_sheet[0, 0], is_sheet[0, -1], is_sheet[0, :, 0], is_sheet[0, :, -1]], 0)
     # The sheet's edge is left out.
     inside = -largest_near(-is_sheet, 5) > 0
     # Nearly all of the sheet has this contrast, and nearly nothing around it: a thick digit that
@@ -108,7 +108,7 @@ def _sheet(grey: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         & (tf.reduce_max(edges) < 0.5)
         & tf.reduce_any(inside)
     )
-    inside |= ~is_found
+    inside = inside[0] | ~is_found
     return inside, quantile(grey[inside], 0.5)
 
 
