@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from person_png import as_person_png
 from project_paths import DATA
 from run_transform import run_transform
-from tensorflow.core.protobuf import config_pb2
+from tensorflow.core.protobuf import config_pb2, saved_model_pb2
 from tensorflow_serving.apis import prediction_log_pb2
 
 from capsmodel.data import features
@@ -142,6 +142,17 @@ def sessions(exported, undecoded):
         return ask
 
     return {'exported': asker(exported), 'undecoded': asker(undecoded)}
+
+
+def test_all_operations_are_tensorflows(exported):
+    with open(os.path.join(exported, 'saved_model.pb'), 'rb') as file:
+        (meta_graph,) = saved_model_pb2.SavedModel.FromString(file.read()).meta_graphs
+    graph = meta_graph.graph_def
+    nodes = [*graph.node, *(n for function in graph.library.function for n in function.node_def)]
+    operations = {node.op for node in nodes}
+    assert {'DecodePng', 'ResizeArea', 'MaxPool'} < operations
+    # TensorFlow Serving has no Python.
+    assert not [name for name in operations if 'Py' in name]
 
 
 def test_weights_of_an_export_start_another_training(network, exported):
