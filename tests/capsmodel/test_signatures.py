@@ -17,15 +17,16 @@ from hypothesis import strategies as st
 from person_png import as_person_png
 from project_paths import DATA
 from run_transform import run_transform
-from tensorflow.core.protobuf import config_pb2
+from tensorflow.core.protobuf import config_pb2, saved_model_pb2
 from tensorflow_serving.apis import prediction_log_pb2
 
+from capsmodel import guard
 from capsmodel.data import features
 from capsmodel.data.images import decode_images
 from capsmodel.networks import memory
 from capsmodel.networks.capsnet import CapsNet, lengths
 from capsmodel.networks.settings import NetworkConfig
-from capsmodel.signatures import export
+from capsmodel.signatures import ServingModule, export
 from capsmodel.training import warm_start
 from capsmodel.training.errors import TrainingError
 from serving.errors import ServingError
@@ -142,6 +143,17 @@ def sessions(exported, undecoded):
         return ask
 
     return {'exported': asker(exported), 'undecoded': asker(undecoded)}
+
+
+def test_all_operations_are_tensorflows(exported):
+    with open(os.path.join(exported, 'saved_model.pb'), 'rb') as file:
+        (meta_graph,) = saved_model_pb2.SavedModel.FromString(file.read()).meta_graphs
+    graph = meta_graph.graph_def
+    nodes = [*graph.node, *(n for function in graph.library.function for n in function.node_def)]
+    operations = {node.op for node in nodes}
+    assert {'DecodePng', 'ResizeArea', 'MaxPool'} < operations
+    # TensorFlow Serving has no Python.
+    assert not [name for name in operations if 'Py' in name]
 
 
 def test_weights_of_an_export_start_another_training(network, exported):
@@ -348,6 +360,27 @@ def test_without_a_decoder_nothing_is_reconstructed(undecoded):
     for name, signature in model.signatures.items():
         more = {'image', 'capsules'} if name == 'explain' else set()
         assert set(signature.structured_outputs) == {'label', 'scores', 'known'} | more
+
+
+@pytest.mark.parametrize('decoder', [True, False])
+def test_known_is_what_the_guard_says(transform_output, decoder):
+    model = make_network(decoder)
+    images = np.concatenate([PIXELS.numpy(), np.zeros((1, HEIGHT, WIDTH), np.uint8)])
+    # An image may lie at a threshold, and rounding differs.
+    thresholds = guard.thresholds(model, PIXELS.numpy(), 0.5) - np.float32(1e-5)
+    module = ServingModule(model, transform_output, thresholds)
+    measured = guard._measured_by(model, images)
+    expected = np.all(measured >= thresholds, axis=1) & (images.max((1, 2)) > 0)
+    known = module.pixels(tf.constant(images))['known'].numpy()
+    np.testing.assert_array_equal(known, expected)
+    assert not known[-1]
+    assert 0 < known[:-1].mean() < 1
+    # A blank sheet is refused whatever the thresholds are.
+    module = ServingModule(model, transform_output, np.full_like(thresholds, -1e9))
+    blank = tf.io.encode_png(tf.fill([90, 60, 1], tf.constant(240, tf.uint8)))
+    answer = module.explain(tf.stack([blank, PICTURES[-1]]))
+    np.testing.assert_array_equal(answer['known'], [False, True])
+    assert not np.any(answer['image'][0])
 
 
 @pytest.mark.parametrize(
