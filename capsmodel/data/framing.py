@@ -23,7 +23,7 @@ _BOX = 20 / 28
 _TOLERANCE = 1.0
 # A stroke ends where it has this fraction of its contrast.
 _STROKE_LEVEL = 0.4
-# Widths of strokes in MNIST, in pixels: thinner ones are widened and thicker ones are thinned.
+# Widths of strokes in MNIST, in pixels of 28: thinner ones are widened, thicker ones are thinned.
 _THIN, _THICK = 2.0, 3.0
 
 
@@ -210,7 +210,7 @@ def _pen(image: tf.Tensor) -> tf.Tensor:
     """
     down, right = (image[1:] - image[:-1])[:, :-1], (image[:, 1:] - image[:, :-1])[:-1]
     edges = tf.reduce_sum(tf.sqrt(down**2 + right**2))
-    width = tf.math.divide_no_nan(2 * tf.reduce_sum(image), edges)
+    width = 28 / min(image.shape) * tf.math.divide_no_nan(2 * tf.reduce_sum(image), edges)
     kernel = tf.constant([1.0, 2.0, 1.0]) / 4
     kernel = tf.reshape(kernel[:, tf.newaxis] * kernel, [3, 3, 1, 1])
     blurred = tf.nn.conv2d(image[tf.newaxis, ..., tf.newaxis], kernel, 1, 'SAME')[0, ..., 0]

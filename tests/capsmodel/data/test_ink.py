@@ -77,11 +77,11 @@ def test_the_background_is_found_beside_strokes():
     assert least < 8
 
 
-def test_least_contrast_is_four_deviations_of_the_noise():
+def test_least_contrast_is_five_deviations_of_the_noise():
     for deviation in (1, 5, 20):
         noise = np.random.default_rng(0).normal(128, deviation, (64, 64))
         _, least = ink._background(tf.constant(noise, tf.float32))
-        assert least.numpy() == pytest.approx(4 * deviation, rel=0.1)
+        assert least.numpy() == pytest.approx(5 * deviation, rel=0.1)
 
 
 @pytest.mark.parametrize('is_dark', [False, True])
