@@ -217,9 +217,9 @@ def test_networks_of_other_sizes(height, width):
     for digit in DIGITS:
         image = frame(255 - 255 * sheet(digit), height, width)
         assert image.shape == (height, width)
-        # A pixel is a stroke from about half of its contrast on.
+        # The ends of strokes may be faint.
         ys, xs = np.nonzero(image > 100)
-        assert abs(max(np.ptp(ys), np.ptp(xs)) + 1 - box) <= 1
+        assert abs(max(np.ptp(ys), np.ptp(xs)) + 1 - box) <= 2
         mass = image / image.sum()
         middle = (np.arange(height) + 0.5) @ mass.sum(1), (np.arange(width) + 0.5) @ mass.sum(0)
         # The centre of mass is the middle or up to a pixel beyond it, and strokes are blurred.
