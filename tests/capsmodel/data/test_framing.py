@@ -58,6 +58,7 @@ def whole_mnist(mnist_dir):
     return files, images.batch(len(files)).get_single_element()
 
 
+@pytest.mark.slow
 def test_all_of_mnist_is_framed_already(whole_mnist):
     _, images = whole_mnist
     assert images.shape == (70_000, 28, 28)
