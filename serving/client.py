@@ -157,7 +157,8 @@ def write_image(prediction: dict[str, Any], path: str) -> None:
     """
     if 'image' not in prediction:
         raise ClientError(
-            f'The model does not show what the network was given, but {", ".join(prediction)}. '
+            'The model does not show what the network was given, but '
+            f'{", ".join(sorted(prediction))}. '
             'Ask a newer model, or without --show'
         )
     try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import tensorflow as tf
 
 from capsmodel.data import image_files, image_parts, jpeg_segments
+from capsmodel.data.choices import WHOLE
 from capsmodel.data.framing import frame
 
 _MIDDLE_GREY = 127.0
@@ -39,7 +40,9 @@ def read(file: tf.Tensor, height: int, width: int, framing: str) -> tuple[tf.Ten
     problem = tf.cond(
         found.is_png | (problem != ''), lambda: problem, lambda: _what_it_lacks(found, pixels)
     )
-    grey = _grey(pixels, found.orientation, max(_MOST_SIDE, 2 * max(height, width)))
+    # A whole picture is reduced once more, which gives the better means the larger it still is.
+    side = (16 if framing == WHOLE else 2) * max(height, width)
+    grey = _grey(pixels, found.orientation, max(_MOST_SIDE, side))
     image = frame(grey, height, width, framing)
     return tf.ensure_shape(image, [height, width]), problem
 

@@ -1,6 +1,7 @@
 """The layers of a capsule network (Sabour, Frosst, Hinton 2017) as Keras layers."""
 
 import importlib
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -20,6 +21,8 @@ from capsmodel.networks.routing import squash
 # convolution of 8 images, and the gain must make up for the transforms of input and output.
 _SMALLEST_WINOGRAD_BATCH = 16
 _SMALLEST_WINOGRAD_GAIN = 2.5
+# The most numbers, 64 MiB of them, of all patches of a few images that are multiplied at once.
+_MOST_PATCH_FLOATS = 2**24
 
 # Glorot's rule does not fit here: for a kernel of this shape it counts all children as inputs. With
 # 0.05, and Glorot's rule for the convolutions below, capsules start far from saturation, at lengths
@@ -47,7 +50,8 @@ class PrimaryCaps(keras.layers.Layer):
         algorithm: how the convolution is computed; variables are the same, results differ in
             rounding only. 'conv2d' is TensorFlow's own, 'winograd' is `networks.winograd`, always
             in float32. 'auto' takes 'winograd' where it is faster: for 16 images or more, without a
-            GPU, in float32, with a kernel that it suits.
+            GPU, in float32, with a kernel that it suits. For fewer images in a graph that does not
+            know their number, as in an exported model, it multiplies patches of the images.
 
     Raises:
         ValueError: `algorithm` is not one of these, or, when the layer is built, the kernel is too
@@ -98,6 +102,12 @@ class PrimaryCaps(keras.layers.Layer):
             x, w = (tf.cast(tensor, tf.float32) for tensor in (inputs, kernel))
             return winograd.conv2d(x, w, self.strides)
 
+        def multiplied() -> tf.Tensor:
+            # TensorFlow's own convolution brings all weights into another order first, each time.
+            side, step = [1, *kernel.shape[:2], 1], [1, self.strides, self.strides, 1]
+            patches = tf.image.extract_patches(inputs, side, step, [1, 1, 1, 1], 'VALID')
+            return tf.tensordot(patches, tf.reshape(kernel, [-1, kernel.shape[-1]]), 1)
+
         if self.algorithm == 'conv2d':
             return direct()
         if self.algorithm == 'winograd':
@@ -106,8 +116,16 @@ class PrimaryCaps(keras.layers.Layer):
             return direct()
         n = inputs.shape[0]
         if n is None:
-            is_large = tf.shape(inputs)[0] >= _SMALLEST_WINOGRAD_BATCH
-            return tf.cond(is_large, transformed, direct)
+            count = tf.shape(inputs)[0]
+            _, children, _ = self.compute_output_shape(inputs.shape)
+            floats = children // self.channels * math.prod(kernel.shape[:3])
+            return tf.case(
+                [
+                    (count >= _SMALLEST_WINOGRAD_BATCH, transformed),
+                    (count <= _MOST_PATCH_FLOATS // floats, multiplied),
+                ],
+                direct,
+            )
         return transformed() if n >= _SMALLEST_WINOGRAD_BATCH else direct()
 
     def transformed_floats(self, input_shape: Sequence[Any]) -> int:
@@ -127,7 +145,7 @@ class PrimaryCaps(keras.layers.Layer):
             >= _SMALLEST_WINOGRAD_GAIN
         )
 
-    def compute_output_shape(self, input_shape: Sequence[Any]) -> tuple[int | None, ...]:
+    def compute_output_shape(self, input_shape: Sequence[Any]) -> tuple[int | None, int, int]:
         n, height, width, _ = input_shape
         grid_height, grid_width = (
             (size - self.kernel_size) // self.strides + 1 for size in (height, width)

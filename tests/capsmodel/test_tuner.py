@@ -19,7 +19,13 @@ def _search(request, trials, strategy='default'):
     files = {name: settings.pop(name) for name in ('train_files', 'eval_files')}
     for name in ('log_dir', 'warm_start_from'):
         del settings[name]
-    custom_config = {**settings, 'strategy': strategy, 'warm_start': False, 'trials': trials}
+    custom_config = {
+        **settings,
+        'strategy': strategy,
+        'warm_start': False,
+        'guard_false_alarms': 0.05,
+        'trials': trials,
+    }
     result = tuner.tuner_fn(FnArgs(**files, custom_config=custom_config))
     result.tuner.search(**result.fit_kwargs)
     return result.tuner

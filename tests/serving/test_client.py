@@ -77,7 +77,7 @@ def test_it_writes_what_the_network_was_given(seven, digits_url):
     assert wrong == (
         1,
         '',
-        'The model does not show what the network was given, but label, scores, known. '
+        'The model does not show what the network was given, but known, label, scores. '
         'Ask a newer model, or without --show.\n',
     )
     picture = Image.open(shown)

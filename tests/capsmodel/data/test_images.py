@@ -136,7 +136,7 @@ def test_a_persons_digit_is_reduced_as_a_whole(transparent):
         )
         expected = 255 - tf.image.resize(square, [28, 28], 'area').numpy()[..., 0]
         # Columns 5 to 23 lie wholly within the 200 pixels of width.
-        np.testing.assert_allclose(image[:, 5:23], expected[:, 5:23], atol=4)
+        np.testing.assert_allclose(image[:, 5:23], expected[:, 5:23], atol=1)
 
 
 def test_background_is_the_mean_of_the_border():

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from capsmodel.networks import layers
 from capsmodel.networks.layers import Decoder, DigitCaps, PrimaryCaps
 
 LAYERS = {
@@ -163,6 +164,18 @@ def test_automatic_choice_is_by_the_number_of_images(unknown_batch):
         expected.build(inputs.shape)
         expected.set_weights(automatic.get_weights())
         np.testing.assert_allclose(run(inputs[:n]), expected(inputs[:n]), atol=5e-7)
+
+
+def test_an_unknown_number_of_images_takes_as_many_patches_as_memory_allows(monkeypatch):
+    inputs = np.random.default_rng(3).uniform(size=(5, 20, 20, 6)).astype(np.float32)
+    # 36 positions with 9 x 9 x 6 numbers each: three images are allowed.
+    monkeypatch.setattr(layers, '_MOST_PATCH_FLOATS', 3 * 36 * 9 * 9 * 6)
+    layer = PrimaryCaps(2, 4, 9, 2)
+    layer.build(inputs.shape)
+    specification = tf.TensorSpec([None, 20, 20, 6])
+    run = tf.function(layer.call, input_signature=[specification], autograph=False)
+    for n in range(1, 6):
+        np.testing.assert_allclose(run(inputs[:n]), layer(inputs[:n]), atol=5e-7)
 
 
 def test_automatic_choice_is_direct_where_little_is_to_be_won():
