@@ -21,7 +21,7 @@ from PIL import Image, ImageDraw
 
 import start_tensorflow
 from benchmarks.train_step import read_mnist
-from components.picture_kinds import kinds
+from components.picture_kinds import kinds, previews
 
 # The seed differs from the pipeline's, and so do the pictures that the gate has seen.
 SEED = 'benchmark'
@@ -172,14 +172,14 @@ def _png(image: np.ndarray) -> bytes:
     return file.getvalue()
 
 
-def load(folder: str) -> Answer:
-    """The signature `serving_default` of the SavedModel in a folder."""
+def load(folder: str, signature: str = 'serving_default') -> Answer:
+    """A signature of the SavedModel in a folder that takes encoded pictures."""
     import tensorflow as tf
 
     model = tf.saved_model.load(folder)
 
     def answer(pictures: Sequence[bytes]) -> dict[str, np.ndarray]:
-        outputs = model.signatures['serving_default'](image_bytes=tf.constant(list(pictures)))
+        outputs = model.signatures[signature](image_bytes=tf.constant(list(pictures)))
         return {name: output.numpy() for name, output in outputs.items()}
 
     return answer
@@ -214,10 +214,17 @@ def main() -> None:
     parser.add_argument('--count', type=int, default=300, help='pictures of each kind')
     parser.add_argument('--data_dir', default='var/data', help="TFDS's folder with MNIST")
     parser.add_argument('--fashion', default=FASHION, help="folder of Fashion-MNIST's files")
+    parser.add_argument(
+        '--sheet', help='PNG to write, with a picture of each kind over its framing'
+    )
     arguments = parser.parse_args()
     start_tensorflow.hide_gpus()
     start_tensorflow.load()
     images, labels = read_mnist(f'test[:{arguments.count}]', arguments.data_dir)
+    if arguments.sheet:
+        pictures = [of_kind[number] for number, (_, of_kind) in enumerate(digits(images[:20]))]
+        framed = load(arguments.model, 'explain')(pictures)['image']
+        Image.fromarray(previews.before_and_after(pictures, list(framed))).save(arguments.sheet)
     for line in table(load(arguments.model), images, labels, arguments.fashion):
         print(line, flush=True)
 
