@@ -77,7 +77,8 @@ def _assert_same(answers, archive):
     expected = golden.read(archive, 'answered')
     assert answers.keys() == expected.keys()
     for name, outputs in expected.items():
-        assert answers[name].keys() == outputs.keys()
+        # Later models may answer more.
+        assert answers[name].keys() >= outputs.keys()
         for key, value in outputs.items():
             assert answers[name][key].dtype == value.dtype
             np.testing.assert_allclose(answers[name][key], value, **_ROUNDING, err_msg=name)
@@ -128,7 +129,10 @@ def _signatures(folder):
 @pytest.mark.slow
 def test_what_is_exported_today_is_the_same_model(model, checkpoints, archive, tmp_path):
     golden.export(golden.best(checkpoints), tmp_path / 'model')
-    assert _signatures(tmp_path / 'model') == _signatures(model)
+    exported = _signatures(tmp_path / 'model')
+    for name, signature in _signatures(model).items():
+        assert exported[name]['inputs'] == signature['inputs']
+        assert exported[name]['outputs'].items() >= signature['outputs'].items()
     today = tf.saved_model.load(str(tmp_path / 'model'))
     answers = {
         name: {

@@ -71,7 +71,7 @@ def test_network_without_decoder_is_evaluated_checked_and_pushed(root, mnist_dir
     (tmp_path / 'data').symlink_to(mnist_dir)
     project = Project(root, tmp_path, DECODER='no')
     done, model = _run_to_the_end(project)
-    assert set(model.signatures) == {'serving_default', 'pixels', 'examples'}
+    assert set(model.signatures) == {'serving_default', 'pixels', 'examples', 'explain'}
     assert re.search(r'Test accuracy:  [\d.]+% of 1,000 images', done.stdout)
 
 

@@ -84,7 +84,7 @@ def export(network: capsnet.CapsNet, folder: pathlib.Path) -> None:
     png = tf.io.encode_png(images(1, seed=3).images[0][..., np.newaxis]).numpy()
     raw = [{features.IMAGE: png, features.LABEL: 0, features.ID: b'a'}]
     with tempfile.TemporaryDirectory() as transformed:
-        _, transform_output = run_transform(raw, transformed, SIZE, SIZE)
+        _, transform_output = run_transform(raw, transformed, SIZE, SIZE, 'whole')
         shown = images(2, seed=4).images
         thresholds = guard.thresholds(network, shown, false_alarms=0)
         signatures.export(network, transform_output, str(folder), shown, thresholds)

@@ -24,11 +24,15 @@ RAW_FEATURES = {
 
 
 def run_transform(
-    examples: list[dict[str, Any]], directory: str, height: int, width: int
+    examples: list[dict[str, Any]],
+    directory: str,
+    height: int,
+    width: int,
+    framing: str = 'strokes',
 ) -> tuple[list[dict[str, Any]], tft.TFTransformOutput]:
     """Transforms raw examples; returns them in any order, and the graph, kept in `directory`."""
     metadata = dataset_metadata.DatasetMetadata(schema_utils.schema_from_feature_spec(RAW_FEATURES))
-    settings = {'image_height': height, 'image_width': width, 'framing': 'strokes'}
+    settings = {'image_height': height, 'image_width': width, 'framing': framing}
     function = functools.partial(preprocessing_fn, custom_config=settings)
     transformed: list[dict[str, Any]] = []
     results = os.path.join(directory, 'examples')
