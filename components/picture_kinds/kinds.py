@@ -127,7 +127,7 @@ def _on_a_table(image: np.ndarray, random: np.random.Generator) -> bytes:
     )
     picture = drawing.mixed(drawing.mixed(table, sheet, random.uniform(205, 245)), drawn, 40)
     picture = drawing.smooth(picture * drawing.light(height, width, random), 0.7)
-    return drawing.jpeg(picture + 3 * drawing.noise(picture.shape, random), 75)
+    return drawing.png(picture + 3 * drawing.noise(picture.shape, random))
 
 
 def _coloured(image: np.ndarray, random: np.random.Generator) -> bytes:

@@ -116,7 +116,7 @@ def test_a_killed_training_from_the_last_blessed_model_goes_on_and_that_model_mu
 
 def test_tuner_finds_settings_that_the_trainer_uses(root, mnist_dir, tmp_path):
     (tmp_path / 'data').symlink_to(mnist_dir)
-    low = {'MIN_ACCURACY': '0.2', 'MIN_CLASS_ACCURACY': '0'}
+    low = {'MIN_ACCURACY': '0.2', 'MIN_CLASS_ACCURACY': '0', 'MIN_KIND_ACCURACY': '0'}
     project = Project(root, tmp_path, TUNER='yes', TUNER_TRIALS='2', EPOCHS='2', **low)
     done, _ = _run_to_the_end(project)
     tried = re.findall(r'trial \d/2: learning_rate ([\d.e-]+), learning_rate_decay', done.stderr)

@@ -70,7 +70,7 @@ def test_the_whole_pipeline_is_compiled(tfx, tmp_path):
         for name, executor in executors.items()
         if 'container' in executor
     }
-    assert len(containers) == 12
+    assert len(containers) == 13
     assert containers['Pusher']['image'] == 'there/capsnet:1'
     assert 'resources' not in containers['Pusher']
     assert containers['Trainer']['image'] == 'there/capsnet:1-gpu'
