@@ -22,6 +22,7 @@ from components.checkpoint_removal import CheckpointRemoval
 from components.datasets.tfds_dataset import image_dataset_info
 from components.evaluation_gate import EvaluationGate
 from components.infra_check import InfraCheck
+from components.picture_kinds import drawn_examples
 from components.picture_kinds.component import PictureKinds
 from components.picture_kinds.kinds import KINDS
 from components.pusher import Pusher
@@ -30,7 +31,7 @@ from pipeline import evaluation, metadata, schema, slices
 from pipeline.beam_options import beam_options
 from pipeline.code_version import code_version
 from pipeline.configs import SettingError
-from pipeline.settings import Config
+from pipeline.settings import MOST_PICTURES, Config
 
 # Datasets of digits and letters in the form of MNIST.
 _OF_STROKES = ('mnist', 'emnist')
@@ -231,6 +232,7 @@ def _picture_kinds(config: Config, data: _DataNodes) -> BaseNode:
             {'image_height': config.image_height, 'image_width': config.image_width}
         ),
         summary_dir=os.path.join(config.tensorboard_dir, 'pictures'),
+        most_pictures=MOST_PICTURES.get(config.preset, drawn_examples.MOST_PICTURES),
         code_version=code_version('PictureKinds'),
     )
     picture_kinds.add_upstream_node(data.anomaly_gate)

@@ -24,9 +24,10 @@ def PictureKinds(  # noqa: N802 (a component is named like a class)
     framing: tfx.dsl.components.Parameter[str],
     custom_config: tfx.dsl.components.Parameter[str],
     summary_dir: tfx.dsl.components.Parameter[str],
+    most_pictures: tfx.dsl.components.Parameter[int] = drawn_examples.MOST_PICTURES,
     code_version: tfx.dsl.components.Parameter[str] = '',
 ) -> None:
-    """Writes the test images, and up to 1,200 of them drawn again as pictures of several kinds.
+    """Writes the test images, and some of them drawn again as pictures of several kinds.
 
     Args:
         examples: The raw examples; the component reads the split `test`.
@@ -37,6 +38,7 @@ def PictureKinds(  # noqa: N802 (a component is named like a class)
         custom_config: JSON.
         summary_dir: Folder for TensorBoard's file with pictures of each kind before and after
             framing. Earlier files there are removed.
+        most_pictures: How many pictures there are at most.
         code_version: Version of this code; part of the cache key.
     """
     module, _, name = framing.rpartition('.')
@@ -51,5 +53,5 @@ def PictureKinds(  # noqa: N802 (a component is named like a class)
     examples_utils.set_file_format(test_examples, examples_utils.get_file_format(examples))
     source = io_utils.all_files_pattern(artifact_utils.get_split_uri([examples], _SPLIT))
     folder = artifact_utils.get_split_uri([test_examples], _SPLIT)
-    shown = drawn_examples.write(source, os.path.join(folder, _FILE), frame)
+    shown = drawn_examples.write(source, os.path.join(folder, _FILE), frame, most_pictures)
     previews.write(shown, frame, summary_dir)

@@ -25,7 +25,9 @@ _BATCH_SIZE = 256
 Framing = Callable[[Sequence[bytes]], np.ndarray]
 
 
-def write(source: str, path: str, framing: Framing) -> dict[str, list[bytes]]:
+def write(
+    source: str, path: str, framing: Framing, most: int = MOST_PICTURES
+) -> dict[str, list[bytes]]:
     """Copies examples, and puts the pictures that are drawn of an example right behind it.
 
     So every part of the file has a like share of pictures, which are larger than most test images.
@@ -37,12 +39,13 @@ def write(source: str, path: str, framing: Framing) -> dict[str, list[bytes]]:
         source: Pattern of gzipped TFRecord files with tf.Examples that have `image` and `id`.
         path: The gzipped TFRecord file to write; its folder is made.
         framing: Encoded pictures to uint8 [n, height, width], light strokes on black.
+        most: How many pictures there are at most.
 
     Returns:
         Some pictures of each kind, by kind: the contents of PNG or JPEG files.
     """
     files = sorted(tf.io.gfile.glob(source))
-    chosen = choose(_ids(files))
+    chosen = choose(_ids(files), most)
     shown: dict[str, list[bytes]] = {kind: [] for kind in kinds.KINDS}
     tf.io.gfile.makedirs(os.path.dirname(path))
     with tf.io.TFRecordWriter(path, 'GZIP') as writer:
@@ -66,18 +69,19 @@ def write(source: str, path: str, framing: Framing) -> dict[str, list[bytes]]:
     return shown
 
 
-def choose(ids: Iterator[bytes]) -> dict[bytes, list[str]]:
+def choose(ids: Iterator[bytes], most: int = MOST_PICTURES) -> dict[bytes, list[str]]:
     """The examples to draw again, each with the kinds to draw it as.
 
     Args:
         ids: Of all examples.
+        most: How many pictures there are at most.
 
     Returns:
-        Kinds by id. There are as many pictures as examples, but at most MOST_PICTURES and at least
+        Kinds by id. There are as many pictures as examples, but at most `most` and at least
         one of each kind; no kind has two more than another.
     """
     ordered = heapq.nsmallest(
-        MOST_PICTURES, ids, key=lambda each: hashlib.sha256(f'{_SEED}/'.encode() + each).digest()
+        most, ids, key=lambda each: hashlib.sha256(f'{_SEED}/'.encode() + each).digest()
     )
     names = list(kinds.KINDS)
     chosen: dict[bytes, list[str]] = collections.defaultdict(list)
