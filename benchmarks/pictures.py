@@ -83,7 +83,7 @@ def digits(images: np.ndarray) -> Iterator[tuple[str, list[bytes]]]:
 
 
 def no_digits(images: np.ndarray, fashion: str) -> Iterator[tuple[str, list[bytes]]]:
-    """Pictures that are none of one digit, by what they are; as many of each as there are images.
+    """Pictures that do not show one digit, by what they are; as many of each as there are images.
 
     Args:
         images: uint8 [n, height, width], digits.

@@ -11,6 +11,7 @@ from __future__ import annotations
 import numpy as np
 import tensorflow as tf
 
+from capsmodel.data import ink
 from capsmodel.networks import memory
 from capsmodel.networks.capsnet import CapsNet, lengths
 from capsmodel.networks.losses import reconstruction_loss
@@ -45,7 +46,7 @@ def measures(
     longest = tf.math.top_k(scores, 2).values
     light = tf.cast(images, tf.float32)
     side = 2 * max(1, round(_NEAR * min(images.shape[1:]))) + 1
-    inner = -tf.nn.max_pool2d(-light[..., tf.newaxis], side, 1, 'SAME')[..., 0]
+    inner = ink.smallest_near(light, side)
     solid = tf.math.divide_no_nan(
         tf.reduce_sum(inner, axis=[1, 2]), tf.reduce_sum(light, axis=[1, 2])
     )

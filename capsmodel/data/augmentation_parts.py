@@ -68,7 +68,7 @@ def normalized(text: str) -> str:
 
 
 def _amount(number: str, part: Part) -> float:
-    """The number in a text; NaN if it is none, or out of bounds."""
+    """The number in a text; NaN if the text is not a number, or the number is out of bounds."""
     try:
         amount = float(number)
     except ValueError:

@@ -39,7 +39,8 @@ def frame(grey: tf.Tensor, height: int, width: int, framing: str) -> tf.Tensor:
             picture that is framed so already, see `need_no_framing`, is at most inverted.
 
     Returns:
-        uint8 [height, width]. With STROKES it is light on black; it is all 0 if there are none.
+        uint8 [height, width]. With STROKES it is light on black, and all 0 if the picture has no
+        strokes.
     """
     if framing == WHOLE:
         return _fitted(grey, height, width)
@@ -122,7 +123,12 @@ def _window_weights(size: tf.Tensor, count: int, scale: tf.Tensor) -> tf.Tensor:
     window = tf.maximum(scale, 1.0)
     centres = (tf.range(count, dtype=tf.float32) + (0.5 - count / 2)) * scale + size / 2
     starts = centres[:, tf.newaxis] - window / 2
-    pixels = tf.range(size)
+    return _overlaps(starts, window, size)
+
+
+def _overlaps(starts: tf.Tensor, window: tf.Tensor, size: tf.Tensor) -> tf.Tensor:
+    """float32 [n, size]: which share of n windows, from [n, 1] starts, each of the pixels has."""
+    pixels = tf.range(tf.cast(size, tf.float32))
     overlap = tf.minimum(starts + window, pixels + 1) - tf.maximum(starts, pixels)
     return tf.maximum(overlap, 0.0) / window
 
@@ -192,9 +198,8 @@ def _line_weights(
     places = (tf.range(size, dtype=tf.float32) - first)[:, tf.newaxis]
     window = tf.maximum(step, 1)
     starts = begin + (places + 0.5) * step - window / 2
-    overlap = tf.minimum(starts + window, sources + 1) - tf.maximum(starts, sources)
     is_kept = (places >= 0) & (places < count)
-    return tf.where(is_kept, tf.maximum(overlap, 0) / window, 0)
+    return tf.where(is_kept, _overlaps(starts, window, tf.size(mass)), 0)
 
 
 def _pen(image: tf.Tensor) -> tf.Tensor:
@@ -218,7 +223,7 @@ def _pen(image: tf.Tensor) -> tf.Tensor:
     share = tf.clip_by_value(_THIN - width, 0, 1)
     image = tf.clip_by_value(image + share * (2 * blurred - image), 0, 1)
     share = tf.clip_by_value((width - _THICK) / 2, 0, 1)
-    return image + share * (-ink.largest_near(-image[tf.newaxis], 3)[0] - image)
+    return image + share * (ink.smallest_near(image[tf.newaxis], 3)[0] - image)
 
 
 def _box(height: int, width: int) -> int:

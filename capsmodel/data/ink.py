@@ -31,13 +31,13 @@ def find(grey: tf.Tensor) -> tf.Tensor:
     """Finds the ink of a picture.
 
     What is darker or lighter than the background is ink, whichever has more contrast. Shadows and
-    specks are none, nor is what a sheet lies on.
+    specks are not ink, and neither is what a sheet lies on.
 
     Args:
         grey: float32 [rows, columns], from 0 to 255, both at least 1.
 
     Returns:
-        float32 [rows, columns], from 0 to 1, the contrast of strokes; all 0 if there are none.
+        float32 [rows, columns], from 0 to 1, the contrast of strokes; all 0 if it finds no strokes.
     """
     size = tf.shape(grey)
     longer = tf.maximum(tf.reduce_max(size), _SMALL)
@@ -91,13 +91,13 @@ def _sheet(grey: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     contrast = tf.abs(grey - _evaluated(surface, size))[tf.newaxis]
     # Strokes on the sheet may be like what is around it: they are filled, but not up to the border.
     padded = tf.pad(contrast, [[0, 0], [_STROKE, _STROKE], [_STROKE, _STROKE]])
-    filled = -largest_near(-largest_near(padded, _STROKE), _STROKE)
+    filled = smallest_near(largest_near(padded, _STROKE), _STROKE)
     filled = filled[:, _STROKE:-_STROKE, _STROKE:-_STROKE]
-    opened = largest_near(-largest_near(-filled, _SHADOW), _SHADOW)
+    opened = largest_near(smallest_near(filled, _SHADOW), _SHADOW)
     is_sheet = tf.cast(opened > _SHEET_CONTRAST, tf.float32)
     edges = tf.concat([is_sheet[0, 0], is_sheet[0, -1], is_sheet[0, :, 0], is_sheet[0, :, -1]], 0)
     # The sheet's edge is left out.
-    inside = -largest_near(-is_sheet, 5) > 0
+    inside = smallest_near(is_sheet, 5) > 0
     # Nearly all of the sheet has this contrast, and nearly nothing around it: a thick digit that
     # fills the picture, or noise, is no sheet.
     differs = tf.cast(contrast > _SHEET_CONTRAST, tf.float32)
@@ -189,7 +189,7 @@ def _polarity(difference: tf.Tensor, least: tf.Tensor) -> tuple[tf.Tensor, tf.Te
     least += _LEAST_CONTRAST / 2
     polarities = tf.constant([1.0, -1.0])
     contrast = polarities[:, tf.newaxis, tf.newaxis] * difference
-    opened = largest_near(-largest_near(-contrast, _SHADOW), _SHADOW)
+    opened = largest_near(smallest_near(contrast, _SHADOW), _SHADOW)
     shadow = tf.nn.relu(opened - least)
     contrast -= shadow
     power = tf.reduce_sum(tf.nn.relu(contrast - least) ** 2, [1, 2])
@@ -202,6 +202,11 @@ def largest_near(values: tf.Tensor, side: int) -> tf.Tensor:
     values = values[..., tf.newaxis]
     values = tf.nn.max_pool2d(values, [side, 1], 1, 'SAME')
     return tf.nn.max_pool2d(values, [1, side], 1, 'SAME')[..., 0]
+
+
+def smallest_near(values: tf.Tensor, side: int) -> tf.Tensor:
+    """float32 [n, rows, columns]: for each pixel the smallest value in the square around it."""
+    return -largest_near(-values, side)
 
 
 def _without_specks(contrast: tf.Tensor, least: tf.Tensor) -> tf.Tensor:
