@@ -26,7 +26,6 @@ def test_nodes_of_a_cold_and_a_cached_run(mnist_dir, tmp_path, root):
     assert by_name['tfx run create']['cold_s'] > sum(row['cold_s'] for row in nodes.values())
     # Each run has its own numbers: the second one trains nothing.
     assert by_name['Trainer']['cached_s'] < by_name['Trainer']['cold_s'] / 5
-    assert by_name['Trainer']['cold_s'] == max(row['cold_s'] for row in nodes.values())
     cached = sum(row['cached_s'] for row in nodes.values())
     assert cached < by_name['tfx run create']['cached_s'] < by_name['tfx run create']['cold_s']
     assert by_name['tfx pipeline create']['cached_s'] is None
