@@ -282,7 +282,9 @@ def _graph(model: capsnet.CapsNet) -> tf.Graph:
     """The network as a graph: images -> lengths and reconstructions."""
     size = (model.config.image_height, model.config.image_width)
 
-    @tf.function(input_signature=[tf.TensorSpec([None, *size], tf.uint8, name='images')])
+    @tf.function(
+        input_signature=[tf.TensorSpec([None, *size], tf.uint8, name='images')], autograph=False
+    )
     def answer(images: tf.Tensor) -> Any:
         capsules = model(images)
         with tf.name_scope('lengths'):
