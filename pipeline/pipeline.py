@@ -99,7 +99,12 @@ def _for_images(config: Config, height: int | None, width: int | None) -> Config
         framing=framing,
         image_height=config.image_height or height or 0,
         image_width=config.image_width or width or 0,
+        channels=config.channels or 1,
     )
+    if framing == choices.STROKES and config.channels == 3:
+        raise SettingError(
+            'CHANNELS is 3, and FRAMING=strokes reads grey ink: set FRAMING=whole to keep colours'
+        )
     if not (config.image_height and config.image_width):
         raise SettingError(
             f'The images of {config.dataset} differ in size: set IMAGE_HEIGHT and IMAGE_WIDTH to '
@@ -126,14 +131,18 @@ class _DataNodes(NamedTuple):
 
 
 def _data_nodes(config: Config, num_classes: int) -> _DataNodes:
-    image_size = {'image_height': config.image_height, 'image_width': config.image_width}
+    image_shape = {
+        'image_height': config.image_height,
+        'image_width': config.image_width,
+        'channels': config.channels,
+    }
     example_gen = TfdsExampleGen(
         dataset=config.dataset,
         version=config.dataset_version or None,
         data_dir=config.data_dir,
         splits={'train': config.train_split, 'eval': config.eval_split, 'test': config.test_split},
         image_check='capsmodel.data.images.why_undecodable',
-        custom_config=image_size,
+        custom_config=image_shape,
         max_bad_images=config.max_bad_images,
         code_version=code_version('TfdsExampleGen'),
     )
@@ -160,7 +169,7 @@ def _data_nodes(config: Config, num_classes: int) -> _DataNodes:
         splits_config=tfx.proto.SplitsConfig(analyze=['train'], transform=['train', 'eval']),
         disable_statistics=True,
         custom_config={
-            **image_size,
+            **image_shape,
             'framing': config.framing,
             'code_version': code_version('Transform'),
         },
@@ -182,7 +191,9 @@ def _training_nodes(
     how_to_train = {
         **dataclasses.asdict(settings.filled(TrainerSettings, config)),
         'network': dataclasses.asdict(
-            settings.filled(NetworkConfig, config, num_classes=num_classes)
+            settings.filled(
+                NetworkConfig, config, num_classes=num_classes, image_channels=config.channels
+            )
         ),
         'training': dataclasses.asdict(training),
         'checkpoint_root': config.checkpoint_dir,
