@@ -19,6 +19,7 @@ from capsmodel.training.settings import TrainerSettings, TrainingConfig
 from components.anomaly_gate import AnomalyGate
 from components.baseline_strategy import LatestOtherBlessedModelStrategy
 from components.checkpoint_removal import CheckpointRemoval
+from components.datasets.info import ImageDatasetInfo
 from components.datasets.tfds_dataset import image_dataset_info
 from components.evaluation_gate import EvaluationGate
 from components.infra_check import InfraCheck
@@ -75,9 +76,9 @@ def create_pipeline(
     """
     dataset = image_dataset_info(config.dataset, config.data_dir, config.dataset_version or None)
     config = _for_images(slices.choose(config), dataset.height, dataset.width)
-    data = _data_nodes(config, dataset.num_classes)
-    training = _training_nodes(config, dataset.num_classes, data, blessed_model)
-    gates = _gate_nodes(config, dataset.num_classes, data, training[-1], blessed_model)
+    data = _data_nodes(config, dataset)
+    training = _training_nodes(config, dataset, data, blessed_model)
+    gates = _gate_nodes(config, dataset, data, training[-1], blessed_model)
     return tfx.dsl.Pipeline(
         pipeline_name=config.pipeline_name,
         pipeline_root=config.pipeline_root,
@@ -125,7 +126,7 @@ class _DataNodes(NamedTuple):
     transform: BaseNode
 
 
-def _data_nodes(config: Config, num_classes: int) -> _DataNodes:
+def _data_nodes(config: Config, dataset: ImageDatasetInfo) -> _DataNodes:
     image_size = {'image_height': config.image_height, 'image_width': config.image_width}
     example_gen = TfdsExampleGen(
         dataset=config.dataset,
@@ -140,7 +141,9 @@ def _data_nodes(config: Config, num_classes: int) -> _DataNodes:
     examples = example_gen.outputs['examples']
     statistics_gen = tfx.components.StatisticsGen(examples=examples)
     schema_gen = tfx.components.ImportSchemaGen(
-        schema_file=schema.write_schema(num_classes, config.schema_dir, config.schema_file or None)
+        schema_file=schema.write_schema(
+            dataset.num_classes, config.schema_dir, config.schema_file or None
+        )
     )
     example_validator = tfx.components.ExampleValidator(
         statistics=statistics_gen.outputs['statistics'], schema=schema_gen.outputs['schema']
@@ -148,7 +151,7 @@ def _data_nodes(config: Config, num_classes: int) -> _DataNodes:
     anomaly_gate = AnomalyGate(
         anomalies=example_validator.outputs['anomalies'],
         examples=examples,
-        num_classes=num_classes,
+        num_classes=dataset.num_classes,
         min_test_images=config.min_test_images,
         code_version=code_version('AnomalyGate'),
     )
@@ -173,7 +176,7 @@ def _data_nodes(config: Config, num_classes: int) -> _DataNodes:
 
 def _training_nodes(
     config: Config,
-    num_classes: int,
+    dataset: ImageDatasetInfo,
     data: _DataNodes,
     blessed_model: Callable[..., tfx.dsl.Resolver],
 ) -> list[BaseNode]:
@@ -182,7 +185,7 @@ def _training_nodes(
     how_to_train = {
         **dataclasses.asdict(settings.filled(TrainerSettings, config)),
         'network': dataclasses.asdict(
-            settings.filled(NetworkConfig, config, num_classes=num_classes)
+            settings.filled(NetworkConfig, config, num_classes=dataset.num_classes)
         ),
         'training': dataclasses.asdict(training),
         'checkpoint_root': config.checkpoint_dir,
@@ -241,7 +244,7 @@ def _picture_kinds(config: Config, data: _DataNodes) -> BaseNode:
 
 def _gate_nodes(
     config: Config,
-    num_classes: int,
+    dataset: ImageDatasetInfo,
     data: _DataNodes,
     trainer: BaseNode,
     blessed_model: Callable[..., tfx.dsl.Resolver],
@@ -258,7 +261,7 @@ def _gate_nodes(
         model=model,
         baseline_model=baseline.outputs['model'],
         eval_config=evaluation.eval_config(
-            config, num_classes, tuple(KINDS) if drawn else (), code_version('Evaluator')
+            config, dataset.num_classes, tuple(KINDS) if drawn else (), code_version('Evaluator')
         ),
     )
     evaluation_gate = EvaluationGate(
