@@ -136,19 +136,21 @@ def compare(name: str, expected: dict[str, np.ndarray], served: dict[str, Any]) 
         )
     for key, value in expected.items():
         is_text = value.dtype == object
-        if is_text:
-            value = np.vectorize(bytes.decode, otypes=[object])(value)
         found = np.array(served[key], value.dtype)
         if found.shape != value.shape:
             raise Refused(
                 f"over REST, signature '{name}' answered with '{key}' of shape {found.shape} in "
                 f'place of {value.shape}'
             )
-        same = np.array_equal if is_text else _close
-        if not same(found, value):
+        if not (_texts(value) == found.tolist() if is_text else _close(found, value)):
             raise Refused(
                 f"over REST, signature '{name}' answered with another '{key}' than in this process"
             )
+
+
+def _texts(value: np.ndarray) -> list[Any]:
+    """Nested lists of strings in place of an array of bytes."""
+    return np.vectorize(bytes.decode, otypes=[object])(value).tolist()
 
 
 def _close(found: np.ndarray, value: np.ndarray) -> bool:
