@@ -26,7 +26,7 @@ def write(directory: str, class_names: Sequence[str], config: NetworkConfig) -> 
     """
     facts = {
         'class_names': [*class_names],
-        'image_shape': [config.image_height, config.image_width],
+        'image_shape': [*config.image_shape],
     }
     path = os.path.join(directory, _PATH)
     tf.io.gfile.makedirs(os.path.dirname(path))

@@ -25,9 +25,9 @@ def write(
         model: The network.
         signatures: The signatures of its SavedModel by name.
         directory: The SavedModel, in whose assets.extra TensorFlow Serving finds the requests.
-        images: uint8 [n, height, width], at least one.
+        images: uint8 [n, height, width] or, in colour, [n, height, width, 3], at least one.
     """
-    pngs = [tf.io.encode_png(image[..., np.newaxis]).numpy() for image in images]
+    pngs = [tf.io.encode_png(image.reshape(*image.shape[:2], -1)).numpy() for image in images]
     examples = []
     for png in pngs:
         example = tf.train.Example()

@@ -12,7 +12,7 @@ from tfx import v1 as tfx
 from tfx.dsl.components.base.base_node import BaseNode
 
 from capsmodel import settings
-from capsmodel.data import augmentation_parts, choices
+from capsmodel.data import choices
 from capsmodel.networks.settings import NetworkConfig
 from capsmodel.training import checkpoints
 from capsmodel.training.settings import TrainerSettings, TrainingConfig
@@ -28,14 +28,10 @@ from components.picture_kinds.component import PictureKinds
 from components.picture_kinds.kinds import KINDS
 from components.pusher import Pusher
 from components.tfds_example_gen import TfdsExampleGen
-from pipeline import evaluation, metadata, schema, slices
+from pipeline import evaluation, image_settings, metadata, schema, slices
 from pipeline.beam_options import beam_options
 from pipeline.code_version import code_version
-from pipeline.configs import SettingError
 from pipeline.settings import MOST_PICTURES, Config
-
-# Datasets of digits and letters in the form of MNIST.
-_OF_STROKES = ('mnist', 'emnist')
 
 
 def latest_other_blessed_model(
@@ -75,7 +71,7 @@ def create_pipeline(
         ValueError: The network cannot be built for such images.
     """
     dataset = image_dataset_info(config.dataset, config.data_dir, config.dataset_version or None)
-    config = _for_images(slices.choose(config), dataset.height, dataset.width)
+    config = image_settings.choose(slices.choose(config), dataset)
     data = _data_nodes(config, dataset)
     training = _training_nodes(config, dataset, data, blessed_model)
     gates = _gate_nodes(config, dataset, data, training[-1], blessed_model)
@@ -87,32 +83,6 @@ def create_pipeline(
         enable_cache=True,
         beam_pipeline_args=beam_options(config.beam_args),
     )
-
-
-def _for_images(config: Config, height: int | None, width: int | None) -> Config:
-    """Fills in the images' own size, in pixels, and FRAMING, where no setting gives another."""
-    framing = config.framing
-    if framing == 'auto':
-        name = config.dataset.partition('/')[0]
-        framing = choices.STROKES if name in _OF_STROKES else choices.WHOLE
-    config = dataclasses.replace(
-        config,
-        framing=framing,
-        image_height=config.image_height or height or 0,
-        image_width=config.image_width or width or 0,
-    )
-    if not (config.image_height and config.image_width):
-        raise SettingError(
-            f'The images of {config.dataset} differ in size: set IMAGE_HEIGHT and IMAGE_WIDTH to '
-            'the size that they are brought to'
-        )
-    shift = augmentation_parts.parse(config.augmentation).get('shift', 0)
-    if shift >= min(config.image_height, config.image_width):
-        raise SettingError(
-            f'AUGMENTATION is {config.augmentation!r}: its shift must be less than the '
-            f'{config.image_height} x {config.image_width} pixels of an image'
-        )
-    return config
 
 
 class _DataNodes(NamedTuple):
@@ -127,14 +97,18 @@ class _DataNodes(NamedTuple):
 
 
 def _data_nodes(config: Config, dataset: ImageDatasetInfo) -> _DataNodes:
-    image_size = {'image_height': config.image_height, 'image_width': config.image_width}
+    image_shape = {
+        'image_height': config.image_height,
+        'image_width': config.image_width,
+        'channels': config.channels,
+    }
     example_gen = TfdsExampleGen(
         dataset=config.dataset,
         version=config.dataset_version or None,
         data_dir=config.data_dir,
         splits={'train': config.train_split, 'eval': config.eval_split, 'test': config.test_split},
-        image_check='capsmodel.data.images.why_undecodable',
-        custom_config=image_size,
+        image_check='capsmodel.data.image_facts.check',
+        custom_config=image_shape,
         max_bad_images=config.max_bad_images,
         code_version=code_version('TfdsExampleGen'),
     )
@@ -163,7 +137,7 @@ def _data_nodes(config: Config, dataset: ImageDatasetInfo) -> _DataNodes:
         splits_config=tfx.proto.SplitsConfig(analyze=['train'], transform=['train', 'eval']),
         disable_statistics=True,
         custom_config={
-            **image_size,
+            **image_shape,
             'framing': config.framing,
             'code_version': code_version('Transform'),
         },
@@ -185,7 +159,12 @@ def _training_nodes(
     how_to_train = {
         **dataclasses.asdict(settings.filled(TrainerSettings, config)),
         'network': dataclasses.asdict(
-            settings.filled(NetworkConfig, config, num_classes=dataset.num_classes)
+            settings.filled(
+                NetworkConfig,
+                config,
+                num_classes=dataset.num_classes,
+                image_channels=config.channels,
+            )
         ),
         'training': dataclasses.asdict(training),
         'checkpoint_root': config.checkpoint_dir,
