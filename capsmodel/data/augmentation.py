@@ -121,19 +121,6 @@ def crop(images: tf.Tensor, offsets: tf.Tensor, side: int) -> tf.Tensor:
     return images
 
 
-def middle(images: tf.Tensor, side: int) -> tf.Tensor:
-    """The middle square of each image, for all but training.
-
-    Args:
-        images: [n, height, width] or [n, height, width, channels], any dtype.
-        side: Rows and columns that are kept; 0: all.
-    """
-    if not side:
-        return images
-    top, left = ((size - side) // 2 for size in images.shape[1:3])
-    return images[:, top : top + side, left : left + side]
-
-
 def rotate_and_scale(images: tf.Tensor, degrees: tf.Tensor, factors: tf.Tensor) -> tf.Tensor:
     """Turns and enlarges each image about its centre, sampled once, by bilinear interpolation.
 

@@ -89,7 +89,7 @@ def test_a_convolution_takes_every_second_row_and_column_where_it_should():
     ('size', 'channels'), [((224, 224), 3), ((17, 96), 3), ((96, 64), 1), ((20, 30), 1)]
 )
 def test_images_of_every_size_give_capsules_and_gradients(size, channels):
-    network = CapsNet(_config(*size, channels))
+    network = CapsNet(_config(size[0], size[1], channels))
     shape = (2, *network.config.image_shape)
     images = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
     with tf.GradientTape() as tape:
