@@ -164,6 +164,7 @@ def _training_nodes(
                 config,
                 num_classes=dataset.num_classes,
                 image_channels=config.channels,
+                crop=image_settings.crop(config),
             )
         ),
         'training': dataclasses.asdict(training),
@@ -247,6 +248,7 @@ def _gate_nodes(
     evaluation_gate = EvaluationGate(
         evaluation=evaluator.outputs['evaluation'],
         blessing=evaluator.outputs['blessing'],
+        class_names=json.dumps(dataset.class_names),
         code_version=code_version('EvaluationGate'),
     )
     infra_check = InfraCheck(
