@@ -133,7 +133,7 @@ def _data_nodes(config: Config, dataset: ImageDatasetInfo) -> _DataNodes:
         version=config.dataset_version or None,
         data_dir=config.data_dir,
         splits={'train': config.train_split, 'eval': config.eval_split, 'test': config.test_split},
-        image_check='capsmodel.data.images.why_undecodable',
+        image_check='capsmodel.data.image_facts.check',
         custom_config=image_size,
         max_bad_images=config.max_bad_images,
         code_version=code_version('TfdsExampleGen'),

@@ -30,6 +30,7 @@ _FLOORS = {
     'components': [
         'temporary_files locks gate push_error',
         'datasets',
+        'checked_images',
     ],
     'serving': [
         'console errors processors metrics',

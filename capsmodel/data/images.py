@@ -101,18 +101,22 @@ def limit_pixels(encoded: tf.Tensor) -> tf.Tensor:
         return tf.identity(encoded)
 
 
-def why_undecodable(encoded: Sequence[bytes], custom_config: Mapping[str, int]) -> list[str]:
-    """Says which pictures `decode_images` would refuse, and why.
+def decoded_or_not(
+    encoded: Sequence[bytes], custom_config: Mapping[str, int]
+) -> tuple[np.ndarray, list[str]]:
+    """What `decode_images` makes of pictures with the framing WHOLE, and which it would refuse.
 
     Args:
-        encoded: The contents of files.
+        encoded: The contents of n files.
         custom_config: `image_height` and `image_width` of the results.
 
     Returns:
-        For each picture its problem, such as 'is empty'; '' if it can be decoded.
+        uint8 [n, height, width], and for each picture its problem, such as 'is empty'; '' if it can
+        be decoded.
     """
-    function = _problems_function(custom_config['image_height'], custom_config['image_width'])
-    return [problem.decode() for problem in function(tf.constant(list(encoded), tf.string)).numpy()]
+    function = _whole_function(custom_config['image_height'], custom_config['image_width'])
+    images, problems = function(tf.constant(list(encoded), tf.string))
+    return images.numpy(), [problem.decode() for problem in problems.numpy()]
 
 
 def framed(encoded: Sequence[bytes], custom_config: Mapping[str, int]) -> np.ndarray:
@@ -143,10 +147,10 @@ def _framing_function(height: int, width: int) -> Callable[[tf.Tensor], tf.Tenso
 
 
 @functools.cache
-def _problems_function(height: int, width: int) -> Callable[[tf.Tensor], tf.Tensor]:
-    """string [n] to string [n], in a graph."""
+def _whole_function(height: int, width: int) -> Callable[[tf.Tensor], tuple[tf.Tensor, tf.Tensor]]:
+    """string [n] to uint8 [n, height, width] and string [n], in a graph."""
     return tf.function(
-        lambda encoded: _decode(encoded, height, width, WHOLE)[1],
+        lambda encoded: _decode(encoded, height, width, WHOLE),
         input_signature=[tf.TensorSpec([None], tf.string)],
         autograph=False,
     )
