@@ -1,59 +1,163 @@
 """Reads a folder of pictures on Beam and writes one tf.Example for each."""
 
+from __future__ import annotations
+
+import hashlib
 import json
 import os
-import sys
-from collections.abc import Iterable
-from typing import Any
+from typing import Any, NamedTuple
 
 import apache_beam as beam
 import tensorflow as tf
 from tfx.components.example_gen import base_example_gen_executor
 from tfx.types import artifact_utils, standard_component_specs
 
+from components import checked_images
 from components.datasets import image_folder
 from components.datasets.errors import DatasetError
 from components.datasets.folder_listing import printable
+from components.datasets.image_folder import SPLITS
 from components.image_folder_example_gen import contradictions
-from components.tfds_example_gen import undecodable
+
+
+class _Picture(NamedTuple):
+    """A file that was read."""
+
+    id: str
+    label: int
+    split: str
+    content: bytes
 
 
 class Executor(base_example_gen_executor.BaseExampleGenExecutor):
     """Reads the folder that the execution properties name; it needs no driver."""
 
     def GetInputSourceToExamplePTransform(self) -> beam.PTransform:
-        """Not used: one transform reads all splits, since the content decides between them."""
+        """Not used: all splits are read at once, since the contents decide between them."""
         raise NotImplementedError
 
     def GenerateExamplesByBeam(
         self, pipeline: beam.Pipeline, exec_properties: dict[str, Any]
     ) -> dict[str, beam.pvalue.PCollection]:
-        """The serialized examples of each split whose images can be decoded."""
-        # As bytes: Beam encodes text as UTF-8, which not every file name is.
-        pictures = [(os.fsencode(path), *rest) for path, *rest in self._folder.pictures]
-        read = (
+        """The serialized examples of each split whose images can be decoded, with facts."""
+        folder = self._folder
+        # Paths as bytes: Beam encodes text as UTF-8, which not every name of a file is.
+        files = [(os.fsencode(path), *others) for path, *others in folder.pictures]
+        pictures = (
             pipeline
-            | 'Pictures' >> beam.Create(pictures)
+            | 'Files' >> beam.Create(files)
             | 'Spread' >> beam.Reshuffle()
-            | 'Read' >> beam.Map(_read, self._folder.folder, self._folder.taken_from_train)
+            | 'Read' >> beam.MapTuple(_read, folder.folder, folder.taken_from_train)
         )
-        contradictions.write(read, self._written('contradictions'))
         _ = (
-            read
-            | 'SplitOf' >> beam.Map(lambda picture: picture[1])
+            pictures
+            | 'HashContents' >> beam.Map(_hashed)
+            | 'WriteContradictions' >> contradictions.write(self._written('contradictions'))
+        )
+        _ = (
+            pictures
+            | 'SplitsAlone' >> beam.Map(_split)
             | 'Count' >> beam.combiners.Count.PerElement()
-            | 'WriteCount' >> beam.Map(_write_count, self._written('counts'))
+            | 'WriteCounts' >> beam.MapTuple(_write_count, self._written('counts'))
         )
-        by_split = read | 'Splits' >> beam.Partition(
-            lambda picture, _: image_folder.SPLITS.index(picture[1]), len(image_folder.SPLITS)
+        by_split = pictures | 'BySplit' >> beam.Partition(_number_of_split, len(SPLITS))
+        splits = {
+            split: each | f'Serialize[{split}]' >> beam.Map(_serialized_example)
+            for split, each in zip(SPLITS, by_split, strict=True)
+        }
+        if not exec_properties['image_check']:
+            return splits
+        return {
+            split: examples
+            | f'CheckImages[{split}]'
+            >> checked_images.check(
+                exec_properties['image_check'],
+                json.loads(exec_properties['custom_config']),
+                self._written('undecodable', split),
+            )
+            for split, examples in splits.items()
+        }
+
+    def Do(
+        self,
+        input_dict: dict[str, list[Any]],
+        output_dict: dict[str, list[Any]],
+        exec_properties: dict[str, Any],
+    ) -> None:
+        """Writes the splits and describes them in the artifact; raises DatasetError."""
+        self._folder = image_folder.read(exec_properties['folder'])
+        name, found = printable(self._folder.folder), self._folder.fingerprint
+        expected = exec_properties['fingerprint']
+        if expected and expected != found:
+            raise DatasetError(
+                f'the pictures in {name} have changed since this run was set up: start it again'
+            )
+        examples = artifact_utils.get_single_instance(
+            output_dict[standard_component_specs.EXAMPLES_KEY]
         )
-        splits = {}
-        for name, examples in zip(image_folder.SPLITS, by_split, strict=True):
-            splits[name] = examples | f'Serialize[{name}]' >> beam.Map(_serialized_example)
-            if exec_properties['image_check']:
-                splits[name] |= f'LeaveOutUndecodable[{name}]' >> undecodable.leave_out(
-                    exec_properties['image_check'],
-                    json.loads(exec_properties['custom_config']),
-                    self._written('undecodable', name),
+        self._uri = examples.uri
+        super().Do(input_dict, output_dict, exec_properties)
+
+        counts = {split: _read_count(self._written('counts', split)) for split in SPLITS}
+        for split, count in counts.items():
+            if not count:
+                raise DatasetError(
+                    f'None of the {sum(counts.values()):,} pictures in {name} came to {split}: add '
+                    f'more, or put some into a sub-folder {split}'
                 )
-        return splits
+        contradictions.report(name, self._written('contradictions'), sum(counts.values()))
+        left_out = checked_images.report(
+            name, self._written('undecodable'), counts, exec_properties['max_bad_images']
+        )
+        examples.set_int_custom_property('undecodable_images', left_out)
+        examples.span = exec_properties['span']
+        examples.set_string_custom_property('dataset', name)
+        examples.set_string_custom_property('fingerprint', found)
+
+    def _written(self, *names: str) -> str:
+        """A path in the folder of the artifact, beside the splits."""
+        return os.path.join(self._uri, *names)
+
+
+def _read(
+    path: bytes, label: int, split: str, folder: str, taken_from_train: tuple[str, ...]
+) -> _Picture:
+    with image_folder.open_file(folder, os.fsdecode(path)) as file:
+        content = file.read()
+    if split == 'train':
+        split = image_folder.split_of(content, taken_from_train)
+    return _Picture(printable(os.fsdecode(path)), label, split, content)
+
+
+def _hashed(picture: _Picture) -> tuple[bytes, int, str]:
+    return hashlib.sha256(picture.content).digest(), picture.label, picture.id
+
+
+def _split(picture: _Picture) -> str:
+    return picture.split
+
+
+def _number_of_split(picture: _Picture, count: int) -> int:
+    return SPLITS.index(picture.split)
+
+
+def _write_count(split: str, count: int, folder: str) -> None:
+    tf.io.gfile.makedirs(folder)
+    with tf.io.gfile.GFile(os.path.join(folder, split), 'w') as file:
+        file.write(str(count))
+
+
+def _read_count(path: str) -> int:
+    if not tf.io.gfile.exists(path):
+        return 0
+    with tf.io.gfile.GFile(path) as file:
+        return int(file.read())
+
+
+def _serialized_example(picture: _Picture) -> bytes:
+    """A tf.Example with the names that the rest of the pipeline uses."""
+    features = tf.train.Features()
+    features.feature['image'].bytes_list.value.append(picture.content)
+    features.feature['label'].int64_list.value.append(picture.label)
+    features.feature['id'].bytes_list.value.append(picture.id.encode())
+    return tf.train.Example(features=features).SerializeToString(deterministic=True)
