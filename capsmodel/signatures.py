@@ -107,7 +107,7 @@ class ServingModule(tf.Module):
         """The signatures of this network by name."""
         config = self.model.config
         image_bytes = tf.TensorSpec([None], tf.string, 'image_bytes')
-        pixels = tf.TensorSpec([None, config.image_height, config.image_width], tf.uint8, 'pixels')
+        pixels = tf.TensorSpec([None, *config.image_shape], tf.uint8, 'pixels')
         examples = tf.TensorSpec([None], tf.string, 'examples')
         capsule = tf.TensorSpec([None, config.digit_dim], tf.float32, 'capsule')
         label = tf.TensorSpec([None], tf.int64, 'label')
@@ -231,7 +231,7 @@ class ServingModule(tf.Module):
         config = self.model.config
         with _without_optimizers():
             image = self.transform(raw)[features.IMAGE]
-        return raw_pixels(image, config.image_height, config.image_width)
+        return raw_pixels(image, config.image_shape)
 
 
 @contextlib.contextmanager
@@ -283,7 +283,7 @@ def _write_warmup_requests(
     directory: str,
     images: np.ndarray,
 ) -> None:
-    pngs = [tf.io.encode_png(image[..., np.newaxis]).numpy() for image in images]
+    pngs = [tf.io.encode_png(image.reshape(*image.shape[:2], -1)).numpy() for image in images]
     examples = []
     for png in pngs:
         example = tf.train.Example()

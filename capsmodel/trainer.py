@@ -47,8 +47,7 @@ def run_fn(fn_args: FnArgs) -> None:
     routing = choices.exported_routing(request.network.routing_algorithm)
     model = capsnet.CapsNet(dataclasses.replace(request.network, routing_algorithm=routing))
     load_best(model, checkpoints)
-    size = (request.network.image_height, request.network.image_width)
-    images = dataset.load_examples(fn_args.eval_files, *size).images
+    images = dataset.load_examples(fn_args.eval_files, request.network.image_shape).images
     signatures.export(
         model,
         tft.TFTransformOutput(fn_args.transform_output),

@@ -9,6 +9,7 @@ from components.datasets import image_folder
 from components.datasets.folder_listing import printable
 from components.datasets.image_folder import SPLITS, ImageFolder
 from components.datasets.info import ImageDatasetInfo
+from pipeline import image_settings
 from pipeline.settings import LARGEST_OF_FOLDER, SMALLEST_OF_FOLDER, Config
 
 # Steps of a training whose EPOCHS nobody has set, so that a few hundred pictures, too, are seen
@@ -40,9 +41,9 @@ def heading(config: Config) -> str:
         DatasetError: The folder cannot be used.
     """
     folder = image_folder.read(config.images)
-    facts, config = info(folder), choose(config, folder)
-    height, width = config.image_height or facts.height, config.image_width or facts.width
-    colours = {1: 'grey', 3: 'in colour'}[config.channels or facts.channels]
+    config = image_settings.choose(choose(config, folder), info(folder))
+    height, width = config.image_height, config.image_width
+    colours = {1: 'grey', 3: 'in colour'}[config.channels]
     about = 'about ' * bool(folder.taken_from_train)
     splits = ', '.join(f'{folder.images(split):,} {split}' for split in SPLITS)
     lines = [

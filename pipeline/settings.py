@@ -106,6 +106,12 @@ class DataSettings(Settings):
         at_least=0,
     )
     image_width: int = setting(0, 'pixels; 0: likewise', at_least=0)
+    channels: int = setting(
+        0,
+        "what the network sees of colours: 3 are red, green and blue, 1 is grey; 0: the dataset's "
+        'own, and 1 where FRAMING is strokes',
+        choices=(0, 1, 3),
+    )
     framing: str = setting(
         'auto',
         "how a picture is brought to the network's size: strokes finds the ink of a digit or a "

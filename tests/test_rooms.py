@@ -44,7 +44,8 @@ _FLOORS = {
     'pipeline': [
         'code_version metadata_error settings',
         'configs',
-        'beam_options evaluation make_commands metadata own_images schema',
+        'beam_options evaluation image_settings make_commands metadata schema',
+        'own_images',
         'slices',
     ],
 }

@@ -21,7 +21,7 @@ class LabeledImages(NamedTuple):
     """Images in the order of their ids.
 
     Attributes:
-        images: uint8 [n, height, width].
+        images: uint8 [n, height, width], or [n, height, width, 3] in colour.
         labels: int64 [n].
     """
 
@@ -29,13 +29,12 @@ class LabeledImages(NamedTuple):
     labels: np.ndarray
 
 
-def load_examples(patterns: Sequence[str], height: int, width: int) -> LabeledImages:
+def load_examples(patterns: Sequence[str], shape: Sequence[int]) -> LabeledImages:
     """Loads transformed examples into memory, in the order of their ids.
 
     Args:
         patterns: Patterns of Transform's files, TFRecords compressed by gzip.
-        height: Height of the images in pixels.
-        width: Width of the images in pixels.
+        shape: Of an image, as `NetworkConfig.image_shape`.
 
     Raises:
         ValueError: There is no example.
@@ -48,7 +47,7 @@ def load_examples(patterns: Sequence[str], height: int, width: int) -> LabeledIm
 
     def parse(serialized: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
         example = tf.io.parse_example(serialized, specification)
-        pixels = preprocessing.raw_pixels(example[features.IMAGE], height, width)
+        pixels = preprocessing.raw_pixels(example[features.IMAGE], shape)
         return pixels, example[features.LABEL], example[features.ID]
 
     records = tf.data.TFRecordDataset(tf.io.gfile.glob(list(patterns)), compression_type='GZIP')
@@ -81,7 +80,7 @@ def training_batch(
         augmentation: The parts of the changes, see `augmentation_parts.parse`.
 
     Returns:
-        images uint8 [batch_size, height, width], labels int64 [batch_size].
+        images uint8 [batch_size, *shape], labels int64 [batch_size].
     """
     images, labels = tf.convert_to_tensor(data.images), tf.convert_to_tensor(data.labels)
     count = images.shape[0]

@@ -60,6 +60,7 @@ class NetworkConfig(NetworkSettings):
     Attributes:
         image_height: Rows of an image, in pixels.
         image_width: Columns of an image, in pixels.
+        image_channels: 1 for grey images, 3 for colour.
         num_classes: Number of classes, each of which gets a capsule; at least 2.
         conv1_kernel_size: Kernel size of the first convolution, which has stride 1 and ReLU.
         primary_kernel_size: Kernel size of the convolution that makes primary capsules.
@@ -72,9 +73,16 @@ class NetworkConfig(NetworkSettings):
     image_height: int
     image_width: int
     num_classes: int
+    image_channels: int = setting(1, 'grey or red, green and blue', choices=(1, 3))
     conv1_kernel_size: int = setting(9, 'pixels', at_least=1)
     primary_kernel_size: int = setting(9, 'positions', at_least=1)
     primary_stride: int = setting(2, 'positions', at_least=1)
+
+    @property
+    def image_shape(self) -> tuple[int, ...]:
+        """The shape of one image: (height, width) of grey ones, (height, width, 3) of colour."""
+        size = (self.image_height, self.image_width)
+        return size if self.image_channels == 1 else (*size, self.image_channels)
 
     def __post_init__(self) -> None:
         if self.num_classes < 2:

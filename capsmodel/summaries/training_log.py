@@ -280,9 +280,10 @@ def _write_routing(model: capsnet.CapsNet, images: np.ndarray) -> None:
 
 def _graph(model: capsnet.CapsNet) -> tf.Graph:
     """The network as a graph: images -> lengths and reconstructions."""
-    size = (model.config.image_height, model.config.image_width)
 
-    @tf.function(input_signature=[tf.TensorSpec([None, *size], tf.uint8, name='images')])
+    @tf.function(
+        input_signature=[tf.TensorSpec([None, *model.config.image_shape], tf.uint8, name='images')]
+    )
     def answer(images: tf.Tensor) -> Any:
         capsules = model(images)
         with tf.name_scope('lengths'):

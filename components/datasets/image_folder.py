@@ -84,9 +84,14 @@ class ImageFolder:
             most: Pixels that the longer side of the median picture is scaled down to.
             least: The fewest pixels of a side.
 
+        Returns:
+            `most` x `most` pixels in colour, of a folder that is not read yet.
+
         Raises:
             DatasetError: None of the pictures looked at has a header that can be read.
         """
+        if not self.pictures:
+            return ImageDatasetInfo(most, most, 3, self.class_names)
         paths = [picture.path for picture in self.pictures]
         found = picture_headers.look_at(paths, functools.partial(open_file, self.folder))
         if found is None:
@@ -163,6 +168,11 @@ def read(folder: str) -> ImageFolder:
         others=tuple(sorted(map(printable, others))),
         fingerprint=digest.hexdigest(),
     )
+
+
+def unread(folder: str) -> ImageFolder:
+    """A folder that cannot be read here, as when a pipeline is compiled for a cluster."""
+    return ImageFolder(folder, ('0', '1'), (), SPLITS[1:], (), fingerprint='')
 
 
 def _is_picture(folder: str, path: str) -> bool:

@@ -14,7 +14,7 @@ from capsmodel.data import images
 
 MOST = images.MAX_PIXELS
 ZEROS = zlib.compress(bytes(50_000_000), 9)
-SIZE = {'image_height': 9, 'image_width': 8}
+SIZE = {'image_height': 9, 'image_width': 8, 'channels': 1}
 
 
 def chunk(kind, content):

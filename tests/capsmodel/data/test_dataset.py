@@ -34,14 +34,14 @@ def test_reading_does_not_depend_on_the_order_in_files(tmp_path):
     order = np.random.default_rng(1).permutation(30)
     transformed_examples.write(tmp_path / 'a.gz', labeled, order[:20])
     transformed_examples.write(tmp_path / 'b.gz', labeled, order[20:])
-    result = dataset.load_examples([str(tmp_path / '*.gz')], _HEIGHT, _WIDTH)
+    result = dataset.load_examples([str(tmp_path / '*.gz')], (_HEIGHT, _WIDTH))
     np.testing.assert_array_equal(result.images, labeled.images)
     np.testing.assert_array_equal(result.labels, labeled.labels)
 
 
 def test_reading_nothing_says_where(tmp_path):
     with pytest.raises(ValueError, match=f'No transformed examples in {tmp_path}'):
-        dataset.load_examples([str(tmp_path / '*.gz')], _HEIGHT, _WIDTH)
+        dataset.load_examples([str(tmp_path / '*.gz')], (_HEIGHT, _WIDTH))
 
 
 def test_each_epoch_holds_every_image_once_in_an_order_of_its_own():

@@ -56,7 +56,9 @@ def test_size_is_that_of_the_file_and_problems_are_told():
         _file(pixels, 'JPEG', progressive=True, exif=b'Exif\x00\x00' + b'\xff\xc0' * 30),
         b'no picture',
     ]
-    problems, found = image_facts.check(files, {'image_height': 28, 'image_width': 28})
+    problems, found = image_facts.check(
+        files, {'image_height': 28, 'image_width': 28, 'channels': 1}
+    )
     assert problems == ['', '', '', 'is neither a PNG nor a JPEG']
     assert found['width'].tolist() == [61, 61, 61, 0]
     assert found['height'].tolist() == [40, 40, 40, 0]
