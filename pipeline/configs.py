@@ -102,7 +102,7 @@ def _own_images(config: Config, changes: Mapping[str, Any]) -> Config:
     images = config.images
     if '://' not in images:
         images = os.path.abspath(os.path.expanduser(images))
-    derived: dict[str, Any] = {'images': images, 'dataset': ''}
+    derived: dict[str, Any] = {'images': images.rstrip('/'), 'dataset': ''}
     if config.preset == 'folder':
         if max(config.image_height, config.image_width) > LARGEST_OF_FOLDER:
             derived['decoder'] = bool(changes.get('decoder')) and config.decoder
@@ -187,7 +187,7 @@ def print_notice() -> None:
 def _default_name(config: Config) -> str:
     parts = ['capsnet']
     if config.images:
-        folder = config.images.rstrip('/').rpartition('/')[2]
+        folder = config.images.rpartition('/')[2]
         parts.append(re.sub('[^A-Za-z0-9_.-]+', '-', folder).strip('-')[:60] or 'images')
     elif config.dataset != 'mnist':
         parts.append(re.sub('[/+]', '-', config.dataset))

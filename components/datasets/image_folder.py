@@ -34,6 +34,7 @@ _PICTURES = (
     '.png', '.jpg', '.jpeg', '.jpe', '.jfif',
     '.gif', '.bmp', '.tif', '.tiff', '.webp', '.heic', '.heif', '.avif',
 )  # fmt: skip
+_SHOWN = ('.png', '.jpg', '.jpeg')
 # The first bytes of a picture whose name does not tell.
 _FIRST_BYTES = (b'\x89PNG\r\n\x1a\n', b'\xff\xd8\xff')
 _NAMED = 3
@@ -173,6 +174,16 @@ def read(folder: str) -> ImageFolder:
 def unread(folder: str) -> ImageFolder:
     """A folder that cannot be read here, as when a pipeline is compiled for a cluster."""
     return ImageFolder(folder, ('0', '1'), (), SPLITS[1:], (), fingerprint='')
+
+
+def first_picture(folder: str) -> str:
+    """The path of a picture to show a person, by its name; '' if there is none on this machine."""
+    for path, folders, names in os.walk(folder, followlinks=True):
+        folders.sort()
+        for name in sorted(names):
+            if name.lower().endswith(_SHOWN) and not name.startswith('.'):
+                return os.path.join(path, name)
+    return ''
 
 
 def _is_picture(folder: str, path: str) -> bool:
