@@ -71,11 +71,15 @@ def from_preset(preset: str, **changes: Any) -> Config:
         raise SettingError(
             f"PIPELINE_NAME is '{name}': it must be of letters, digits, '_', '.' and '-'"
         )
-    var = os.path.abspath(os.path.expanduser(config.var))
+    var = _absolute(config.var)
     root = config.pipeline_root or os.path.join(var, 'pipeline_root', name)
     if '://' not in root:
-        root = os.path.abspath(os.path.expanduser(root))
+        root = _absolute(root)
     return dataclasses.replace(config, var=var, pipeline_name=name, pipeline_root=root)
+
+
+def _absolute(path: str) -> str:
+    return os.path.abspath(os.path.expanduser(path))
 
 
 def _dataset(config: Config) -> Config:
@@ -99,10 +103,9 @@ def _own_images(config: Config, changes: Mapping[str, Any]) -> Config:
                 f'IMAGES and {name.upper()} exclude each other: your pictures come from the folder '
                 'IMAGES, and its sub-folders train, eval and test are the splits'
             )
-    images = config.images
-    if '://' not in images:
-        images = os.path.abspath(os.path.expanduser(images))
-    derived: dict[str, Any] = {'images': images.rstrip('/'), 'dataset': ''}
+    is_remote = '://' in config.images
+    images = config.images.rstrip('/') if is_remote else _absolute(config.images)
+    derived: dict[str, Any] = {'images': images, 'dataset': ''}
     if config.preset == 'folder':
         if max(config.image_height, config.image_width) > LARGEST_OF_FOLDER:
             derived['decoder'] = bool(changes.get('decoder')) and config.decoder

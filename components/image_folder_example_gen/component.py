@@ -100,7 +100,11 @@ class ImageFolderExampleGen(base_beam_component.BaseBeamComponent):
                 max_bad_images=max_bad_images,
                 code_version=code_version,
                 input_config=example_gen_pb2.Input(
-                    splits=[example_gen_pb2.Input.Split(name=n) for n in image_folder.SPLITS]
+                    # TFX wants patterns; the executor does without.
+                    splits=[
+                        example_gen_pb2.Input.Split(name=split, pattern='*')
+                        for split in image_folder.SPLITS
+                    ]
                 ),
                 output_config=example_gen_pb2.Output(),
                 output_data_format=example_gen_pb2.FORMAT_TF_EXAMPLE,
