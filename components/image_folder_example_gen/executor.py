@@ -47,7 +47,7 @@ class Executor(base_example_gen_executor.BaseExampleGenExecutor):
             pipeline
             | 'Files' >> beam.Create(files)
             | 'Spread' >> beam.Reshuffle()
-            | 'Read' >> beam.MapTuple(_read, folder.folder, folder.taken_from_train)
+            | 'Read' >> beam.Map(_read, folder.folder, folder.taken_from_train)
         )
         _ = (
             pictures
@@ -58,7 +58,7 @@ class Executor(base_example_gen_executor.BaseExampleGenExecutor):
             pictures
             | 'SplitsAlone' >> beam.Map(_split)
             | 'Count' >> beam.combiners.Count.PerElement()
-            | 'WriteCounts' >> beam.MapTuple(_write_count, self._written('counts'))
+            | 'WriteCounts' >> beam.Map(_write_count, self._written('counts'))
         )
         by_split = pictures | 'BySplit' >> beam.Partition(_number_of_split, len(SPLITS))
         splits = {
@@ -120,8 +120,9 @@ class Executor(base_example_gen_executor.BaseExampleGenExecutor):
 
 
 def _read(
-    path: bytes, label: int, split: str, folder: str, taken_from_train: tuple[str, ...]
+    file_of_split: tuple[bytes, int, str], folder: str, taken_from_train: tuple[str, ...]
 ) -> _Picture:
+    path, label, split = file_of_split
     with image_folder.open_file(folder, os.fsdecode(path)) as file:
         content = file.read()
     if split == 'train':
@@ -141,7 +142,8 @@ def _number_of_split(picture: _Picture, count: int) -> int:
     return SPLITS.index(picture.split)
 
 
-def _write_count(split: str, count: int, folder: str) -> None:
+def _write_count(split_and_count: tuple[str, int], folder: str) -> None:
+    split, count = split_and_count
     tf.io.gfile.makedirs(folder)
     with tf.io.gfile.GFile(os.path.join(folder, split), 'w') as file:
         file.write(str(count))
