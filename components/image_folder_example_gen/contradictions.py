@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import sys
 import uuid
@@ -18,24 +19,33 @@ _NAMED = 10
 
 
 @beam.ptransform_fn
-def write(pictures: beam.pvalue.PCollection, folder: str) -> beam.pvalue.PCollection:
-    """Writes the paths of equal pictures in different classes.
+@beam.typehints.with_input_types(bytes)
+def write(examples: beam.pvalue.PCollection, folder: str) -> beam.pvalue.PCollection:
+    """Writes the ids of equal pictures in different classes.
 
     Args:
-        pictures: Tuples of a hash of the content, the label, and the path as text.
-        folder: Made if there are such pictures. A file has the paths of equal ones, with tabs
+        examples: Serialized tf.Examples with `image`, `label` and `id`.
+        folder: Made if there are such pictures. A file has the ids of equal ones, with tabs
             between them.
     """
     return (
-        pictures
-        | beam.Map(lambda picture: (picture[0], picture[1:]))
-        | beam.GroupByKey()
-        | beam.MapTuple(lambda _, equal: _write(equal, folder))
+        examples
+        # Hashes, not pictures, go from machine to machine.
+        | 'Hash' >> beam.Map(_hashed)
+        | 'EqualOnes' >> beam.GroupByKey()
+        | 'Write' >> beam.Map(_write, folder)
     )
 
 
-def _write(equal: Iterable[tuple[int, str]], folder: str) -> None:
-    pictures = sorted(equal)
+def _hashed(example: bytes) -> tuple[bytes, tuple[int, str]]:
+    feature = tf.train.Example.FromString(example).features.feature
+    label, name = feature['label'].int64_list.value[0], feature['id'].bytes_list.value[0]
+    content = feature['image'].bytes_list.value[0]
+    return hashlib.sha256(content).digest(), (label, name.decode())
+
+
+def _write(equal: tuple[bytes, Iterable[tuple[int, str]]], folder: str) -> None:
+    pictures = sorted(equal[1])
     if len({label for label, _ in pictures}) > 1:
         tf.io.gfile.makedirs(folder)
         with tf.io.gfile.GFile(os.path.join(folder, uuid.uuid4().hex), 'w') as file:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 from typing import Any, NamedTuple
@@ -51,11 +50,6 @@ class Executor(base_example_gen_executor.BaseExampleGenExecutor):
         )
         _ = (
             pictures
-            | 'HashContents' >> beam.Map(_hashed)
-            | 'WriteContradictions' >> contradictions.write(self._written('contradictions'))
-        )
-        _ = (
-            pictures
             | 'SplitsAlone' >> beam.Map(_split)
             | 'Count' >> beam.combiners.Count.PerElement()
             | 'WriteCounts' >> beam.Map(_write_count, self._written('counts'))
@@ -65,18 +59,23 @@ class Executor(base_example_gen_executor.BaseExampleGenExecutor):
             split: each | f'Serialize[{split}]' >> beam.Map(_serialized_example)
             for split, each in zip(SPLITS, by_split, strict=True)
         }
-        if not exec_properties['image_check']:
-            return splits
-        return {
-            split: examples
-            | f'CheckImages[{split}]'
-            >> checked_images.check(
-                exec_properties['image_check'],
-                json.loads(exec_properties['custom_config']),
-                self._written('undecodable', split),
-            )
-            for split, examples in splits.items()
-        }
+        if exec_properties['image_check']:
+            splits = {
+                split: examples
+                | f'CheckImages[{split}]'
+                >> checked_images.check(
+                    exec_properties['image_check'],
+                    json.loads(exec_properties['custom_config']),
+                    self._written('undecodable', split),
+                )
+                for split, examples in splits.items()
+            }
+        _ = (
+            tuple(splits.values())
+            | 'AllSplits' >> beam.Flatten()
+            | 'WriteContradictions' >> contradictions.write(self._written('contradictions'))
+        )
+        return splits
 
     def Do(
         self,
@@ -105,10 +104,10 @@ class Executor(base_example_gen_executor.BaseExampleGenExecutor):
                     f'None of the {sum(counts.values()):,} pictures in {name} came to {split}: add '
                     f'more, or put some into a sub-folder {split}'
                 )
-        contradictions.report(name, self._written('contradictions'), sum(counts.values()))
         left_out = checked_images.report(
             name, self._written('undecodable'), counts, exec_properties['max_bad_images']
         )
+        contradictions.report(name, self._written('contradictions'), sum(counts.values()))
         examples.set_int_custom_property('undecodable_images', left_out)
         examples.span = exec_properties['span']
         examples.set_string_custom_property('dataset', name)
@@ -128,10 +127,6 @@ def _read(
     if split == 'train':
         split = image_folder.split_of(content, taken_from_train)
     return _Picture(printable(os.fsdecode(path)), label, split, content)
-
-
-def _hashed(picture: _Picture) -> tuple[bytes, int, str]:
-    return hashlib.sha256(picture.content).digest(), picture.label, picture.id
 
 
 def _split(picture: _Picture) -> str:

@@ -153,12 +153,12 @@ def test_damaged_pictures_are_left_out_or_refused(tmp_path, capsys):
 
 @pytest.mark.parametrize('classes', [2, 3])
 def test_equal_pictures_in_several_classes_are_reported_or_refused(tmp_path, capsys, classes):
-    own_images.write_folder(tmp_path / 'own', 270, seed=3)
+    own_images.write_folder(tmp_path / 'own', 330, seed=3)
     content = (tmp_path / 'own/lime/0001.png').read_bytes()
     for name in list(own_images.CLASSES)[:classes]:
         (tmp_path / 'own' / name / 'copy.png').write_bytes(content)
     said = re.escape(
-        f'{classes + 1} of the {270 + classes} images of {tmp_path / "own"} have an equal one in '
+        f'{classes + 1} of the {330 + classes} images of {tmp_path / "own"} have an equal one in '
         'another class'
     )
     runs = Runs(tmp_path)
