@@ -195,6 +195,7 @@ def _training_nodes(
                 config,
                 num_classes=dataset.num_classes,
                 image_channels=config.channels,
+                crop=image_settings.crop(config),
             )
         ),
         'training': dataclasses.asdict(training),
