@@ -98,9 +98,9 @@ class DataSettings(Settings):
 
     preset: str = setting(
         'quick',
-        'the values that the other settings start from; where IMAGES is set, folder is the default. '
-        'cifar10 and svhn are those of section 7 of the paper, which reached 10.6% error with seven '
-        'such networks together, and 4.3% with one',
+        'the values that the other settings start from; of IMAGES, folder is the default. cifar10 '
+        'and svhn are those of section 7 of the paper, which reached 10.6% error with seven such '
+        'networks together, and 4.3% with one',
         choices=tuple(PRESETS),
     )
     images: str = setting(

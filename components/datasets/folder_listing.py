@@ -93,7 +93,7 @@ def _list_remote(folder: str) -> Listing:
             f'IMAGES is {folder}, which cannot be listed: {_reason(error)}'
         ) from error
     found = Listing([], [], [])
-    folders = set()
+    folders: set[str] = set()
     for each in matched.metadata_list:
         path = each.path.removeprefix(root)
         names = path.split('/')
