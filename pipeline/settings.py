@@ -40,7 +40,7 @@ PRESETS: dict[str, dict[str, Any]] = {
     # A folder of one's own pictures, which may be few: as many steps for 500 as for 50,000.
     'folder': {
         'epochs': 0,
-        'batch_size': 32,
+        'batch_size': 16,
         'learning_rate_decay': 0.1,
         'max_bad_images': 0.05,
         'min_accuracy': 0.9,
