@@ -50,7 +50,7 @@ def export(name: str, directory: str) -> None:
     module = tf.Module()
     # Not the model itself: see capsmodel/signatures.py.
     module.weights = [variable.value for variable in model.variables]
-    pixels = tf.TensorSpec([None, config.image_height, config.image_width], tf.uint8, 'pixels')
+    pixels = tf.TensorSpec([None, *config.image_shape], tf.uint8, 'pixels')
     answer = tf.function(
         lambda pixels: {'scores': capsnet.lengths(model(pixels))}, input_signature=[pixels]
     )

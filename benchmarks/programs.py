@@ -180,7 +180,7 @@ def _step(name: str, config: NetworkConfig, batch: int) -> tuple[Program, bytes]
         return step.python_function(iter([(images, labels)]))
 
     inputs = [
-        Input('images', (batch, config.image_height, config.image_width), 'uint8', 0, 255),
+        Input('images', (batch, *config.image_shape), 'uint8', 0, 255),
         Input('labels', (batch,), 'int64', 0, config.num_classes - 1),
     ]
     specs = [tf.TensorSpec(input_.shape, input_.dtype) for input_ in inputs]

@@ -15,6 +15,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import itertools
+import math
 import os
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
@@ -182,7 +183,7 @@ def floor_flops(config: NetworkConfig) -> float:
     gain = winograd.gain((rows, columns), config.primary_kernel_size, config.primary_stride)
     capsules = config.num_classes * config.digit_dim
     routing = grid * primary_filters * capsules
-    units = [capsules, *config.decoder_units, config.image_height * config.image_width]
+    units = [capsules, *config.decoder_units, math.prod(config.image_shape)]
     decoder = sum(a * b for a, b in itertools.pairwise(units))
     # Forward, and the gradients of inputs and weights; images need none. An iteration but the first
     # one takes two products forward and five backward.

@@ -36,9 +36,9 @@ def measures(
     shapes; the share of the image's squares that its reconstruction explains.
 
     Args:
-        images: uint8 [n, height, width].
+        images: uint8 [n, height, width], or [n, height, width, 3] in colour.
         scores: float32 [n, classes], lengths of capsules.
-        reconstructions: float32 [n, height, width] in [0, 1], from the capsule of the longest
+        reconstructions: float32 of the same shape, in [0, 1], from the capsule of the longest
             length; None for a network without a decoder.
 
     Returns:
@@ -46,7 +46,9 @@ def measures(
     """
     longest = tf.math.top_k(scores, 2).values
     light = tf.cast(images, tf.float32)
-    side = 2 * max(1, round(_NEAR * min(images.shape[1:]))) + 1
+    if len(images.shape) == 4:
+        light = tf.reduce_mean(light, axis=3)
+    side = 2 * max(1, round(_NEAR * min(light.shape[1:]))) + 1
     inner = ink.smallest_near(light, side)
     solid = tf.math.divide_no_nan(
         tf.reduce_sum(inner, axis=[1, 2]), tf.reduce_sum(light, axis=[1, 2])
@@ -60,14 +62,14 @@ def measures(
 
 
 def is_known(images: tf.Tensor, measured: tf.Tensor, thresholds: np.ndarray) -> tf.Tensor:
-    """bool [n]: whether an image is one of the classes; never for an image of one value only.
+    """bool [n]: whether an image is one of the classes; never for an image of one colour only.
 
     Args:
-        images: uint8 [n, height, width].
+        images: uint8 [n, height, width], or [n, height, width, 3] in colour.
         measured: What `measures` returns for them.
         thresholds: What `thresholds` returns.
     """
-    is_blank = tf.reduce_all(images == images[:, :1, :1], axis=[1, 2])
+    is_blank = tf.reduce_all(images == images[:, :1, :1], axis=range(1, len(images.shape)))
     return ~is_blank & tf.reduce_all(measured >= thresholds, axis=1)
 
 
@@ -81,7 +83,7 @@ def thresholds(
 
     Args:
         model: The network.
-        images: uint8 [n, height, width], images of the classes that it has not learned from.
+        images: uint8 [n, *image_shape], images of the classes that it has not learned from.
         false_alarms: The fraction of these images that may be refused.
 
     Returns:

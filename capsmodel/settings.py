@@ -44,7 +44,7 @@ def setting(
     default: Any,
     why: str,
     *,
-    choices: Collection[str] = (),
+    choices: Collection[str] | Collection[int] = (),
     at_least: float | None = None,
     at_most: float | None = None,
 ) -> Any:
@@ -53,7 +53,7 @@ def setting(
     Args:
         default: The value if nobody sets it.
         why: What it is, in which unit, and why this is the default.
-        choices: The allowed names; empty: any.
+        choices: The allowed names or numbers; empty: any.
         at_least: The smallest allowed number.
         at_most: The largest allowed number.
     """
@@ -77,7 +77,7 @@ class Settings:
     def _one_of_the_choices(cls, value: Any, info: Any) -> Any:
         allowed = choices(declared(cls)[info.field_name])
         if allowed and value not in allowed:
-            raise ValueError(f'must be one of {", ".join(allowed)}')
+            raise ValueError(f'must be one of {", ".join(map(str, allowed))}')
         return value
 
 
@@ -89,8 +89,8 @@ def declared(group: type) -> dict[str, FieldInfo]:
     return group.__pydantic_fields__  # type: ignore[attr-defined]
 
 
-def choices(field: FieldInfo) -> tuple[str, ...]:
-    """The names that a setting may have; empty: any."""
+def choices(field: FieldInfo) -> tuple[str | int, ...]:
+    """The names or numbers that a setting may have; empty: any."""
     extra: Any = field.json_schema_extra
     return extra['choices'] if extra else ()
 

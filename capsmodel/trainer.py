@@ -7,11 +7,12 @@ import dataclasses
 import tensorflow_transform as tft
 from tfx.components.trainer.fn_args_utils import FnArgs
 
-from capsmodel import guard, signatures
-from capsmodel.data import dataset
+from capsmodel import guard, model_facts, signatures
+from capsmodel.data import class_names, dataset
 from capsmodel.networks import capsnet, choices, memory
 from capsmodel.summaries.console import say
 from capsmodel.training import launcher
+from capsmodel.training.errors import report_full_disk
 from capsmodel.training.request import TrainingRequest
 from capsmodel.training.state import load_best
 
@@ -21,24 +22,24 @@ _WARMUP_IMAGES = 8
 def run_fn(fn_args: FnArgs) -> None:
     """Trains on the transformed examples and exports the best epoch's network.
 
-    `fn_args.custom_config` holds the fields of TrainingRequest that TFX does not know, and those of
-    TrainerSettings: `strategy`, `guard_false_alarms`, and `warm_start`, whether to start from the
-    weights of `fn_args.base_model`, if there is one. The results of a Tuner are in
-    `fn_args.hyperparameters`.
+    `fn_args.custom_config` holds the fields of TrainingRequest that TFX does not know, `framing`,
+    by which the Transform graph frames pictures, and those of TrainerSettings: `strategy`,
+    `guard_false_alarms`, and `warm_start`, whether to start from the weights of
+    `fn_args.base_model`, if there is one. The classes' names are in the schema. The results of a
+    Tuner are in `fn_args.hyperparameters`.
     """
     settings = dict(fn_args.custom_config)
+    names = class_names.read(fn_args.schema_path)
+    framing = settings.pop('framing')
     strategy = settings.pop('strategy')
     false_alarms = settings.pop('guard_false_alarms')
-    if settings.pop('warm_start'):
-        if fn_args.base_model:
-            say('training starts from the last blessed model')
-        else:
-            say('training starts from random weights: no model is blessed')
+    base_model = _base_model(fn_args.base_model, names) if settings.pop('warm_start') else ''
     request = TrainingRequest(
         train_files=fn_args.train_files,
         eval_files=fn_args.eval_files,
         log_dir=fn_args.model_run_dir,
-        warm_start_from=fn_args.base_model or '',
+        class_names=names,
+        warm_start_from=base_model,
         **settings,
     )
     if fn_args.hyperparameters:
@@ -47,13 +48,32 @@ def run_fn(fn_args: FnArgs) -> None:
     routing = choices.exported_routing(request.network.routing_algorithm)
     model = capsnet.CapsNet(dataclasses.replace(request.network, routing_algorithm=routing))
     load_best(model, checkpoints)
-    size = (request.network.image_height, request.network.image_width)
-    images = dataset.load_examples(fn_args.eval_files, size).images
+    network = request.network
+    with report_full_disk():
+        evaluation_data = dataset.load_examples(
+            fn_args.eval_files, network.uncropped_shape, network.crop
+        )
+    images = evaluation_data.images
     signatures.export(
         model,
         tft.TFTransformOutput(fn_args.transform_output),
         fn_args.serving_model_dir,
         warmup_images=images[: memory.images_at_once(request.network, most=_WARMUP_IMAGES)],
         guard_thresholds=guard.thresholds(model, images, false_alarms),
+        class_names=names,
+        framing=framing,
     )
     checkpoints.finish()
+
+
+def _base_model(last_blessed: str | None, names: list[str]) -> str:
+    """The folder of the model that training starts from, which it says; empty if there is none."""
+    if not last_blessed:
+        say('training starts from random weights: no model is blessed')
+        return ''
+    others = model_facts.class_names(last_blessed)
+    if others not in (None, names):
+        say('training starts from random weights: the last blessed model has other classes')
+        return ''
+    say('training starts from the last blessed model')
+    return last_blessed

@@ -39,7 +39,7 @@ def tuner_fn(fn_args: FnArgs) -> TunerFnResult:
     settings = dict(fn_args.custom_config)
     trials = settings.pop('trials')
     strategy = settings.pop('strategy')
-    del settings['warm_start'], settings['guard_false_alarms']
+    del settings['warm_start'], settings['guard_false_alarms'], settings['framing']
     if strategies.has_several_workers(strategy):
         raise TrainingError(
             'TUNER=yes searches on one machine, and TF_CONFIG names several: each trial is a '
@@ -50,6 +50,7 @@ def tuner_fn(fn_args: FnArgs) -> TunerFnResult:
         train_files=fn_args.train_files,
         eval_files=fn_args.eval_files,
         log_dir='',
+        class_names=[],
         warm_start_from='',
         **settings,
     )

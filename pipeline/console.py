@@ -207,7 +207,8 @@ def exit_on_error(config: Config, log_name: str = '') -> Iterator[None]:
     signal.signal(signal.SIGTERM, _interrupt)
     try:
         start_tensorflow.load()
-        yield
+        with start_tensorflow.without_noise():
+            yield
     except NotPrepared as error:
         logging.getLogger(__name__).exception('The run ends here.')
         sys.exit(f'{error}. To prepare it: {make_commands.make_command("data", config)}')
@@ -265,6 +266,11 @@ def _left_out(results: Results) -> str:
 
 
 def _blessing(results: Results) -> str:
+    if results.accuracy_change is None and results.others_blessed:
+        return (
+            'yes, by the bounds alone: the blessed models before have other classes, or look at '
+            'images of another shape'
+        )
     if results.accuracy_change is None:
         return 'yes; there was no blessed model before to compare with'
     return f'yes; accuracy {results.accuracy_change:+.2%} against the last blessed model'

@@ -5,36 +5,36 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
-from collections.abc import Callable
-from typing import NamedTuple
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
 
 from tfx import v1 as tfx
 from tfx.dsl.components.base.base_node import BaseNode
 
 from capsmodel import settings
-from capsmodel.data import augmentation_parts, choices
+from capsmodel.data import choices
 from capsmodel.networks.settings import NetworkConfig
 from capsmodel.training import checkpoints
 from capsmodel.training.settings import TrainerSettings, TrainingConfig
 from components.anomaly_gate import AnomalyGate
 from components.baseline_strategy import LatestOtherBlessedModelStrategy
 from components.checkpoint_removal import CheckpointRemoval
+from components.datasets import image_folder
+from components.datasets.image_folder import ImageFolder
+from components.datasets.info import ImageDatasetInfo
 from components.datasets.tfds_dataset import image_dataset_info
 from components.evaluation_gate import EvaluationGate
+from components.image_folder_example_gen import ImageFolderExampleGen
 from components.infra_check import InfraCheck
 from components.picture_kinds import drawn_examples
 from components.picture_kinds.component import PictureKinds
 from components.picture_kinds.kinds import KINDS
 from components.pusher import Pusher
 from components.tfds_example_gen import TfdsExampleGen
-from pipeline import evaluation, metadata, schema, slices
+from pipeline import evaluation, image_settings, metadata, own_images, schema, slices
 from pipeline.beam_options import beam_options
 from pipeline.code_version import code_version
-from pipeline.configs import SettingError
 from pipeline.settings import MOST_PICTURES, Config
-
-# Datasets of digits and letters in the form of MNIST.
-_OF_STROKES = ('mnist', 'emnist')
 
 
 def latest_other_blessed_model(
@@ -58,26 +58,35 @@ def latest_other_blessed_model(
 def create_pipeline(
     config: Config,
     blessed_model: Callable[..., tfx.dsl.Resolver] = latest_other_blessed_model,
+    folder: ImageFolder | None = None,
 ) -> tfx.dsl.Pipeline:
-    """From a prepared dataset to a pushed model.
+    """From a prepared dataset, or a folder of pictures, to a pushed model.
 
     Args:
         config: The settings.
         blessed_model: Makes the nodes that find earlier models, for a runner that cannot run those
             of `latest_other_blessed_model`.
+        folder: What is in the folder IMAGES; by default it is looked at now.
 
     Raises:
         DatasetError: TFDS has no such dataset, it is none of images with classes, or it is prepared
-            and cannot be sliced as the settings say.
+            and cannot be sliced as the settings say; or the folder IMAGES cannot be used.
         SettingError: The images have no size of their own, and the settings give none; or they
             would be shifted out of sight; or METADATA is no address.
         ValueError: The network cannot be built for such images.
     """
-    dataset = image_dataset_info(config.dataset, config.data_dir, config.dataset_version or None)
-    config = _for_images(slices.choose(config), dataset.height, dataset.width)
-    data = _data_nodes(config, dataset.num_classes)
-    training = _training_nodes(config, dataset.num_classes, data, blessed_model)
-    gates = _gate_nodes(config, dataset.num_classes, data, training[-1], blessed_model)
+    if config.images:
+        folder = folder or image_folder.read(config.images)
+        dataset, config = own_images.info(folder), own_images.choose(config, folder)
+    else:
+        dataset = image_dataset_info(
+            config.dataset, config.data_dir, config.dataset_version or None
+        )
+        config = slices.choose(config)
+    config = image_settings.choose(config, dataset)
+    data = _data_nodes(config, dataset, folder)
+    training = _training_nodes(config, dataset, data, blessed_model)
+    gates = _gate_nodes(config, dataset, data, training[-1], blessed_model)
     return tfx.dsl.Pipeline(
         pipeline_name=config.pipeline_name,
         pipeline_root=config.pipeline_root,
@@ -86,32 +95,6 @@ def create_pipeline(
         enable_cache=True,
         beam_pipeline_args=beam_options(config.beam_args),
     )
-
-
-def _for_images(config: Config, height: int | None, width: int | None) -> Config:
-    """Fills in the images' own size, in pixels, and FRAMING, where no setting gives another."""
-    framing = config.framing
-    if framing == 'auto':
-        name = config.dataset.partition('/')[0]
-        framing = choices.STROKES if name in _OF_STROKES else choices.WHOLE
-    config = dataclasses.replace(
-        config,
-        framing=framing,
-        image_height=config.image_height or height or 0,
-        image_width=config.image_width or width or 0,
-    )
-    if not (config.image_height and config.image_width):
-        raise SettingError(
-            f'The images of {config.dataset} differ in size: set IMAGE_HEIGHT and IMAGE_WIDTH to '
-            'the size that they are brought to'
-        )
-    shift = augmentation_parts.parse(config.augmentation).get('shift', 0)
-    if shift >= min(config.image_height, config.image_width):
-        raise SettingError(
-            f'AUGMENTATION is {config.augmentation!r}: its shift must be less than the '
-            f'{config.image_height} x {config.image_width} pixels of an image'
-        )
-    return config
 
 
 class _DataNodes(NamedTuple):
@@ -125,22 +108,47 @@ class _DataNodes(NamedTuple):
     transform: BaseNode
 
 
-def _data_nodes(config: Config, num_classes: int) -> _DataNodes:
-    image_size = {'image_height': config.image_height, 'image_width': config.image_width}
-    example_gen = TfdsExampleGen(
+def _example_gen(
+    config: Config, image_shape: Mapping[str, int], folder: ImageFolder | None
+) -> BaseNode:
+    """Reads the folder, or the dataset of TFDS if there is none."""
+    checked: dict[str, Any] = {
+        'image_check': 'capsmodel.data.image_facts.check',
+        'custom_config': image_shape,
+        'max_bad_images': config.max_bad_images,
+    }
+    if folder:
+        return ImageFolderExampleGen(
+            folder=folder.folder,
+            fingerprint=folder.fingerprint,
+            code_version=code_version('ImageFolderExampleGen'),
+            **checked,
+        )
+    return TfdsExampleGen(
         dataset=config.dataset,
         version=config.dataset_version or None,
         data_dir=config.data_dir,
         splits={'train': config.train_split, 'eval': config.eval_split, 'test': config.test_split},
-        image_check='capsmodel.data.images.why_undecodable',
-        custom_config=image_size,
-        max_bad_images=config.max_bad_images,
         code_version=code_version('TfdsExampleGen'),
+        **checked,
     )
+
+
+def _data_nodes(
+    config: Config, dataset: ImageDatasetInfo, folder: ImageFolder | None
+) -> _DataNodes:
+    image_shape = {
+        'image_height': config.image_height,
+        'image_width': config.image_width,
+        'channels': config.channels,
+    }
+    example_gen = _example_gen(config, image_shape, folder)
     examples = example_gen.outputs['examples']
     statistics_gen = tfx.components.StatisticsGen(examples=examples)
     schema_gen = tfx.components.ImportSchemaGen(
-        schema_file=schema.write_schema(num_classes, config.schema_dir, config.schema_file or None)
+        schema_file=schema.write_schema(
+            dataset.class_names, config.schema_dir, config.schema_file or None
+        )
     )
     example_validator = tfx.components.ExampleValidator(
         statistics=statistics_gen.outputs['statistics'], schema=schema_gen.outputs['schema']
@@ -148,7 +156,7 @@ def _data_nodes(config: Config, num_classes: int) -> _DataNodes:
     anomaly_gate = AnomalyGate(
         anomalies=example_validator.outputs['anomalies'],
         examples=examples,
-        num_classes=num_classes,
+        num_classes=dataset.num_classes,
         min_test_images=config.min_test_images,
         code_version=code_version('AnomalyGate'),
     )
@@ -160,7 +168,7 @@ def _data_nodes(config: Config, num_classes: int) -> _DataNodes:
         splits_config=tfx.proto.SplitsConfig(analyze=['train'], transform=['train', 'eval']),
         disable_statistics=True,
         custom_config={
-            **image_size,
+            **image_shape,
             'framing': config.framing,
             'code_version': code_version('Transform'),
         },
@@ -173,7 +181,7 @@ def _data_nodes(config: Config, num_classes: int) -> _DataNodes:
 
 def _training_nodes(
     config: Config,
-    num_classes: int,
+    dataset: ImageDatasetInfo,
     data: _DataNodes,
     blessed_model: Callable[..., tfx.dsl.Resolver],
 ) -> list[BaseNode]:
@@ -182,10 +190,17 @@ def _training_nodes(
     how_to_train = {
         **dataclasses.asdict(settings.filled(TrainerSettings, config)),
         'network': dataclasses.asdict(
-            settings.filled(NetworkConfig, config, num_classes=num_classes)
+            settings.filled(
+                NetworkConfig,
+                config,
+                num_classes=dataset.num_classes,
+                image_channels=config.channels,
+                crop=image_settings.crop(config),
+            )
         ),
         'training': dataclasses.asdict(training),
         'checkpoint_root': config.checkpoint_dir,
+        'framing': config.framing,
     }
     inputs = {
         'examples': data.transform.outputs['transformed_examples'],
@@ -241,7 +256,7 @@ def _picture_kinds(config: Config, data: _DataNodes) -> BaseNode:
 
 def _gate_nodes(
     config: Config,
-    num_classes: int,
+    dataset: ImageDatasetInfo,
     data: _DataNodes,
     trainer: BaseNode,
     blessed_model: Callable[..., tfx.dsl.Resolver],
@@ -258,12 +273,13 @@ def _gate_nodes(
         model=model,
         baseline_model=baseline.outputs['model'],
         eval_config=evaluation.eval_config(
-            config, num_classes, tuple(KINDS) if drawn else (), code_version('Evaluator')
+            config, dataset.num_classes, tuple(KINDS) if drawn else (), code_version('Evaluator')
         ),
     )
     evaluation_gate = EvaluationGate(
         evaluation=evaluator.outputs['evaluation'],
         blessing=evaluator.outputs['blessing'],
+        class_names=json.dumps(dataset.class_names),
         code_version=code_version('EvaluationGate'),
     )
     infra_check = InfraCheck(

@@ -23,13 +23,14 @@ _FLOORS = {
     'capsmodel': [
         'settings',
         'data networks',
-        'guard',
+        'guard model_facts warmup_requests',
         'summaries signatures',
         'training',
     ],
     'components': [
         'temporary_files locks gate push_error',
         'datasets',
+        'checked_images',
     ],
     'serving': [
         'console errors processors metrics',
@@ -43,7 +44,9 @@ _FLOORS = {
     'pipeline': [
         'code_version metadata_error settings',
         'configs',
-        'beam_options evaluation make_commands metadata schema slices',
+        'beam_options evaluation image_settings make_commands metadata schema',
+        'own_images',
+        'slices',
     ],
 }
 _MOST_LINES = {'file': 320, 'function': 80}

@@ -31,14 +31,15 @@ class LabeledImages(NamedTuple):
     labels: np.ndarray
 
 
-def load_examples(patterns: Sequence[str], shape: Sequence[int]) -> LabeledImages:
+def load_examples(patterns: Sequence[str], shape: Sequence[int], crop: int = 0) -> LabeledImages:
     """Brings transformed examples into the order of their ids, the images in a temporary file.
 
     The files are read twice: once for the order, and once to write each image to its place.
 
     Args:
         patterns: Patterns of Transform's files, TFRecords compressed by gzip.
-        shape: Of an image, as `NetworkConfig.image_shape`.
+        shape: Of an image, `NetworkConfig.uncropped_shape`.
+        crop: Rows and columns in the middle of each image that are kept; 0: all.
 
     Raises:
         OSError: There is no space left for the images, in the folder that TMPDIR names.
@@ -53,10 +54,10 @@ def load_examples(patterns: Sequence[str], shape: Sequence[int]) -> LabeledImage
     )
     order = np.argsort(ids, kind='stable')
     places = np.argsort(order)
-    images = StoredImages(len(order), shape)
+    images = StoredImages(len(order), (crop, crop, *shape[2:]) if crop else shape)
     first = 0
     for batch in _parsed(paths, {features.IMAGE: tf.string}, rows_in_piece(math.prod(shape))):
-        pixels = preprocessing.raw_pixels(batch[features.IMAGE], *shape).numpy()
+        pixels = preprocessing.raw_pixels(batch[features.IMAGE], shape, crop).numpy()
         images.write(places[first : first + len(pixels)], pixels)
         first += len(pixels)
     return LabeledImages(images, labels[order])
@@ -94,7 +95,7 @@ def training_batch(
         augmentation: The parts of the changes, see `augmentation_parts.parse`.
 
     Returns:
-        images uint8 [batch_size, height, width], labels int64 [batch_size].
+        images uint8 [batch_size, *shape], labels int64 [batch_size].
     """
     count = data.labels.shape[0]
     steps_per_epoch = count // batch_size

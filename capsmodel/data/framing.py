@@ -27,34 +27,37 @@ _STROKE_LEVEL = 0.4
 _THIN, _THICK = 2.0, 3.0
 
 
-def frame(grey: tf.Tensor, height: int, width: int, framing: str) -> tf.Tensor:
+def frame(picture: tf.Tensor, height: int, width: int, framing: str) -> tf.Tensor:
     """Brings one picture to the size of a network's images.
 
     Args:
-        grey: float32 [rows, columns], from 0 to 255, both at least 1.
+        picture: float32 [rows, columns], or [3, rows, columns] in colour, from 0 to 255, rows and
+            columns at least 1.
         height: Height of the result in pixels.
         width: Width of the result in pixels.
-        framing: WHOLE: the picture is scaled to fit and centred. STROKES: specks are left out, and
-            the strokes are cropped, scaled, placed and brought to the width of a pen as in MNIST. A
-            picture that is framed so already, see `need_no_framing`, is at most inverted.
+        framing: WHOLE: the picture is scaled to fit and centred. STROKES, for grey pictures:
+            specks are left out, and the strokes are cropped, scaled, placed and brought to the
+            width of a pen as in MNIST. A picture that is framed so already, see `need_no_framing`,
+            is at most inverted.
 
     Returns:
-        uint8 [height, width]. With STROKES it is light on black, and all 0 if the picture has no
-        strokes.
+        uint8 [height, width], or [height, width, 3] in colour. With STROKES it is light on
+        black, and all 0 if the picture has no strokes.
     """
     if framing == WHOLE:
-        return _fitted(grey, height, width)
-    has_size = tf.reduce_all(tf.shape(grey) == [height, width])
+        image = _fitted(picture, height, width)
+        return image if image.shape.rank == 2 else tf.transpose(image, [1, 2, 0])
+    has_size = tf.reduce_all(tf.shape(picture) == [height, width])
     same = tf.cond(
         has_size,
-        lambda: tf.cast(tf.round(tf.reshape(grey, [1, height, width])), tf.uint8),
+        lambda: tf.cast(tf.round(tf.reshape(picture, [1, height, width])), tf.uint8),
         lambda: tf.zeros([1, height, width], tf.uint8),
     )
     images, is_framed = need_no_framing(same, framing)
     return tf.cond(
         is_framed[0],
         lambda: images[0],
-        lambda: tf.cast(tf.round(255 * _pen(_placed(ink.find(grey), height, width))), tf.uint8),
+        lambda: tf.cast(tf.round(255 * _pen(_placed(ink.find(picture), height, width))), tf.uint8),
     )
 
 
@@ -65,11 +68,11 @@ def need_no_framing(images: tf.Tensor, framing: str) -> tuple[tf.Tensor, tf.Tens
     background of one level. All images of MNIST are such images.
 
     Args:
-        images: uint8 [n, height, width].
+        images: uint8 [n, height, width], or, with WHOLE, [n, height, width, 3] in colour.
         framing: WHOLE or STROKES.
 
     Returns:
-        uint8 [n, height, width], with STROKES light on dark; bool [n], whether `frame` gives these.
+        Images of the same shape, with STROKES light on dark; bool [n], whether `frame` gives these.
     """
     if framing == WHOLE:
         return images, tf.fill([tf.shape(images)[0]], True)
@@ -90,25 +93,28 @@ def need_no_framing(images: tf.Tensor, framing: str) -> tuple[tf.Tensor, tf.Tens
     return images, framed & (tf.abs(longer - _box(height, width)) <= _TOLERANCE)
 
 
-def _fitted(grey: tf.Tensor, height: int, width: int) -> tf.Tensor:
+def _fitted(picture: tf.Tensor, height: int, width: int) -> tf.Tensor:
     """Scales a picture to fit, and centres it.
 
     Args:
-        grey: float32 [any, any], from 0 to 255.
+        picture: float32 [..., any, any], from 0 to 255.
         height: Height of the result.
         width: Width of the result.
 
     Returns:
-        uint8 [height, width], filled with the mean of the picture's border where it does not reach.
+        uint8 [..., height, width], filled with the mean of the picture's border where it does not
+        reach.
     """
-    size = tf.cast(tf.shape(grey), tf.float32)
+    size = tf.cast(tf.shape(picture)[-2:], tf.float32)
     scale = tf.reduce_max(size / [height, width])
     rows = _window_weights(size[0], height, scale)
     columns = _window_weights(size[1], width, scale)
-    border = tf.concat([grey[0], grey[-1], grey[1:-1, 0], grey[1:-1, -1]], 0)
+    edges = (picture[..., 0, :], picture[..., -1, :])
+    sides = (picture[..., 1:-1, 0], picture[..., 1:-1, -1])
+    border = tf.reduce_mean(tf.concat([*edges, *sides], -1), -1)[..., tf.newaxis, tf.newaxis]
     covered = tf.reduce_sum(rows, 1)[:, tf.newaxis] * tf.reduce_sum(columns, 1)
-    image = rows @ tf.matmul(grey, columns, transpose_b=True)
-    return tf.cast(tf.round(image + tf.reduce_mean(border) * (1 - covered)), tf.uint8)
+    image = rows @ tf.matmul(picture, columns, transpose_b=True)
+    return tf.cast(tf.round(image + border * (1 - covered)), tf.uint8)
 
 
 def _window_weights(size: tf.Tensor, count: int, scale: tf.Tensor) -> tf.Tensor:

@@ -1,4 +1,4 @@
-"""Reads one PNG or JPEG and converts it to a grey image of a given size."""
+"""Reads one PNG or JPEG and converts it to a grey or colour image of a given size."""
 
 from __future__ import annotations
 
@@ -21,7 +21,9 @@ _MOST_SIDE = 256
 
 
 @image_parts.function_of_its_own
-def read(file: tf.Tensor, height: int, width: int, framing: str) -> tuple[tf.Tensor, tf.Tensor]:
+def read(
+    file: tf.Tensor, height: int, width: int, framing: str, channels: int
+) -> tuple[tf.Tensor, tf.Tensor]:
     """Decodes a picture of any kind.
 
     Args:
@@ -29,10 +31,11 @@ def read(file: tf.Tensor, height: int, width: int, framing: str) -> tuple[tf.Ten
         height: Height of the result.
         width: Width of the result.
         framing: See `framing.frame`.
+        channels: 1 for a grey image, 3 for colour.
 
     Returns:
-        uint8 [height, width], and the problem with the picture, a string scalar that completes
-        'Image 3 ...' or is empty.
+        uint8 [height, width], or [height, width, 3] in colour, and the problem with the
+        picture, a string scalar that completes 'Image 3 ...' or is empty.
     """
     found = image_files.examine(file)
     pixels, is_decodable = _decoded(found.decodable, found.is_keyed)
@@ -42,9 +45,8 @@ def read(file: tf.Tensor, height: int, width: int, framing: str) -> tuple[tf.Ten
     )
     # A whole picture is reduced once more, which gives the better means the larger it still is.
     side = (16 if framing == WHOLE else 2) * max(height, width)
-    grey = _grey(pixels, found.orientation, max(_MOST_SIDE, side))
-    image = frame(grey, height, width, framing)
-    return tf.ensure_shape(image, [height, width]), problem
+    picture = _picture(pixels, found.orientation, max(_MOST_SIDE, side), channels)
+    return frame(picture, height, width, framing), problem
 
 
 def _decoded(file: tf.Tensor, is_keyed: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
@@ -104,42 +106,56 @@ def _may_have_grey_block(pixels: tf.Tensor) -> tf.Tensor:
     return tf.reduce_any(is_grey)
 
 
-def _grey(pixels: tf.Tensor, orientation: tf.Tensor, most: int) -> tf.Tensor:
-    """Converts a picture to grey, reduces it by area, and turns it upright.
+def _picture(pixels: tf.Tensor, orientation: tf.Tensor, most: int, channels: int) -> tf.Tensor:
+    """Reduces a picture by area, turns it upright, and converts it to grey or keeps its colours.
 
     Args:
         pixels: uint8 [rows, columns, channels]. With two or four channels, the last one is alpha.
         orientation: int32 scalar, 1 to 8 as in Exif.
         most: The longer side of the result, at most.
+        channels: 1 for grey, 3 for colour.
 
     Returns:
-        float32 [any, any], from 0 to 255.
+        float32 [any, any], or [3, any, any] in colour, from 0 to 255.
     """
     size = tf.shape(pixels)[:2]
     longer = tf.reduce_max(size)
     scale = tf.minimum(tf.cast(most / longer, tf.float32), 1)
     size = tf.maximum(tf.cast(tf.round(tf.cast(size, tf.float32) * scale), tf.int32), 1)
-    grey = tf.cond(
+    picture = tf.cond(
         tf.shape(pixels)[2] % 2 == 0,
-        lambda: _grey_of_transparent(pixels, size),
-        lambda: _luma(_reduced(pixels, size)),
+        lambda: _opaque(pixels, size, channels),
+        lambda: _converted(_reduced(pixels, size), channels),
     )
-    return _turn(grey, orientation)
+    return _turn(picture, orientation)
 
 
-def _grey_of_transparent(pixels: tf.Tensor, size: tf.Tensor) -> tf.Tensor:
-    """float32 [size]; lays uint8 [rows, columns, 2 or 4] on a ground that it can be seen on."""
+def _opaque(pixels: tf.Tensor, size: tf.Tensor, channels: int) -> tf.Tensor:
+    """float32 [size], or [3, size] in colour.
+
+    It lays a transparent picture, uint8 [rows, columns, 2 or 4], on a ground that it can be seen
+    on.
+    """
     # 16 bits hold the products, in half the memory of float32.
     colours = tf.cast(pixels[..., :-1], tf.uint16) * tf.cast(pixels[..., -1:], tf.uint16)
-    luma = _luma(_reduced(colours, size)) / 255
+    reduced = _reduced(colours, size)
+    luma = _luma(reduced) / 255
     opacity = _reduced(pixels[..., -1:], size)[..., 0] / 255
     visible = tf.math.divide_no_nan(tf.reduce_sum(luma), tf.reduce_sum(opacity))
-    return luma + tf.where(visible > _MIDDLE_GREY, 0.0, 255.0) * (1 - opacity)
+    picture = luma if channels == 1 else _converted(reduced, channels) / 255
+    return picture + tf.where(visible > _MIDDLE_GREY, 0.0, 255.0) * (1 - opacity)
 
 
 def _reduced(pixels: tf.Tensor, size: tf.Tensor) -> tf.Tensor:
     """[any, any, channels], uint8 or uint16, to float32 [size, channels], by area."""
     return tf.raw_ops.ResizeArea(images=pixels[tf.newaxis], size=size)[0]
+
+
+def _converted(colours: tf.Tensor, channels: int) -> tf.Tensor:
+    """float32 [size, 1 or 3] to [size], or to [3, size] in colour."""
+    if channels == 1:
+        return _luma(colours)
+    return tf.ensure_shape(tf.transpose(colours + tf.zeros([3]), [2, 0, 1]), [3, None, None])
 
 
 def _luma(colours: tf.Tensor) -> tf.Tensor:
@@ -148,10 +164,13 @@ def _luma(colours: tf.Tensor) -> tf.Tensor:
 
 
 def _turn(image: tf.Tensor, orientation: tf.Tensor) -> tf.Tensor:
-    """Turns [any, any] upright; the orientation is an int32 scalar, 1 to 8 as in Exif."""
-    image = tf.transpose(image, tf.where(orientation >= 5, [1, 0], [0, 1]))
+    """Turns [..., any, any] upright; the orientation is an int32 scalar, 1 to 8 as in Exif."""
+    *others, row, column = range(image.shape.rank)
+    image = tf.transpose(
+        image, tf.where(orientation >= 5, [*others, column, row], [*others, row, column])
+    )
     # Upside down, and mirrored.
     is_reversed = tf.stack(
         [tf.reduce_any(orientation == [3, 4, 7, 8]), tf.reduce_any(orientation == [2, 3, 6, 7])]
     )
-    return tf.reverse(image, image_parts.where(is_reversed, [0, 1]))
+    return tf.reverse(image, image_parts.where(is_reversed, [row, column]))

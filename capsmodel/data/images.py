@@ -1,4 +1,4 @@
-"""Converts pictures, from a dataset or a user, to grey images of one size."""
+"""Converts pictures, from a dataset or a user, to grey or colour images of one size."""
 
 from __future__ import annotations
 
@@ -24,8 +24,10 @@ _PNG_END = b'\x00\x00\x00\x00IEND\xaeB`\x82'
 
 # AutoGraph would take seconds to find that there is nothing to convert here.
 @tf.autograph.experimental.do_not_convert
-def decode_images(encoded: tf.Tensor, height: int, width: int, framing: str) -> tf.Tensor:
-    """Decodes PNG and JPEG pictures of any size into grey images of one size.
+def decode_images(
+    encoded: tf.Tensor, height: int, width: int, framing: str, channels: int = 1
+) -> tf.Tensor:
+    """Decodes PNG and JPEG pictures of any size into images of one size.
 
     Grey is the luma of ITU-R BT.601. A transparent picture gets a black background if its visible
     part is light, and a white one if that is dark, so that strokes stay visible. The picture is
@@ -37,16 +39,20 @@ def decode_images(encoded: tf.Tensor, height: int, width: int, framing: str) -> 
         height: Height of the result in pixels.
         width: Width of the result in pixels.
         framing: How a picture is brought to this size, see `framing.frame`.
+        channels: 1 for grey images, 3 for red, green and blue.
 
     Returns:
-        uint8 [n, height, width].
+        uint8 [n, height, width], or [n, height, width, 3] in colour.
 
     Raises:
+        ValueError: Strokes are to be framed in colour.
         tf.errors.InvalidArgumentError: When it runs, if a picture is neither PNG nor JPEG, is
             damaged, or has more than 4096 rows or columns (checked before decoding). The message
             names the first such picture by its index.
     """
-    images, problems = _decode(encoded, height, width, framing)
+    if framing == STROKES and channels != 1:
+        raise ValueError('FRAMING=strokes reads grey ink, so CHANNELS must be 1')
+    images, problems = _decode(encoded, height, width, framing, channels)
     # One more element, since there may be no image.
     problems = tf.concat([problems, ['']], 0)
     index = tf.argmax(problems != '')
@@ -101,18 +107,23 @@ def limit_pixels(encoded: tf.Tensor) -> tf.Tensor:
         return tf.identity(encoded)
 
 
-def why_undecodable(encoded: Sequence[bytes], custom_config: Mapping[str, int]) -> list[str]:
-    """Says which pictures `decode_images` would refuse, and why.
+def decoded_or_not(
+    encoded: Sequence[bytes], custom_config: Mapping[str, int]
+) -> tuple[np.ndarray, list[str]]:
+    """What `decode_images` makes of pictures with the framing WHOLE, and which it would refuse.
 
     Args:
-        encoded: The contents of files.
-        custom_config: `image_height` and `image_width` of the results.
+        encoded: The contents of n files.
+        custom_config: `image_height`, `image_width` and `channels` of the results.
 
     Returns:
-        For each picture its problem, such as 'is empty'; '' if it can be decoded.
+        uint8 [n, height, width], or [n, height, width, 3] in colour, and for each picture its
+        problem, such as 'is empty'; '' if it can be decoded.
     """
-    function = _problems_function(custom_config['image_height'], custom_config['image_width'])
-    return [problem.decode() for problem in function(tf.constant(list(encoded), tf.string)).numpy()]
+    names = ('image_height', 'image_width', 'channels')
+    function = _whole_function(*(custom_config[name] for name in names))
+    images, problems = function(tf.constant(list(encoded), tf.string))
+    return images.numpy(), [problem.decode() for problem in problems.numpy()]
 
 
 def framed(encoded: Sequence[bytes], custom_config: Mapping[str, int]) -> np.ndarray:
@@ -143,35 +154,39 @@ def _framing_function(height: int, width: int) -> Callable[[tf.Tensor], tf.Tenso
 
 
 @functools.cache
-def _problems_function(height: int, width: int) -> Callable[[tf.Tensor], tf.Tensor]:
-    """string [n] to string [n], in a graph."""
+def _whole_function(
+    height: int, width: int, channels: int
+) -> Callable[[tf.Tensor], tuple[tf.Tensor, tf.Tensor]]:
+    """string [n] to uint8 [n, height, width(, 3)] and string [n], in a graph."""
     return tf.function(
-        lambda encoded: _decode(encoded, height, width, WHOLE)[1],
+        lambda encoded: _decode(encoded, height, width, WHOLE, channels),
         input_signature=[tf.TensorSpec([None], tf.string)],
         autograph=False,
     )
 
 
 def _decode(
-    encoded: tf.Tensor, height: int, width: int, framing: str
+    encoded: tf.Tensor, height: int, width: int, framing: str, channels: int
 ) -> tuple[tf.Tensor, tf.Tensor]:
     """Decodes pictures and frames them.
 
     Returns:
-        uint8 [n, height, width] and string [n]: a picture's problem; its image is all 0 then.
+        uint8 [n, height, width], or [n, height, width, 3] in colour, and string [n]: a picture's
+        problem; its image is all 0 then.
     """
-    plain = tf.where(_are_plain(encoded, height, width))
-    images, is_decoded = _decode_plain(tf.gather_nd(encoded, plain), height, width)
+    shape = (height, width) if channels == 1 else (height, width, channels)
+    plain = tf.where(_are_plain(encoded, height, width, channels))
+    images, is_decoded = _decode_plain(tf.gather_nd(encoded, plain), shape)
     images, is_framed = need_no_framing(images, framing)
     is_done = tf.scatter_nd(plain, is_decoded & is_framed, tf.shape(encoded, tf.int64))
     places = [tf.cast(tf.where(kind)[:, 0], tf.int32) for kind in (is_done, ~is_done)]
     images_of_others, problems_of_others = tf.map_fn(
-        lambda file: image_reading.read(file, height, width, framing),
+        lambda file: image_reading.read(file, height, width, framing, channels),
         tf.gather(encoded, places[1]),
         # One at a time, so that a batch of large pictures takes the memory of one.
         parallel_iterations=1,
         fn_output_signature=(
-            tf.TensorSpec([height, width], tf.uint8),
+            tf.TensorSpec(shape, tf.uint8),
             tf.TensorSpec([], tf.string),
         ),
     )
@@ -183,39 +198,45 @@ def _decode(
     )
 
 
-def _decode_plain(encoded: tf.Tensor, height: int, width: int) -> tuple[tf.Tensor, tf.Tensor]:
+def _decode_plain(encoded: tf.Tensor, shape: tuple[int, ...]) -> tuple[tf.Tensor, tf.Tensor]:
     """Decodes plain pictures, see `_are_plain`.
 
     Returns:
-        uint8 [n, height, width] and bool [n], whether a picture is decoded; otherwise it is all 0.
+        uint8 [n, *shape] and bool [n], whether a picture is decoded; otherwise it is all 0.
     """
 
     def decode(index: tf.Tensor, picture: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        image = tf.io.decode_png(picture, channels=1)[..., 0]
-        return index, tf.ensure_shape(image, [height, width])
+        image = tf.io.decode_png(picture, channels=3 if len(shape) == 3 else 1)
+        return index, tf.ensure_shape(image if len(shape) == 3 else image[..., 0], shape)
 
     count = tf.size(encoded)
     # tf.map_fn would end at the first error of the decoder, and would take ten times as long.
     decoded = tf.data.Dataset.from_tensor_slices((tf.range(count), encoded))
     decoded = decoded.map(decode).ignore_errors()
     # One more element that cannot fail, so that the dataset is never empty.
-    last = tf.data.Dataset.from_tensors((count, tf.zeros([height, width], tf.uint8)))
+    last = tf.data.Dataset.from_tensors((count, tf.zeros(shape, tf.uint8)))
     decoded = decoded.concatenate(last).batch(tf.cast(count, tf.int64) + 1)
     indices, images = decoded.with_options(image_reading.dataset_options()).get_single_element()
     rows = indices[:-1, tf.newaxis]
     return (
-        tf.scatter_nd(rows, images[:-1], [count, height, width]),
+        tf.scatter_nd(rows, images[:-1], [count, *shape]),
         tf.scatter_nd(rows, tf.fill([tf.size(rows)], True), [count]),
     )
 
 
-def _are_plain(encoded: tf.Tensor, height: int, width: int) -> tf.Tensor:
+def _are_plain(encoded: tf.Tensor, height: int, width: int, channels: int) -> tf.Tensor:
     """bool [n]: whether a picture only needs decoding, as nearly all pictures of a dataset.
 
-    It does if it is an 8-bit grey PNG of this size whose only chunk between IHDR and IEND is IDAT.
+    It does if it is an 8-bit PNG of this size, grey or in colour as asked for, whose only chunk
+    between IHDR and IEND is IDAT.
     """
     size = width.to_bytes(4, 'big') + height.to_bytes(4, 'big')
-    head = png_chunks.START + b'\x00\x00\x00\x0dIHDR' + size + b'\x08\x00'
+    head = (
+        png_chunks.START
+        + b'\x00\x00\x00\x0dIHDR'
+        + size
+        + (b'\x08\x00' if channels == 1 else b'\x08\x02')
+    )
     padding = b'\x00' * _PLAIN_HEAD_SIZE
     start = tf.strings.substr(tf.strings.join([encoded, padding]), 0, _PLAIN_HEAD_SIZE)
     end = tf.strings.substr(tf.strings.join([padding, encoded]), -len(_PNG_END), len(_PNG_END))

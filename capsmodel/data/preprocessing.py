@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import tensorflow as tf
@@ -17,16 +18,18 @@ def preprocessing_fn(
 
     Args:
         inputs: The raw features, n examples: IMAGE string (PNG or JPEG), LABEL int64, ID string.
-        custom_config: `image_height`, `image_width` and `framing`, see `images.decode_images`.
+        custom_config: `image_height`, `image_width`, `framing` and `channels`, see
+            `images.decode_images`.
 
     Returns:
-        IMAGE string [n], height * width bytes each; LABEL int64 [n]; ID string [n].
+        IMAGE string [n], height * width * channels bytes each; LABEL int64 [n]; ID string [n].
     """
     pixels = images.decode_images(
         _one_each(inputs[features.IMAGE]),
         custom_config['image_height'],
         custom_config['image_width'],
         custom_config['framing'],
+        custom_config['channels'],
     )
     return {
         features.IMAGE: _to_bytes(pixels),
@@ -35,22 +38,26 @@ def preprocessing_fn(
     }
 
 
-def raw_pixels(transformed_images: tf.Tensor, height: int, width: int) -> tf.Tensor:
+def raw_pixels(transformed_images: tf.Tensor, shape: Sequence[int], crop: int = 0) -> tf.Tensor:
     """Decodes the IMAGE of `preprocessing_fn`.
 
     Args:
-        transformed_images: string [n], height * width bytes each, row by row.
-        height: Height of the images in pixels.
-        width: Width of the images in pixels.
+        transformed_images: string [n], row by row; a colour pixel has three bytes.
+        shape: Of an image: (height, width), or (height, width, 3) of colour images.
+        crop: Rows and columns in the middle of each image that are kept; 0: all.
 
     Returns:
-        uint8 [n, height, width].
+        uint8 [n, *shape], or with a crop [n, crop, crop] and [n, crop, crop, 3].
 
     Raises:
-        tf.errors.InvalidArgumentError: When it runs, if an image has not height * width bytes.
+        tf.errors.InvalidArgumentError: When it runs, if an image has another number of bytes.
     """
     pixels = tf.io.decode_raw(transformed_images, tf.uint8)
-    return tf.reshape(pixels, [tf.size(transformed_images), height, width])
+    images = tf.reshape(pixels, [tf.size(transformed_images), *shape])
+    if not crop:
+        return images
+    top, left = ((size - crop) // 2 for size in shape[:2])
+    return images[:, top : top + crop, left : left + crop]
 
 
 def _one_each(values: tf.Tensor) -> tf.Tensor:
@@ -59,8 +66,8 @@ def _one_each(values: tf.Tensor) -> tf.Tensor:
 
 
 def _to_bytes(pixels: tf.Tensor) -> tf.Tensor:
-    """uint8 [n, height, width] to string [n]."""
+    """uint8 [n, height, width], or [n, height, width, 3], to string [n]."""
     # TensorFlow has no inverse of decode_raw: look each value up and join the bytes.
     table = tf.constant([bytes([value]) for value in range(256)])
-    rows = tf.reshape(pixels, [tf.shape(pixels)[0], pixels.shape[1] * pixels.shape[2]])
+    rows = tf.reshape(pixels, [tf.shape(pixels)[0], math.prod(pixels.shape[1:])])
     return tf.strings.reduce_join(tf.gather(table, tf.cast(rows, tf.int32)), axis=1)

@@ -63,7 +63,7 @@ class StoredImages:
         """
         for row, image in zip(rows.tolist(), images, strict=True):
             self._file.seek(row * self._size)
-            self._file.write(np.ascontiguousarray(image))
+            self._file.write(image.tobytes())
         self._file.flush()
 
 

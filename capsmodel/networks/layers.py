@@ -176,6 +176,7 @@ class DigitCaps(keras.layers.Layer):
         iterations: routing iterations, at least 1.
         gradient: see `routing_by_agreement`.
         algorithm: how the capsules are routed; a name in `choices.ROUTINGS`.
+        none_of_the_above: see `routing_by_agreement`.
 
     Raises:
         ValueError: `iterations`, `gradient` or `algorithm` is not one of the allowed values.
@@ -188,6 +189,7 @@ class DigitCaps(keras.layers.Layer):
         iterations: int = 3,
         gradient: str = 'all',
         algorithm: str = 'matmul',
+        none_of_the_above: bool = False,
         **kwargs: Any,
     ) -> None:
         check_routing_options(iterations, gradient)
@@ -198,6 +200,7 @@ class DigitCaps(keras.layers.Layer):
         self.iterations = iterations
         self.gradient = gradient
         self.algorithm = algorithm
+        self.none_of_the_above = none_of_the_above
 
     def build(self, input_shape: Sequence[int | None]) -> None:
         _, children, child_dim = input_shape
@@ -214,7 +217,7 @@ class DigitCaps(keras.layers.Layer):
         """The layer's outputs with the given kernel instead of its own."""
         module, _, name = ROUTINGS[self.algorithm].function.rpartition('.')
         function = getattr(importlib.import_module(module), name)
-        return function(inputs, kernel, self.iterations, self.gradient)
+        return function(inputs, kernel, self.iterations, self.gradient, self.none_of_the_above)
 
     def compute_output_shape(self, input_shape: Sequence[int | None]) -> tuple[int | None, ...]:
         return input_shape[0], self.parents, self.dim
@@ -227,31 +230,30 @@ class DigitCaps(keras.layers.Layer):
             'iterations': self.iterations,
             'gradient': self.gradient,
             'algorithm': self.algorithm,
+            'none_of_the_above': self.none_of_the_above,
         }
 
 
 class Decoder(keras.layers.Layer):
     """Reconstructs an image from masked capsules with fully connected layers (Section 4.1).
 
-    float [n, features] -> float32 [n, height, width] in [0, 1]. The hidden layers have ReLU units,
-    the last one has a sigmoid unit for each pixel.
+    float [n, features] -> float32 [n, *shape] in [0, 1]. The hidden layers have ReLU units, the
+    last one has a sigmoid unit for each pixel and channel.
 
     Args:
         units: sizes of the hidden layers.
-        height: rows of the image.
-        width: columns of the image.
+        shape: of one image: rows, columns and, of colour images, channels.
     """
 
-    def __init__(self, units: Sequence[int], height: int, width: int, **kwargs: Any) -> None:
+    def __init__(self, units: Sequence[int], shape: Sequence[int], **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.units = tuple(units)
-        self.height = height
-        self.width = width
+        self.shape = tuple(shape)
         # Each layer is an attribute: tf.train.Checkpoint does not see layers in a Keras list.
         for number, size in enumerate(self.units):
             dense = keras.layers.Dense(size, activation='relu', dtype=self.dtype_policy)
             setattr(self, f'hidden_{number}', dense)
-        self.pixel_layer = keras.layers.Dense(height * width, dtype=self.dtype_policy)
+        self.pixel_layer = keras.layers.Dense(math.prod(self.shape), dtype=self.dtype_policy)
 
     def build(self, input_shape: Sequence[int | None]) -> None:
         for layer in [*self._hidden_layers(), self.pixel_layer]:
@@ -264,18 +266,17 @@ class Decoder(keras.layers.Layer):
             x = layer(x)
         # The sigmoid is always computed in float32, even if the products are not.
         pixels = tf.sigmoid(tf.cast(self.pixel_layer(x), tf.float32))
-        return tf.reshape(pixels, [tf.shape(inputs)[0], self.height, self.width])
+        return tf.reshape(pixels, [tf.shape(inputs)[0], *self.shape])
 
     def _hidden_layers(self) -> list[keras.layers.Dense]:
         return [getattr(self, f'hidden_{number}') for number in range(len(self.units))]
 
     def compute_output_shape(self, input_shape: Sequence[int | None]) -> tuple[int | None, ...]:
-        return input_shape[0], self.height, self.width
+        return input_shape[0], *self.shape
 
     def get_config(self) -> dict[str, Any]:
         return {
             **super().get_config(),
             'units': list(self.units),
-            'height': self.height,
-            'width': self.width,
+            'shape': list(self.shape),
         }

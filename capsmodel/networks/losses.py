@@ -42,11 +42,11 @@ def reconstruction_loss(images: tf.Tensor, reconstructions: tf.Tensor) -> tf.Ten
     """Sum of squared differences over the pixels (Section 4.1), not scaled down yet.
 
     Args:
-        images: uint8 [n, height, width].
-        reconstructions: float [n, height, width] in [0, 1].
+        images: uint8 [n, height, width], or [n, height, width, 3] in colour.
+        reconstructions: float of the same shape, in [0, 1].
 
     Returns:
-        float32 [n], between 0 and height * width.
+        float32 [n], between 0 and the numbers in an image.
     """
     difference = tf.cast(images, tf.float32) / 255 - tf.cast(reconstructions, tf.float32)
-    return tf.reduce_sum(tf.square(difference), axis=[1, 2])
+    return tf.reduce_sum(tf.square(difference), axis=range(1, len(images.shape)))

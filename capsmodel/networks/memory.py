@@ -97,7 +97,7 @@ def needed(config: NetworkConfig, exported: bool = False) -> tuple[int, int]:
     decoded = 0
     if config.decoder:
         decoded = 3 * config.num_classes * config.digit_dim + sum(config.decoder_units)
-        decoded += 3 * config.image_height * config.image_width
+        decoded += 3 * math.prod(config.image_shape)
     each = 2 * conv1 + 3 * transformed + 4 * primary + 3 * routed + decoded
     once = 3 * kernel + 24 * routing.CACHED_FLOATS
     return _FLOAT * once, _FLOAT * each

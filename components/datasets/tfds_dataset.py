@@ -1,22 +1,12 @@
 """Facts about a dataset of TFDS: its images and classes, and whether it is prepared on disk."""
 
-import dataclasses
 import hashlib
 import os
 import re
 from typing import Any
 
 from components.datasets.errors import DatasetError, NotPrepared, first_line
-
-
-@dataclasses.dataclass(frozen=True)
-class ImageDatasetInfo:
-    """The facts that the schema, the network and the signatures need."""
-
-    height: int  # in pixels; 0 if the images have different heights
-    width: int  # likewise
-    num_classes: int
-
+from components.datasets.info import ImageDatasetInfo
 
 _NUMBER = r'(?:0|[1-9][0-9]*|\*)'
 _DATASET = re.compile(
@@ -72,15 +62,17 @@ def load_builder(dataset: str, data_dir: str, version: str | None = None) -> Any
 def image_dataset_info(dataset: str, data_dir: str, version: str | None = None) -> ImageDatasetInfo:
     """The facts of an image-classification dataset, which need not be prepared.
 
-    Raises DatasetError if there is no such dataset, or `image_and_label` refuses it.
+    A class without a name is called by its number. Raises DatasetError if there is no such dataset,
+    or `image_and_label` refuses it.
     """
     builder = load_builder(dataset, data_dir, version)
     image_name, label_name = image_and_label(builder)
-    height, width, _ = builder.info.features[image_name].shape
+    height, width, channels = builder.info.features[image_name].shape
     return ImageDatasetInfo(
         height=height or 0,
         width=width or 0,
-        num_classes=builder.info.features[label_name].num_classes,
+        channels=1 if channels in (1, 2) else 3,  # the second and the fourth are transparency
+        class_names=tuple(builder.info.features[label_name].names),
     )
 
 

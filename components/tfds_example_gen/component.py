@@ -50,11 +50,12 @@ class TfdsExampleGenSpec(types.ComponentSpec):
 class TfdsExampleGen(base_beam_component.BaseBeamComponent):
     """Reads a dataset that TFDS has prepared, and writes one tf.Example for each image.
 
-    An example has `image` (bytes, encoded as TFDS stores it), `label` (int64) and `id` (bytes, from
-    TFDS). The `examples` artifact has the split names, the span, the dataset's version x.y.z as
-    x * 1,000,000 + y * 1,000 + z, and the custom properties `dataset`, `dataset_version`,
-    `fingerprint` and `undecodable_images`, the number of images that were left out. Its folder
-    `undecodable` lists these, in a folder for each split; each line has an id and the problem.
+    An example has `image` (bytes, encoded as TFDS stores it), `label` (int64), `id` (bytes, from
+    TFDS) and what `image_check` finds out about the image. The `examples` artifact has the split
+    names, the span, the dataset's version x.y.z as x * 1,000,000 + y * 1,000 + z, and the custom
+    properties `dataset`, `dataset_version`, `fingerprint` and `undecodable_images`, the number of
+    images that were left out. Its folder `undecodable` lists these, in a folder for each split;
+    each line has an id and the problem.
     """
 
     SPEC_CLASS = TfdsExampleGenSpec
@@ -85,9 +86,8 @@ class TfdsExampleGen(base_beam_component.BaseBeamComponent):
             fingerprint: The prepared dataset's `tfds_dataset.fingerprint`, which makes the data
                 part of the cache key; the run is refused if the data differ from it. By default it
                 is computed now; if the dataset is not prepared yet, it is '' and not compared.
-            image_check: Dotted path of the function that finds images which cannot be decoded. It
-                gets a list of encoded images and `custom_config`, and returns for each image the
-                problem, or ''. By default no image is checked.
+            image_check: Dotted path of the function that finds images which cannot be decoded, and
+                facts about the others, see `checked_images.check`. By default no image is checked.
             custom_config: More arguments for `image_check`; anything that JSON can hold.
             max_bad_images: The largest fraction of the images of all splits that is left out if
                 they cannot be decoded. If there are more, the run is refused.

@@ -12,10 +12,10 @@ from tfx.proto import example_gen_pb2
 from tfx.types import artifact_utils, standard_component_specs
 from tfx.utils import proto_utils
 
+from components import checked_images
 from components.datasets import tfds_dataset
 from components.datasets.errors import DatasetError
 from components.datasets.slice_rules import check_slices
-from components.tfds_example_gen import undecodable
 
 
 class Executor(base_example_gen_executor.BaseExampleGenExecutor):
@@ -28,14 +28,14 @@ class Executor(base_example_gen_executor.BaseExampleGenExecutor):
     def GenerateExamplesByBeam(
         self, pipeline: beam.Pipeline, exec_properties: dict[str, Any]
     ) -> dict[str, beam.pvalue.PCollection]:
-        """The serialized examples of each split whose images can be decoded."""
+        """The serialized examples of each split whose images can be decoded, with facts."""
         splits = super().GenerateExamplesByBeam(pipeline, exec_properties)
         if not exec_properties['image_check']:
             return splits
         return {
             name: examples
-            | f'LeaveOutUndecodable[{name}]'
-            >> undecodable.leave_out(
+            | f'CheckImages[{name}]'
+            >> checked_images.check(
                 exec_properties['image_check'],
                 json.loads(exec_properties['custom_config']),
                 os.path.join(self._undecodable_dir, name),
@@ -76,7 +76,7 @@ class Executor(base_example_gen_executor.BaseExampleGenExecutor):
             split.name: builder.info.splits[split.pattern].num_examples
             for split in input_config.splits
         }
-        left_out = undecodable.report(
+        left_out = checked_images.report(
             builder.name, self._undecodable_dir, image_counts, exec_properties['max_bad_images']
         )
         examples.set_int_custom_property('undecodable_images', left_out)

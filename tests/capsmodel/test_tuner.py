@@ -17,13 +17,14 @@ pytestmark = pytest.mark.filterwarnings('ignore:(currentThread|getName):Deprecat
 def _search(request, trials, strategy='default'):
     settings = dataclasses.asdict(request)
     files = {name: settings.pop(name) for name in ('train_files', 'eval_files')}
-    for name in ('log_dir', 'warm_start_from'):
+    for name in ('log_dir', 'class_names', 'warm_start_from'):
         del settings[name]
     custom_config = {
         **settings,
         'strategy': strategy,
         'warm_start': False,
         'guard_false_alarms': 0.05,
+        'framing': 'strokes',
         'trials': trials,
     }
     result = tuner.tuner_fn(FnArgs(**files, custom_config=custom_config))

@@ -20,8 +20,8 @@ from pipeline.beam_options import beam_options
 
 SPLITS = {'train': 'train[:30]', 'eval': 'train[30:]', 'test': 'test'}
 CHECK = {
-    'image_check': 'capsmodel.data.images.why_undecodable',
-    'custom_config': {'image_height': 28, 'image_width': 28},
+    'image_check': 'capsmodel.data.image_facts.check',
+    'custom_config': {'image_height': 28, 'image_width': 28, 'channels': 1},
 }
 
 

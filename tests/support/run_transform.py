@@ -29,10 +29,16 @@ def run_transform(
     height: int,
     width: int,
     framing: str = 'strokes',
+    channels: int = 1,
 ) -> tuple[list[dict[str, Any]], tft.TFTransformOutput]:
     """Transforms raw examples; returns them in any order, and the graph, kept in `directory`."""
     metadata = dataset_metadata.DatasetMetadata(schema_utils.schema_from_feature_spec(RAW_FEATURES))
-    settings = {'image_height': height, 'image_width': width, 'framing': framing}
+    settings = {
+        'image_height': height,
+        'image_width': width,
+        'framing': framing,
+        'channels': channels,
+    }
     function = functools.partial(preprocessing_fn, custom_config=settings)
     transformed: list[dict[str, Any]] = []
     results = os.path.join(directory, 'examples')

@@ -14,7 +14,7 @@ from capsmodel.data import images
 
 MOST = images.MAX_PIXELS
 ZEROS = zlib.compress(bytes(50_000_000), 9)
-SIZE = {'image_height': 9, 'image_width': 8}
+SIZE = {'image_height': 9, 'image_width': 8, 'channels': 1}
 
 
 def chunk(kind, content):
@@ -51,7 +51,7 @@ def progressive(scans, side=1024):
 
 
 def problem(file):
-    return images.why_undecodable([file], SIZE)[0]
+    return images.decoded_or_not([file], SIZE)[1][0]
 
 
 def seconds(file):
@@ -151,7 +151,7 @@ def test_more_pixels_than_the_budget_are_refused(pictures, index, total):
 
 
 def test_a_dataset_has_no_budget():
-    assert images.why_undecodable([png(4096)] * 2, SIZE) == ['', '']
+    assert images.decoded_or_not([png(4096)] * 2, SIZE)[1] == ['', '']
 
 
 def test_a_large_picture_is_reduced_as_pillow_does_it():

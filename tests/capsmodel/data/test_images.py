@@ -13,7 +13,7 @@ from person_png import as_person_png
 from PIL import Image, ImageOps, PngImagePlugin
 from project_paths import DATA
 
-from capsmodel.data.images import decode_images, why_undecodable
+from capsmodel.data.images import decode_images, decoded_or_not
 
 MNIST = np.load(DATA / 'mnist_300.npz')['images']
 
@@ -429,7 +429,8 @@ def test_what_cannot_be_read_is_named(bad, message):
         tf.errors.InvalidArgumentError, match=rf'Image 1 of the batch \(counted from 0\) {message}'
     ):
         decode([GOOD, bad])
-    (nothing, why) = why_undecodable([COLOUR, bad], {'image_height': 28, 'image_width': 28})
+    size = {'image_height': 28, 'image_width': 28, 'channels': 1}
+    (nothing, why) = decoded_or_not([COLOUR, bad], size)[1]
     assert nothing == ''
     assert re.match(message.split(r'\.')[0], why)
 

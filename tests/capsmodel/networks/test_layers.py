@@ -21,7 +21,7 @@ LAYERS = {
     'primary_caps': (lambda: PrimaryCaps(3, 4, kernel_size=3, strides=2), (7, 6, 5)),
     'digit_caps': (lambda: DigitCaps(3, 5, iterations=2, gradient='last'), (8, 4)),
     'digit_caps_fused': (lambda: DigitCaps(3, 5, iterations=3, algorithm='fused'), (8, 4)),
-    'decoder': (lambda: Decoder((7, 6), height=4, width=5), (9,)),
+    'decoder': (lambda: Decoder((7, 6), (4, 5)), (9,)),
 }
 
 
@@ -231,7 +231,7 @@ def test_digit_caps_refuse_bad_routing():
 
 
 def test_decoder_is_relu_relu_sigmoid():
-    decoder = Decoder((3, 4), height=2, width=3)
+    decoder = Decoder((3, 4), (2, 3))
     inputs = np.random.default_rng(7).normal(size=(5, 6)).astype(np.float32)
     decoder.build(inputs.shape)
     rng = np.random.default_rng(8)

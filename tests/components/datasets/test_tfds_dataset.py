@@ -1,7 +1,5 @@
 """Which datasets can be used, how they are named, and what is known of them."""
 
-import dataclasses
-
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -10,6 +8,7 @@ from tfds_data import own_builder
 
 from capsmodel.data import images
 from components.datasets.errors import DatasetError
+from components.datasets.info import ImageDatasetInfo
 from components.datasets.tfds_dataset import (
     image_and_label,
     image_dataset_info,
@@ -68,14 +67,27 @@ def test_two_versions_contradict_each_other():
 @pytest.mark.parametrize(
     ('name', 'facts'),
     [
-        ('mnist', (28, 28, 10)),
-        ('fashion_mnist:3.0.1', (28, 28, 10)),
-        ('cifar100', (32, 32, 100)),
-        ('oxford_flowers102', (0, 0, 102)),
+        ('mnist', (28, 28, 1, 10, '0')),
+        ('fashion_mnist:3.0.1', (28, 28, 1, 10, 'T-shirt/top')),
+        ('cifar100', (32, 32, 3, 100, '0')),  # its names come with its files
+        ('oxford_flowers102', (0, 0, 3, 102, 'pink primrose')),
     ],
 )
 def test_facts_of_a_dataset_that_is_not_prepared(tmp_path, name, facts):
-    assert dataclasses.astuple(image_dataset_info(name, str(tmp_path))) == facts
+    info = image_dataset_info(name, str(tmp_path))
+    assert facts == (
+        *(info.height, info.width, info.channels),
+        *(info.num_classes, info.class_names[0]),
+    )
+
+
+@pytest.mark.parametrize(('stored', 'channels'), [(1, 1), (2, 1), (3, 3), (4, 3), (None, 3)])
+def test_transparency_is_no_channel_of_the_images(tmp_path, stored, channels):
+    features = {'image': Image(shape=(8, 8, stored)), 'label': ClassLabel(names=['cat', 'dog'])}
+    example = {'image': np.ones((8, 8, stored or 3), np.uint8), 'label': 1}
+    own_builder(tmp_path, features, {'train': [example]}).download_and_prepare()
+    info = image_dataset_info('own:1.0.0', str(tmp_path))
+    assert info == ImageDatasetInfo(8, 8, channels, ('cat', 'dog'))
 
 
 @pytest.mark.parametrize(

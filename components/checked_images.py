@@ -1,4 +1,9 @@
-"""Leaves out and reports images that cannot be decoded; refuses a dataset with too many."""
+"""The step that every ExampleGen takes its images through.
+
+It leaves out images that cannot be decoded, and writes facts such as the brightness beside the
+others, so that TFX's statistics say something about pictures. `report` names the images that were
+left out, and refuses a dataset with too many.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +16,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import apache_beam as beam
+import numpy as np
 import tensorflow as tf
 from tfx.utils import import_utils
 
@@ -25,21 +31,25 @@ _NAMED = 10
 @beam.ptransform_fn
 @beam.typehints.with_input_types(bytes)
 @beam.typehints.with_output_types(bytes)
-def leave_out(
+def check(
     examples: beam.pvalue.PCollection,
     image_check: str,
     custom_config: Mapping[str, Any],
     folder: str,
 ) -> beam.pvalue.PCollection:
-    """Keeps the serialized tf.Examples whose images can be decoded.
+    """Keeps the serialized tf.Examples whose images can be decoded, and adds facts to them.
 
     Args:
         examples: Serialized tf.Examples with `image` and `id`.
-        image_check: Dotted path of a function that gets a list of encoded images and
-            `custom_config`, and returns the problem of each image, or ''.
+        image_check: Dotted path of a function that gets a list of n encoded images and
+            `custom_config`. It returns the problem of each image, or '', and a dict from the names
+            of facts to arrays [n] of whole numbers or of floats.
         custom_config: Its second argument.
         folder: Made if an image is left out. Its files have a line for each such image: its id, a
             tab, and the problem.
+
+    Returns:
+        The examples; each fact is a feature of its own, with one value.
     """
     return (
         examples
@@ -56,20 +66,35 @@ class _Check(beam.DoFn):
         self._path = image_check
         self._custom_config = custom_config
         self._folder = folder
-        self._why_undecodable: Callable[..., list[str]] | None = None
+        self._image_check: Callable[..., tuple[list[str], dict[str, np.ndarray]]] | None = None
 
     def setup(self) -> None:
         module, _, name = self._path.rpartition('.')
-        self._why_undecodable = import_utils.import_func_from_module(module, name)
+        self._image_check = import_utils.import_func_from_module(module, name)
 
     def process(self, serialized: list[bytes]) -> Iterator[bytes]:
-        assert self._why_undecodable, 'Beam calls setup first'
-        features = [tf.train.Example.FromString(each).features.feature for each in serialized]
-        images = [feature['image'].bytes_list.value[0] for feature in features]
-        problems = self._why_undecodable(images, self._custom_config)
+        assert self._image_check, 'Beam calls setup first'
+        examples = [tf.train.Example.FromString(each) for each in serialized]
+        images = [each.features.feature['image'].bytes_list.value[0] for each in examples]
+        problems, facts = self._image_check(images, self._custom_config)
+        self._list(examples, problems)
+        columns = {name: values.tolist() for name, values in facts.items()}
+        for index, (example, problem) in enumerate(zip(examples, problems, strict=True)):
+            if problem:
+                continue
+            for name, values in columns.items():
+                feature = example.features.feature[name]
+                if isinstance(values[index], int):
+                    feature.int64_list.value.append(values[index])
+                else:
+                    feature.float_list.value.append(values[index])
+            yield example.SerializeToString(deterministic=True)
+
+    def _list(self, examples: list[tf.train.Example], problems: list[str]) -> None:
+        """Writes a line for each image with a problem."""
         lines = [
-            f'{feature["id"].bytes_list.value[0].decode()}\t{problem}\n'
-            for feature, problem in zip(features, problems, strict=True)
+            f'{example.features.feature["id"].bytes_list.value[0].decode()}\t{problem}\n'
+            for example, problem in zip(examples, problems, strict=True)
             if problem
         ]
         if lines:
@@ -77,9 +102,6 @@ class _Check(beam.DoFn):
             tf.io.gfile.makedirs(self._folder)
             with tf.io.gfile.GFile(os.path.join(self._folder, uuid.uuid4().hex), 'w') as file:
                 file.write(''.join(lines))
-        for example, problem in zip(serialized, problems, strict=True):
-            if not problem:
-                yield example
 
 
 def report(
@@ -89,7 +111,7 @@ def report(
 
     Args:
         dataset: The dataset's name.
-        folder: Has a folder for each split, with its name, that `leave_out` wrote.
+        folder: Has a folder for each split, with its name, that `check` wrote.
         image_counts: The number of images that were read, by split.
         max_bad_images: The largest fraction of all images that may be left out.
 
