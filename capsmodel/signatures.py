@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import tensorflow as tf
 import tensorflow_transform as tft
-from tensorflow_serving.apis import predict_pb2, prediction_log_pb2
 
-from capsmodel import guard
+from capsmodel import guard, model_facts, warmup_requests
 from capsmodel.data import features, images
 from capsmodel.data.preprocessing import raw_pixels
 from capsmodel.networks import memory
@@ -22,6 +20,9 @@ from capsmodel.networks.losses import reconstruction_loss
 # shorter than 1, and above about 1e30 the decoder's sums are not finite.
 _LARGEST_COMPONENT = 1e6
 
+# The outputs of every signature that names the class of an image.
+_CLASSIFIED = ('label', 'class_name', 'scores', 'known')
+
 
 def export(
     model: CapsNet,
@@ -29,34 +30,38 @@ def export(
     directory: str,
     warmup_images: np.ndarray,
     guard_thresholds: np.ndarray,
+    class_names: Sequence[str],
+    framing: str,
 ) -> None:
     """Writes the network and the Transform graph as one SavedModel.
 
     ServingModule describes its signatures; without a decoder it has no `decode`. It contains
-    warm-up requests for TensorFlow Serving: for each signature one with a single image and one with
-    all of `warmup_images`. A model that is at `directory` already is replaced, but only once the
-    new one is completely written.
+    warm-up requests for TensorFlow Serving and the model's facts. A model that is at `directory`
+    already is replaced, but only once the new one is completely written.
 
     Args:
         model: The network.
         transform_output: The output of Transform.
         directory: Where to write.
         warmup_images: uint8 [n, height, width], at least one.
-        guard_thresholds: What `guard.thresholds` returns for this network.
+        guard_thresholds: See ServingModule.
+        class_names: See ServingModule.
+        framing: See ServingModule.
 
     Raises:
-        ValueError: There are no warm-up images.
+        ValueError: There are no warm-up images, or not as many names as classes.
     """
     if not len(warmup_images):
         raise ValueError('At least one image is needed for warm-up requests; there is none.')
-    module = ServingModule(model, transform_output, guard_thresholds)
+    module = ServingModule(model, transform_output, guard_thresholds, class_names, framing)
     directory = directory.rstrip('/')
     unfinished = f'{directory}.unfinished'
     _remove(unfinished)
     try:
         signatures = module.signatures()
         tf.saved_model.save(module, unfinished, signatures=signatures)
-        _write_warmup_requests(model, signatures, unfinished, warmup_images)
+        warmup_requests.write(model, signatures, unfinished, warmup_images)
+        model_facts.write(unfinished, class_names, model.config)
         _remove(directory)
         tf.io.gfile.rename(unfinished, directory)
     finally:
@@ -67,8 +72,9 @@ class ServingModule(tf.Module):
     """The functions behind the signatures, each with a signature's name, inputs and outputs.
 
     In their descriptions, `classes`, `dim`, `height` and `width` are the network's; `label` int64
-    [n] is the class with the longest capsule; `scores` float32 [n, classes] are the lengths, in
-    [0, 1); `known` bool [n] says whether the image is one of the classes, as far as the guard sees.
+    [n] is the class with the longest capsule, and `class_name` string [n] its name; `scores`
+    float32 [n, classes] are the lengths, in [0, 1); `known` bool [n] says whether the image is one
+    of the classes, as far as the guard sees.
     `reconstruction` float32 [n, height, width], 0 to 1, is made from the capsule of `label`, and
     `reconstruction_error` float32 [n] is the sum over the pixels, 0 to 1, of its squared difference
     from the image. n may be 0. Pictures go through the Transform graph. As a signature, each
@@ -79,6 +85,11 @@ class ServingModule(tf.Module):
         model: The network.
         transform_output: The output of Transform.
         guard_thresholds: What `guard.thresholds` returns for this network.
+        class_names: The name of each class.
+        framing: How the Transform graph frames a picture, see `framing.frame`.
+
+    Raises:
+        ValueError: There are not as many names as classes.
     """
 
     def __init__(
@@ -86,9 +97,18 @@ class ServingModule(tf.Module):
         model: CapsNet,
         transform_output: tft.TFTransformOutput,
         guard_thresholds: np.ndarray,
+        class_names: Sequence[str],
+        framing: str,
     ) -> None:
         super().__init__()
+        if len(class_names) != model.config.num_classes:
+            raise ValueError(
+                f'There are {len(class_names)} names of classes, but '
+                f'{model.config.num_classes} classes.'
+            )
         self._guard_thresholds = guard_thresholds
+        self._class_names = [*class_names]
+        self._framing = framing
         # The lambda hides the network from tf.Module. Otherwise tf.saved_model.save would write
         # each Keras variable as a copy of a tf.Variable, and a Session, with which TensorFlow
         # Serving loads models, would restore only the copies (keras-team/keras issue 20096).
@@ -122,31 +142,38 @@ class ServingModule(tf.Module):
         return signatures
 
     def serving_default(self, image_bytes: tf.Tensor) -> dict[str, tf.Tensor]:
-        """string [n], PNG or JPEG of any size -> `label`, `scores`, `known`."""
+        """string [n], PNG or JPEG of any size -> `label`, `class_name`, `scores`, `known`."""
         return self.pixels(self._transformed(image_bytes))
 
     def pixels(self, pixels: tf.Tensor) -> dict[str, tf.Tensor]:
-        """uint8 [n, height, width], as `image` of `explain` -> `label`, `scores`, `known`."""
+        """uint8 [n, height, width], `image` of `explain` -> as `serving_default`."""
         answer = self._explained(pixels)
-        return {name: answer[name] for name in ('label', 'scores', 'known')}
+        return {name: answer[name] for name in _CLASSIFIED}
 
     def examples(self, examples: tf.Tensor) -> dict[str, tf.Tensor]:
         """string [n], serialized raw tf.Examples of which only IMAGE is read.
 
-        -> `label`, `scores`, `known`, and with a decoder `reconstruction_error`.
+        -> as `serving_default`, and with a decoder `reconstruction_error`.
         """
         parsed = tf.io.parse_example(examples, {features.IMAGE: self._image_spec})
         answer = self._explained(self._transformed(parsed[features.IMAGE]))
-        names = ('label', 'scores', 'known', 'reconstruction_error')
+        names = (*_CLASSIFIED, 'reconstruction_error')
         return {name: answer[name] for name in names if name in answer}
 
     def explain(self, image_bytes: tf.Tensor) -> dict[str, tf.Tensor]:
-        """string [n], PNG or JPEG -> `label`, `scores`, `known`, `image`, `capsules`.
+        """string [n], PNG or JPEG -> as `serving_default`, and more about each picture.
 
-        `image` uint8 [n, height, width] is what the network was given; `capsules` are float32 [n,
-        classes, dim]. With a decoder, `reconstruction` and `reconstruction_error` come as well.
+        `class_names` string [n, classes] are the names that `scores` belong to. `image` uint8 [n,
+        height, width] is what the network was given; `framing` string [n] says whether the STROKES
+        were brought to it or the WHOLE picture. `capsules` are float32 [n, classes, dim]. With a
+        decoder, `reconstruction` and `reconstruction_error` come as well.
         """
-        return self._explained(self._transformed(image_bytes))
+        count = tf.shape(image_bytes)[0]
+        return {
+            **self._explained(self._transformed(image_bytes)),
+            'class_names': tf.tile([self._class_names], [count, 1]),
+            'framing': tf.fill([count], self._framing),
+        }
 
     def decode(self, capsule: tf.Tensor, label: tf.Tensor) -> dict[str, tf.Tensor]:
         """float32 [n, dim], int64 [n] -> `reconstruction` float32 [n, height, width], 0 to 1.
@@ -188,9 +215,17 @@ class ServingModule(tf.Module):
     # A tf.function, like `_capsules` and `_transformed`, so that it is traced and saved once.
     @tf.function
     def _explained(self, pixels: tf.Tensor) -> dict[str, tf.Tensor]:
-        """uint8 [n, height, width] -> the outputs of `explain`."""
+        """uint8 [n, height, width] -> the outputs of `explain` that differ among images."""
         capsules = self._capsules(pixels)
-        answer = {**_classified(capsules), 'capsules': capsules, 'image': pixels}
+        scores = lengths(capsules)
+        label = tf.argmax(scores, axis=-1)
+        answer = {
+            'label': label,
+            'class_name': tf.gather(tf.constant(self._class_names), label),
+            'scores': scores,
+            'capsules': capsules,
+            'image': pixels,
+        }
         if self.model.config.decoder:
             reconstruction = self.model.reconstruct(capsules, answer['label'])
             answer['reconstruction'] = reconstruction
@@ -270,49 +305,6 @@ def _signature(
         return outputs
 
     return checked.get_concrete_function()
-
-
-def _classified(capsules: tf.Tensor) -> dict[str, tf.Tensor]:
-    scores = lengths(capsules)
-    return {'label': tf.argmax(scores, axis=-1), 'scores': scores}
-
-
-def _write_warmup_requests(
-    model: CapsNet,
-    signatures: dict[str, tf.types.experimental.ConcreteFunction],
-    directory: str,
-    images: np.ndarray,
-) -> None:
-    pngs = [tf.io.encode_png(image.reshape(*image.shape[:2], -1)).numpy() for image in images]
-    examples = []
-    for png in pngs:
-        example = tf.train.Example()
-        example.features.feature[features.IMAGE].bytes_list.value.append(png)
-        examples.append(example.SerializeToString())
-    capsules = model(images)
-    labels = _classified(capsules)['label']
-    inputs = {
-        'image_bytes': np.array(pngs, dtype=object),
-        'pixels': images,
-        'examples': np.array(examples, dtype=object),
-        'capsule': tf.gather(capsules, labels, axis=1, batch_dims=1).numpy(),
-        'label': labels.numpy(),
-    }
-    folder = os.path.join(directory, 'assets.extra')
-    tf.io.gfile.makedirs(folder)
-    with tf.io.TFRecordWriter(os.path.join(folder, 'tf_serving_warmup_requests')) as writer:
-        for name, function in signatures.items():
-            for count in (1, len(images)):
-                request = predict_pb2.PredictRequest()
-                request.model_spec.signature_name = name
-                for argument in function.structured_input_signature[0]:
-                    request.inputs[argument.name].CopyFrom(
-                        tf.make_tensor_proto(inputs[argument.name][:count])
-                    )
-                log = prediction_log_pb2.PredictionLog(
-                    predict_log=prediction_log_pb2.PredictLog(request=request)
-                )
-                writer.write(log.SerializeToString())
 
 
 def _remove(directory: str) -> None:

@@ -8,7 +8,7 @@ import tensorflow_transform as tft
 from tfx.components.trainer.fn_args_utils import FnArgs
 
 from capsmodel import guard, signatures
-from capsmodel.data import dataset
+from capsmodel.data import class_names, dataset
 from capsmodel.networks import capsnet, choices, memory
 from capsmodel.summaries.console import say
 from capsmodel.training import launcher
@@ -21,12 +21,15 @@ _WARMUP_IMAGES = 8
 def run_fn(fn_args: FnArgs) -> None:
     """Trains on the transformed examples and exports the best epoch's network.
 
-    `fn_args.custom_config` holds the fields of TrainingRequest that TFX does not know, and those of
-    TrainerSettings: `strategy`, `guard_false_alarms`, and `warm_start`, whether to start from the
-    weights of `fn_args.base_model`, if there is one. The results of a Tuner are in
-    `fn_args.hyperparameters`.
+    `fn_args.custom_config` holds the fields of TrainingRequest that TFX does not know, `framing`,
+    by which the Transform graph frames pictures, and those of TrainerSettings: `strategy`,
+    `guard_false_alarms`, and `warm_start`, whether to start from the weights of
+    `fn_args.base_model`, if there is one. The classes' names are in the schema. The results of a
+    Tuner are in `fn_args.hyperparameters`.
     """
     settings = dict(fn_args.custom_config)
+    names = class_names.read(fn_args.schema_path)
+    framing = settings.pop('framing')
     strategy = settings.pop('strategy')
     false_alarms = settings.pop('guard_false_alarms')
     if settings.pop('warm_start'):
@@ -54,5 +57,7 @@ def run_fn(fn_args: FnArgs) -> None:
         fn_args.serving_model_dir,
         warmup_images=images[: memory.images_at_once(request.network, most=_WARMUP_IMAGES)],
         guard_thresholds=guard.thresholds(model, images, false_alarms),
+        class_names=names,
+        framing=framing,
     )
     checkpoints.finish()

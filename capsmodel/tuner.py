@@ -39,7 +39,7 @@ def tuner_fn(fn_args: FnArgs) -> TunerFnResult:
     settings = dict(fn_args.custom_config)
     trials = settings.pop('trials')
     strategy = settings.pop('strategy')
-    del settings['warm_start'], settings['guard_false_alarms']
+    del settings['warm_start'], settings['guard_false_alarms'], settings['framing']
     if strategies.has_several_workers(strategy):
         raise TrainingError(
             'TUNER=yes searches on one machine, and TF_CONFIG names several: each trial is a '

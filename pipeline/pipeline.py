@@ -116,7 +116,7 @@ def _data_nodes(config: Config, dataset: ImageDatasetInfo) -> _DataNodes:
     statistics_gen = tfx.components.StatisticsGen(examples=examples)
     schema_gen = tfx.components.ImportSchemaGen(
         schema_file=schema.write_schema(
-            dataset.num_classes, config.schema_dir, config.schema_file or None
+            dataset.class_names, config.schema_dir, config.schema_file or None
         )
     )
     example_validator = tfx.components.ExampleValidator(
@@ -168,6 +168,7 @@ def _training_nodes(
         ),
         'training': dataclasses.asdict(training),
         'checkpoint_root': config.checkpoint_dir,
+        'framing': config.framing,
     }
     inputs = {
         'examples': data.transform.outputs['transformed_examples'],

@@ -3,25 +3,28 @@
 import hashlib
 import os
 import pathlib
+from collections.abc import Sequence
 
 from google.protobuf import text_format
 from tensorflow_metadata.proto.v0 import schema_pb2
 
+from capsmodel.data import class_names as names
 from capsmodel.data import features
 from components.datasets.errors import DatasetError
 
 _CURATED = pathlib.Path(__file__).with_name('schema.pbtxt')
 
 
-def write_schema(num_classes: int, directory: str, own: str | None = None) -> str:
-    """Writes the schema for labels 0 .. num_classes - 1 under `directory`; gives the file's path.
+def write_schema(class_names: Sequence[str], directory: str, own: str | None = None) -> str:
+    """Writes the schema for these classes under `directory`; gives the file's path.
 
     The folder is named after the content, because ImportSchemaGen's cache key sees only the path.
 
     Args:
-        num_classes: Of the dataset.
+        class_names: The name of each label from 0 on.
         directory: Where to write.
-        own: A schema (text proto) that is taken as it is in place of the curated one.
+        own: A schema (text proto) that is taken in place of the curated one. It gets the classes'
+            names as well.
 
     Raises:
         DatasetError: `own` cannot be read as a schema.
@@ -32,7 +35,8 @@ def write_schema(num_classes: int, directory: str, own: str | None = None) -> st
         raise DatasetError(f'The schema {own} cannot be read: {error}') from error
     for feature in schema.feature:
         if feature.name == features.LABEL and not own:
-            feature.int_domain.max = num_classes - 1
+            feature.int_domain.max = len(class_names) - 1
+    names.put(class_names, schema)
     content = text_format.MessageToString(schema)
     folder = pathlib.Path(directory) / hashlib.sha256(content.encode()).hexdigest()[:16]
     folder.mkdir(parents=True, exist_ok=True)

@@ -38,6 +38,7 @@ HEIGHT, WIDTH, CLASSES, DIM = 20, 24, 4, 6
 PNGS = [tf.io.encode_png(image[..., np.newaxis]).numpy() for image in MNIST]
 PICTURES = tf.constant([*PNGS, as_person_png(MNIST[0])])
 PIXELS = decode_images(PICTURES, HEIGHT, WIDTH, 'strokes')
+NAMES = ['cat', 'dög', 'T-shirt/top', '3']
 # An untrained network has nothing of the guard's measures.
 THRESHOLDS = np.array([-1, -1, -1, -1e9], np.float32)
 # Damaged pictures that a model is asked for.
@@ -90,7 +91,9 @@ def exported(network, transform_output, tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         # So that the questions below, but for the empty ones, are answered in several pieces.
         patch.setattr(memory, 'images_at_once_when_exported', lambda config: 4)
-        export(network, transform_output, directory, PIXELS.numpy()[:3], THRESHOLDS)
+        export(
+            network, transform_output, directory, PIXELS.numpy()[:3], THRESHOLDS, NAMES, 'strokes'
+        )
     return directory
 
 
@@ -108,7 +111,15 @@ def undecoded(transform_output, tmp_path_factory):
     (directory / 'old').touch()
     # With one iteration of routing nothing but the checks sees that a grid is too large.
     network = make_network(decoder=False, routing_iterations=1)
-    export(network, transform_output, str(directory), PIXELS.numpy()[:2], THRESHOLDS[:3])
+    export(
+        network,
+        transform_output,
+        str(directory),
+        PIXELS.numpy()[:2],
+        THRESHOLDS[:3],
+        NAMES,
+        'strokes',
+    )
     assert not (directory / 'old').exists()
     return str(directory)
 
@@ -170,12 +181,15 @@ def test_weights_of_an_export_start_another_training(network, exported):
 def test_names_types_and_shapes(signatures):
     classified = {
         'label': ('int64', [None]),
+        'class_name': ('string', [None]),
         'scores': ('float32', [None, CLASSES]),
         'known': ('bool', [None]),
     }
     reconstruction = {'reconstruction': ('float32', [None, HEIGHT, WIDTH])}
     error = {'reconstruction_error': ('float32', [None])}
     explained = {
+        'class_names': ('string', [None, CLASSES]),
+        'framing': ('string', [None]),
         'image': ('uint8', [None, HEIGHT, WIDTH]),
         'capsules': ('float32', [None, CLASSES, DIM]),
         **reconstruction,
@@ -219,8 +233,14 @@ def test_every_way_to_an_image_gives_what_the_network_says(signatures, network):
     for answer in answers:
         np.testing.assert_allclose(answer['scores'], expected_scores, rtol=1e-5)
         np.testing.assert_array_equal(answer['label'], expected_scores.argmax(axis=1))
+        assert answer['class_name'].numpy().tolist() == [
+            NAMES[label].encode() for label in answer['label']
+        ]
     np.testing.assert_allclose(answers[-1]['capsules'], capsules, rtol=1e-4, atol=1e-6)
     np.testing.assert_array_equal(answers[-1]['image'], PIXELS)
+    named = [[name.decode() for name in row] for row in answers[-1]['class_names'].numpy()]
+    assert named == [NAMES] * len(PICTURES)
+    assert set(answers[-1]['framing'].numpy()) == {b'strokes'}
 
 
 def test_reconstruction_is_that_of_the_predicted_class(signatures, network):
@@ -298,6 +318,14 @@ def test_empty_batches(signatures):
             assert value.shape == [0, *signature.structured_outputs[name].shape[1:]]
 
 
+def assert_close(found, expected):
+    """Numbers up to rounding, and the same texts, which may have been written to a file."""
+    if expected.dtype == object:
+        assert np.array(found, object).tolist() == expected.tolist()
+    else:
+        np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
+
+
 def test_plain_tensorflow_gets_the_same_answers(exported, signatures, tmp_path):
     examples = np.array([example(image=png) for png in PNGS], dtype=object)
     questions = {
@@ -313,7 +341,7 @@ def test_plain_tensorflow_gets_the_same_answers(exported, signatures, tmp_path):
         expected = signatures[name](**{key: tf.constant(value) for key, value in inputs.items()})
         assert answers[name].keys() == expected.keys()
         for key, value in expected.items():
-            np.testing.assert_allclose(answers[name][key], value, rtol=1e-5, atol=1e-7)
+            assert_close(answers[name][key], value.numpy())
 
 
 def play_warmup_requests(directory, signatures):
@@ -343,7 +371,7 @@ def test_a_session_gives_the_same_answers(exported, sessions, signatures):
         expected = signatures[name](**{key: tf.constant(value) for key, value in inputs.items()})
         assert set(answer) == set(expected)
         for key, value in answer.items():
-            np.testing.assert_allclose(value, expected[key], rtol=1e-5, atol=1e-6)
+            assert_close(value, expected[key].numpy())
 
 
 def test_warmup_requests_ask_every_signature(exported, signatures):
@@ -358,8 +386,10 @@ def test_without_a_decoder_nothing_is_reconstructed(undecoded):
     expected = sorted((name, size) for name in names for size in (1, 2))
     assert play_warmup_requests(undecoded, model.signatures) == expected
     for name, signature in model.signatures.items():
-        more = {'image', 'capsules'} if name == 'explain' else set()
-        assert set(signature.structured_outputs) == {'label', 'scores', 'known'} | more
+        more = {'image', 'capsules', 'class_names', 'framing'} if name == 'explain' else set()
+        assert set(signature.structured_outputs) == more | {
+            *('label', 'class_name', 'scores', 'known')
+        }
 
 
 @pytest.mark.parametrize('decoder', [True, False])
@@ -368,7 +398,7 @@ def test_known_is_what_the_guard_says(transform_output, decoder):
     images = np.concatenate([PIXELS.numpy(), np.zeros((1, HEIGHT, WIDTH), np.uint8)])
     # An image may lie at a threshold, and rounding differs.
     thresholds = guard.thresholds(model, PIXELS.numpy(), 0.5) - np.float32(1e-5)
-    module = ServingModule(model, transform_output, thresholds)
+    module = ServingModule(model, transform_output, thresholds, NAMES, 'strokes')
     measured = guard._measured_by(model, images)
     expected = np.all(measured >= thresholds, axis=1) & (images.max((1, 2)) > 0)
     known = module.pixels(tf.constant(images))['known'].numpy()
@@ -376,7 +406,8 @@ def test_known_is_what_the_guard_says(transform_output, decoder):
     assert not known[-1]
     assert 0 < known[:-1].mean() < 1
     # A blank sheet is refused whatever the thresholds are.
-    module = ServingModule(model, transform_output, np.full_like(thresholds, -1e9))
+    everything = np.full_like(thresholds, -1e9)
+    module = ServingModule(model, transform_output, everything, NAMES, 'strokes')
     blank = tf.io.encode_png(tf.fill([90, 60, 1], tf.constant(240, tf.uint8)))
     answer = module.explain(tf.stack([blank, PICTURES[-1]]))
     np.testing.assert_array_equal(answer['known'], [False, True])
@@ -384,17 +415,21 @@ def test_known_is_what_the_guard_says(transform_output, decoder):
 
 
 @pytest.mark.parametrize(
-    ('images', 'message'),
-    [(np.zeros((1, 3, 3), np.uint8), 'shape'), (PIXELS.numpy()[:0], 'At least')],
+    ('images', 'names', 'message'),
+    [
+        (np.zeros((1, 3, 3), np.uint8), NAMES, 'shape'),
+        (PIXELS.numpy()[:0], NAMES, 'At least'),
+        (PIXELS.numpy()[:1], NAMES[1:], 'There are 3 names of classes, but 4 classes'),
+    ],
 )
 def test_a_failed_export_leaves_what_was_there(
-    network, transform_output, tmp_path, images, message
+    network, transform_output, tmp_path, images, names, message
 ):
     directory = tmp_path / 'model'
     directory.mkdir()
     (directory / 'old').touch()
     with pytest.raises(Exception, match=message):
-        export(network, transform_output, str(directory), images, THRESHOLDS)
+        export(network, transform_output, str(directory), images, THRESHOLDS, names, 'strokes')
     assert sorted(tmp_path.rglob('*')) == [directory, directory / 'old']
 
 

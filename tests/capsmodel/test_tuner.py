@@ -24,6 +24,7 @@ def _search(request, trials, strategy='default'):
         'strategy': strategy,
         'warm_start': False,
         'guard_false_alarms': 0.05,
+        'framing': 'strokes',
         'trials': trials,
     }
     result = tuner.tuner_fn(FnArgs(**files, custom_config=custom_config))

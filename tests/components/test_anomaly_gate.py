@@ -23,7 +23,9 @@ def validated(
     folder: pathlib.Path, splits: Mapping[str, list[dict[str, list]]]
 ) -> dict[str, standard_artifacts.ExampleAnomalies | standard_artifacts.Examples]:
     """Examples, and what ExampleValidator says of them under the schema of ten classes."""
-    schema_file = pathlib.Path(write_schema(10, str(folder / 'schemas')))
+    schema_file = pathlib.Path(
+        write_schema([str(label) for label in range(10)], str(folder / 'schemas'))
+    )
     schema = standard_artifacts.Schema()
     schema.uri = str(schema_file.parent)
     statistics = standard_artifacts.ExampleStatistics()

@@ -175,6 +175,13 @@ def test_answers_over_rest_must_be_those_of_the_process(served, said):
         probe.compare('sum', expected, served)
 
 
+def test_texts_over_rest_must_be_those_of_the_process():
+    expected = {'name': np.array([b'cat', 'dög'.encode()], object)}
+    probe.compare('look', expected, {'name': ['cat', 'dög']})
+    with pytest.raises(probe.Refused, match="another 'name' than in this process"):
+        probe.compare('look', expected, {'name': ['cat', 'dog']})
+
+
 def test_the_one_output_of_a_signature_has_no_name_over_rest():
     probe.compare('one', {'scores': np.array([0.5])}, {'': [0.5]})
     with pytest.raises(probe.Refused, match="another 'scores'"):

@@ -84,7 +84,13 @@ def _write_models(mnist_dir, folder):
             version_dir = folder / name / str(VERSION)
             thresholds = guard.thresholds(model, judged.images, false_alarms=0.05)
             signatures.export(
-                model, transform_output, str(version_dir), judged.images[:2], thresholds
+                model,
+                transform_output,
+                str(version_dir),
+                judged.images[:2],
+                thresholds,
+                class_names=[str(label) for label in range(10)],
+                framing='strokes',
             )
     saved_models.export(str(folder / 'unchecked'), VERSION, {'serving_default': _unchecked})
 

@@ -87,7 +87,8 @@ def export(network: capsnet.CapsNet, folder: pathlib.Path) -> None:
         _, transform_output = run_transform(raw, transformed, SIZE, SIZE, 'whole')
         shown = images(2, seed=4).images
         thresholds = guard.thresholds(network, shown, false_alarms=0)
-        signatures.export(network, transform_output, str(folder), shown, thresholds)
+        names = [str(label) for label in range(CLASSES)]
+        signatures.export(network, transform_output, str(folder), shown, thresholds, names, 'whole')
 
 
 def questions() -> dict[str, dict[str, np.ndarray]]:

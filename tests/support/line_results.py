@@ -20,15 +20,19 @@ _PACKAGES = ('keras', 'ml-metadata', 'numpy', 'protobuf', 'tensorflow', 'tfx')
 
 
 def answers(model, images):
-    """What a SavedModel's signatures say of images, by signature and output."""
+    """The numbers that a SavedModel's signatures answer to images, by signature and output."""
     import tensorflow as tf
 
-    pixels = model.signatures['pixels'](pixels=tf.constant(images))
     pngs = [tf.io.encode_png(image[..., None]) for image in images]
-    explained = model.signatures['explain'](image_bytes=tf.stack(pngs))
+    said = {
+        'pixels': model.signatures['pixels'](pixels=tf.constant(images)),
+        'explain': model.signatures['explain'](image_bytes=tf.stack(pngs)),
+    }
     return {
-        **{f'pixels.{name}': value.numpy() for name, value in pixels.items()},
-        **{f'explain.{name}': value.numpy() for name, value in explained.items()},
+        f'{signature}.{name}': value.numpy()
+        for signature, answer in said.items()
+        for name, value in answer.items()
+        if value.dtype != tf.string
     }
 
 

@@ -33,7 +33,7 @@ def answers(model, questions, folder):
     )
     assert done.returncode == 0, done.stderr
     found: dict[str, dict[str, np.ndarray]] = {}
-    with np.load(answered) as archive:
+    with np.load(answered, allow_pickle=True) as archive:
         for key, value in archive.items():
             signature, name = key.split('/')
             found.setdefault(signature, {})[name] = value
