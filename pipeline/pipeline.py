@@ -28,7 +28,7 @@ from components.picture_kinds.component import PictureKinds
 from components.picture_kinds.kinds import KINDS
 from components.pusher import Pusher
 from components.tfds_example_gen import TfdsExampleGen
-from pipeline import evaluation, image_settings, metadata, schema, slices
+from pipeline import comparisons, evaluation, image_settings, metadata, schema, slices
 from pipeline.beam_options import beam_options
 from pipeline.code_version import code_version
 from pipeline.settings import MOST_PICTURES, Config
@@ -55,6 +55,7 @@ def latest_other_blessed_model(
 def create_pipeline(
     config: Config,
     blessed_model: Callable[..., tfx.dsl.Resolver] = latest_other_blessed_model,
+    earlier_statistics: comparisons.EarlierStatistics | None = comparisons.earlier_statistics,
 ) -> tfx.dsl.Pipeline:
     """From a prepared dataset to a pushed model.
 
@@ -62,6 +63,8 @@ def create_pipeline(
         config: The settings.
         blessed_model: Makes the nodes that find earlier models, for a runner that cannot run those
             of `latest_other_blessed_model`.
+        earlier_statistics: Makes the node that finds the statistics of an earlier run, with which
+            those of this run are compared; None: they are not compared.
 
     Raises:
         DatasetError: TFDS has no such dataset, it is none of images with classes, or it is prepared
@@ -72,14 +75,14 @@ def create_pipeline(
     """
     dataset = image_dataset_info(config.dataset, config.data_dir, config.dataset_version or None)
     config = image_settings.choose(slices.choose(config), dataset)
-    data = _data_nodes(config, dataset)
+    data = _data_nodes(config, dataset, earlier_statistics)
     training = _training_nodes(config, dataset, data, blessed_model)
     gates = _gate_nodes(config, dataset, data, training[-1], blessed_model)
     return tfx.dsl.Pipeline(
         pipeline_name=config.pipeline_name,
         pipeline_root=config.pipeline_root,
         metadata_connection_config=metadata.connection_config(config),
-        components=[*data, *training, *gates],
+        components=[*filter(None, data), *training, *gates],
         enable_cache=True,
         beam_pipeline_args=beam_options(config.beam_args),
     )
@@ -92,11 +95,18 @@ class _DataNodes(NamedTuple):
     statistics_gen: BaseNode
     schema_gen: BaseNode
     example_validator: BaseNode
+    split_comparison: BaseNode
+    earlier_statistics: BaseNode | None
+    run_comparison: BaseNode | None
     anomaly_gate: BaseNode
     transform: BaseNode
 
 
-def _data_nodes(config: Config, dataset: ImageDatasetInfo) -> _DataNodes:
+def _data_nodes(
+    config: Config,
+    dataset: ImageDatasetInfo,
+    earlier_statistics: comparisons.EarlierStatistics | None,
+) -> _DataNodes:
     image_shape = {
         'image_height': config.image_height,
         'image_width': config.image_width,
@@ -114,19 +124,26 @@ def _data_nodes(config: Config, dataset: ImageDatasetInfo) -> _DataNodes:
     )
     examples = example_gen.outputs['examples']
     statistics_gen = tfx.components.StatisticsGen(examples=examples)
-    schema_gen = tfx.components.ImportSchemaGen(
-        schema_file=schema.write_schema(
-            dataset.class_names, config.schema_dir, config.schema_file or None
-        )
+    statistics = statistics_gen.outputs['statistics']
+    schema_file = schema.write_schema(
+        dataset.class_names, config.schema_dir, config.schema_file or None
     )
+    schema_gen = tfx.components.ImportSchemaGen(schema_file=schema_file)
     example_validator = tfx.components.ExampleValidator(
-        statistics=statistics_gen.outputs['statistics'], schema=schema_gen.outputs['schema']
+        statistics=statistics, schema=schema_gen.outputs['schema']
     )
+    comparable = comparisons.comparable_as(schema_file, **image_shape)
+    compared = comparisons.create(statistics, schema_file, comparable, earlier_statistics)
     anomaly_gate = AnomalyGate(
         anomalies=example_validator.outputs['anomalies'],
+        split_comparison=compared.of_splits.outputs['anomalies'],
+        run_comparison=compared.of_runs.outputs['anomalies'] if compared.of_runs else None,
+        statistics=statistics,
         examples=examples,
-        num_classes=dataset.num_classes,
+        class_names=json.dumps(dataset.class_names),
         min_test_images=config.min_test_images,
+        min_class_images=config.min_class_images,
+        comparable=comparable,
         code_version=code_version('AnomalyGate'),
     )
     transform = tfx.components.Transform(
@@ -144,7 +161,13 @@ def _data_nodes(config: Config, dataset: ImageDatasetInfo) -> _DataNodes:
     )
     transform.add_upstream_node(anomaly_gate)
     return _DataNodes(
-        example_gen, statistics_gen, schema_gen, example_validator, anomaly_gate, transform
+        example_gen,
+        statistics_gen,
+        schema_gen,
+        example_validator,
+        *compared,
+        anomaly_gate,
+        transform,
     )
 
 

@@ -42,11 +42,14 @@ def table(counts: Mapping[str, np.ndarray], names: Sequence[str]) -> str:
             + ''.join(f'  {cell:>{width}}' for cell, width in zip(row[1:], widths[1:], strict=True))
             for row in rows
         )
-    return '\n'.join(
-        f'  {split:{widths[0]}}  {each.sum():,} images of {len(names):,} classes: '
-        f'from {each.min():,} ({names[each.argmin()]}) to {each.max():,} ({names[each.argmax()]})'
-        for split, each in counts.items()
-    )
+    lines = []
+    for split, each in counts.items():
+        fewest, most = int(each.argmin()), int(each.argmax())
+        lines.append(
+            f'  {split:{widths[0]}}  {each.sum():,} images of {len(names):,} classes, '
+            f'from {each[fewest]:,} ({names[fewest]}) to {each[most]:,} ({names[most]})'
+        )
+    return '\n'.join(lines)
 
 
 def refusals(
@@ -106,9 +109,7 @@ def _split(split: str) -> str:
     return f'{split} ({_SETTINGS[split]})' if split in _SETTINGS else split
 
 
-def _named(
-    chosen: np.ndarray, names: Sequence[str], counts: np.ndarray | None = None
-) -> str:
+def _named(chosen: np.ndarray, names: Sequence[str], counts: np.ndarray | None = None) -> str:
     """Names the first of the chosen classes, bool [num_classes], with their counts if given."""
     labels = np.flatnonzero(chosen)
     texts = [

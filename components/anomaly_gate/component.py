@@ -5,7 +5,7 @@ cannot judge only after the training.
 """
 
 import json
-import os
+import sys
 from collections.abc import Iterator
 
 from tensorflow_data_validation.utils import anomalies_util
@@ -69,15 +69,13 @@ def AnomalyGate(  # noqa: N802 (a component is named like a class)
         refusals.append(f'The data do not fit the schema: {"; ".join(found)}.')
     splits = {split: pictures.read(examples, split) for split in examples.splits}
     names = json.loads(class_names)
-    counts = class_counts.count(
-        {split: each.labels for split, each in splits.items()}, len(names)
-    )
-    print(class_counts.table(counts, names), flush=True)
+    counts = class_counts.count({split: each.labels for split, each in splits.items()}, len(names))
+    print(class_counts.table(counts, names), file=sys.stderr, flush=True)
     refusals += class_counts.refusals(counts, names, min_test_images, min_class_images)
     refusals += pictures.refusals(splits)
     sizes = {split: len(each.labels) for split, each in splits.items()}
     refusals += differences.between_splits(split_comparison, statistics, sizes)
-    if run_comparison:
+    if run_comparison is not None:
         refusals += differences.from_earlier_run(run_comparison, statistics, sizes)
     if refusals:
         raise GateRefused(' '.join(refusals))

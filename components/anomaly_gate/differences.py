@@ -32,7 +32,9 @@ def between_splits(
     """
     for pair in comparison.splits:
         split, baseline = pair.split('_')
-        found = _differing(comparison, pair) if min(sizes[split], sizes[baseline]) >= _FEWEST else {}
+        found = (
+            _differing(comparison, pair) if min(sizes[split], sizes[baseline]) >= _FEWEST else {}
+        )
         if found:
             yield (
                 f'The images of {split} are not like those of {baseline}: '
@@ -81,7 +83,9 @@ def _described(
     means = {split: _means(statistics, split) for split in splits}
 
     def text(feature: str, divergence: float, threshold: float) -> str:
-        of = [f'{means[split][feature]:.3g} in {split}' for split in splits if feature in means[split]]
+        of = [
+            f'{means[split][feature]:.3g} in {split}' for split in splits if feature in means[split]
+        ]
         mean = f' (mean {", ".join(of)})' if of else ''
         return f'{feature}{mean} diverges by {divergence:.2f}, and {threshold:g} is allowed'
 
