@@ -211,9 +211,9 @@ def test_split_unlike_train_is_refused(tmp_path):
     assert re.fullmatch(
         r'The images of test are not like those of train: brightness \(mean 0\.7\d* in test, '
         r'0\.[23]\d* in train\) diverges by 1\.00, and 0\.25 is allowed\. A model learns from one '
-        r'and is used on the other, so take both from the same source\. If this is meant to be so, set '
-        r'SCHEMA_FILE to a copy of pipeline/schema/schema\.pbtxt with a higher threshold of the '
-        r'skew_comparator\.',
+        r'and is used on the other, so take both from the same source\. If this is meant to be so, '
+        r'set SCHEMA_FILE to a copy of pipeline/schema/schema\.pbtxt with a higher threshold of '
+        r'the skew_comparator\.',
         message,
     )
 
@@ -228,8 +228,8 @@ def test_run_unlike_an_earlier_one_is_refused(tmp_path):
     assert re.fullmatch(
         r'The images of train are not like those of the last run that came as far as this: '
         r'brightness \(mean 0\.\d+ in train\) diverges by [01]\.\d\d, and 0\.25 is allowed\. If '
-        r'this is meant to be so, set SCHEMA_FILE to a copy of pipeline/schema/schema\.pbtxt with a '
-        r'higher threshold of the drift_comparator for one run\.',
+        r'this is meant to be so, set SCHEMA_FILE to a copy of pipeline/schema/schema\.pbtxt with '
+        r'a higher threshold of the drift_comparator for one run\.',
         message,
     )
 
