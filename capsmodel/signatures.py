@@ -266,7 +266,7 @@ class ServingModule(tf.Module):
         config = self.model.config
         with _without_optimizers():
             image = self.transform(raw)[features.IMAGE]
-        return raw_pixels(image, config.image_shape)
+        return raw_pixels(image, config.uncropped_shape, config.crop)
 
 
 @contextlib.contextmanager

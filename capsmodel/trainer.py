@@ -50,7 +50,11 @@ def run_fn(fn_args: FnArgs) -> None:
     routing = choices.exported_routing(request.network.routing_algorithm)
     model = capsnet.CapsNet(dataclasses.replace(request.network, routing_algorithm=routing))
     load_best(model, checkpoints)
-    images = dataset.load_examples(fn_args.eval_files, request.network.image_shape).images
+    network = request.network
+    evaluation_data = dataset.load_examples(
+        fn_args.eval_files, network.uncropped_shape, network.crop
+    )
+    images = evaluation_data.images
     signatures.export(
         model,
         tft.TFTransformOutput(fn_args.transform_output),

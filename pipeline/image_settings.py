@@ -22,7 +22,8 @@ def choose(config: Config, dataset: ImageDatasetInfo) -> Config:
 
     Raises:
         SettingError: The images have no size of their own, and the settings give none; or they
-            would be shifted out of sight; or strokes are to be found in colour.
+            would be shifted out of sight, or crops are larger than they are; or strokes are to be
+            found in colour.
     """
     framing = config.framing
     if framing == 'auto':
@@ -44,10 +45,19 @@ def choose(config: Config, dataset: ImageDatasetInfo) -> Config:
             f'The images of {config.dataset} differ in size: set IMAGE_HEIGHT and IMAGE_WIDTH to '
             'the size that they are brought to'
         )
+    size = f'{config.image_height} x {config.image_width} pixels of an image'
     shift = augmentation_parts.parse(config.augmentation).get('shift', 0)
     if shift >= min(config.image_height, config.image_width):
         raise SettingError(
-            f'AUGMENTATION is {config.augmentation!r}: its shift must be less than the '
-            f'{config.image_height} x {config.image_width} pixels of an image'
+            f'AUGMENTATION is {config.augmentation!r}: its shift must be less than the {size}'
+        )
+    if crop(config) > min(config.image_height, config.image_width):
+        raise SettingError(
+            f'AUGMENTATION is {config.augmentation!r}: its crop must be at most the {size}'
         )
     return config
+
+
+def crop(config: Config) -> int:
+    """Rows and columns of what the network sees of an image; 0: all of it."""
+    return int(augmentation_parts.parse(config.augmentation).get('crop', 0))

@@ -6,7 +6,6 @@ import dataclasses
 import json
 import os
 from collections.abc import Callable
-from typing import NamedTuple
 
 from tfx import v1 as tfx
 from tfx.dsl.components.base.base_node import BaseNode
@@ -16,9 +15,10 @@ from capsmodel.data import choices
 from capsmodel.networks.settings import NetworkConfig
 from capsmodel.training import checkpoints
 from capsmodel.training.settings import TrainerSettings, TrainingConfig
-from components.anomaly_gate import AnomalyGate
 from components.baseline_strategy import LatestOtherBlessedModelStrategy
 from components.checkpoint_removal import CheckpointRemoval
+from components.datasets import image_folder
+from components.datasets.image_folder import ImageFolder
 from components.datasets.info import ImageDatasetInfo
 from components.datasets.tfds_dataset import image_dataset_info
 from components.evaluation_gate import EvaluationGate
@@ -27,10 +27,18 @@ from components.picture_kinds import drawn_examples
 from components.picture_kinds.component import PictureKinds
 from components.picture_kinds.kinds import KINDS
 from components.pusher import Pusher
-from components.tfds_example_gen import TfdsExampleGen
-from pipeline import comparisons, evaluation, image_settings, metadata, schema, slices
+from pipeline import (
+    comparisons,
+    data_nodes,
+    evaluation,
+    image_settings,
+    metadata,
+    own_images,
+    slices,
+)
 from pipeline.beam_options import beam_options
 from pipeline.code_version import code_version
+from pipeline.data_nodes import DataNodes
 from pipeline.settings import MOST_PICTURES, Config
 
 
@@ -56,8 +64,9 @@ def create_pipeline(
     config: Config,
     blessed_model: Callable[..., tfx.dsl.Resolver] = latest_other_blessed_model,
     earlier_statistics: comparisons.EarlierStatistics | None = comparisons.earlier_statistics,
+    folder: ImageFolder | None = None,
 ) -> tfx.dsl.Pipeline:
-    """From a prepared dataset to a pushed model.
+    """From a prepared dataset, or a folder of pictures, to a pushed model.
 
     Args:
         config: The settings.
@@ -65,17 +74,25 @@ def create_pipeline(
             of `latest_other_blessed_model`.
         earlier_statistics: Makes the node that finds the statistics of an earlier run, with which
             those of this run are compared; None: they are not compared.
+        folder: What is in the folder IMAGES; by default it is looked at now.
 
     Raises:
         DatasetError: TFDS has no such dataset, it is none of images with classes, or it is prepared
-            and cannot be sliced as the settings say.
+            and cannot be sliced as the settings say; or the folder IMAGES cannot be used.
         SettingError: The images have no size of their own, and the settings give none; or they
             would be shifted out of sight; or METADATA is no address.
         ValueError: The network cannot be built for such images.
     """
-    dataset = image_dataset_info(config.dataset, config.data_dir, config.dataset_version or None)
-    config = image_settings.choose(slices.choose(config), dataset)
-    data = _data_nodes(config, dataset, earlier_statistics)
+    if config.images:
+        folder = folder or image_folder.read(config.images)
+        dataset, config = own_images.info(folder), own_images.choose(config, folder)
+    else:
+        dataset = image_dataset_info(
+            config.dataset, config.data_dir, config.dataset_version or None
+        )
+        config = slices.choose(config)
+    config = image_settings.choose(config, dataset)
+    data = data_nodes.create(config, dataset, folder, earlier_statistics)
     training = _training_nodes(config, dataset, data, blessed_model)
     gates = _gate_nodes(config, dataset, data, training[-1], blessed_model)
     return tfx.dsl.Pipeline(
@@ -88,93 +105,10 @@ def create_pipeline(
     )
 
 
-class _DataNodes(NamedTuple):
-    """From the prepared dataset to transformed examples, in the order in which they run."""
-
-    example_gen: BaseNode
-    statistics_gen: BaseNode
-    schema_gen: BaseNode
-    example_validator: BaseNode
-    split_comparison: BaseNode
-    earlier_statistics: BaseNode | None
-    run_comparison: BaseNode | None
-    anomaly_gate: BaseNode
-    transform: BaseNode
-
-
-def _data_nodes(
-    config: Config,
-    dataset: ImageDatasetInfo,
-    earlier_statistics: comparisons.EarlierStatistics | None,
-) -> _DataNodes:
-    image_shape = {
-        'image_height': config.image_height,
-        'image_width': config.image_width,
-        'channels': config.channels,
-    }
-    example_gen = TfdsExampleGen(
-        dataset=config.dataset,
-        version=config.dataset_version or None,
-        data_dir=config.data_dir,
-        splits={'train': config.train_split, 'eval': config.eval_split, 'test': config.test_split},
-        image_check='capsmodel.data.image_facts.check',
-        custom_config=image_shape,
-        max_bad_images=config.max_bad_images,
-        code_version=code_version('TfdsExampleGen'),
-    )
-    examples = example_gen.outputs['examples']
-    statistics_gen = tfx.components.StatisticsGen(examples=examples)
-    statistics = statistics_gen.outputs['statistics']
-    schema_file = schema.write_schema(
-        dataset.class_names, config.schema_dir, config.schema_file or None
-    )
-    schema_gen = tfx.components.ImportSchemaGen(schema_file=schema_file)
-    example_validator = tfx.components.ExampleValidator(
-        statistics=statistics, schema=schema_gen.outputs['schema']
-    )
-    comparable = comparisons.comparable_as(schema_file, **image_shape)
-    compared = comparisons.create(statistics, schema_file, comparable, earlier_statistics)
-    anomaly_gate = AnomalyGate(
-        anomalies=example_validator.outputs['anomalies'],
-        split_comparison=compared.of_splits.outputs['anomalies'],
-        run_comparison=compared.of_runs.outputs['anomalies'] if compared.of_runs else None,
-        statistics=statistics,
-        examples=examples,
-        class_names=json.dumps(dataset.class_names),
-        min_test_images=config.min_test_images,
-        min_class_images=config.min_class_images,
-        comparable=comparable,
-        code_version=code_version('AnomalyGate'),
-    )
-    transform = tfx.components.Transform(
-        examples=examples,
-        schema=schema_gen.outputs['schema'],
-        preprocessing_fn='capsmodel.data.preprocessing.preprocessing_fn',
-        # The Evaluator reads the raw test images: the exported model transforms them itself.
-        splits_config=tfx.proto.SplitsConfig(analyze=['train'], transform=['train', 'eval']),
-        disable_statistics=True,
-        custom_config={
-            **image_shape,
-            'framing': config.framing,
-            'code_version': code_version('Transform'),
-        },
-    )
-    transform.add_upstream_node(anomaly_gate)
-    return _DataNodes(
-        example_gen,
-        statistics_gen,
-        schema_gen,
-        example_validator,
-        *compared,
-        anomaly_gate,
-        transform,
-    )
-
-
 def _training_nodes(
     config: Config,
     dataset: ImageDatasetInfo,
-    data: _DataNodes,
+    data: DataNodes,
     blessed_model: Callable[..., tfx.dsl.Resolver],
 ) -> list[BaseNode]:
     """The Trainer, and before it the nodes that TUNER and WARM_START add."""
@@ -187,6 +121,7 @@ def _training_nodes(
                 config,
                 num_classes=dataset.num_classes,
                 image_channels=config.channels,
+                crop=image_settings.crop(config),
             )
         ),
         'training': dataclasses.asdict(training),
@@ -229,7 +164,7 @@ def _training_nodes(
     ]
 
 
-def _picture_kinds(config: Config, data: _DataNodes) -> BaseNode:
+def _picture_kinds(config: Config, data: DataNodes) -> BaseNode:
     """Draws test images again, when the gate behind them has found nothing wrong."""
     picture_kinds = PictureKinds(
         examples=data.example_gen.outputs['examples'],
@@ -248,7 +183,7 @@ def _picture_kinds(config: Config, data: _DataNodes) -> BaseNode:
 def _gate_nodes(
     config: Config,
     dataset: ImageDatasetInfo,
-    data: _DataNodes,
+    data: DataNodes,
     trainer: BaseNode,
     blessed_model: Callable[..., tfx.dsl.Resolver],
 ) -> list[BaseNode]:

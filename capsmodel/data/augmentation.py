@@ -18,13 +18,13 @@ def augment(images: tf.Tensor, augmentation: str, *, seed: int, step: tf.Tensor)
     """Changes the images of a training step.
 
     Args:
-        images: uint8 [n, height, width], n known.
+        images: uint8 [n, height, width], or [n, height, width, 3] in colour, n known.
         augmentation: Parts and amounts, see `augmentation_parts.parse`.
         seed: From 0 to 2**32 - 1.
         step: int64 scalar.
 
     Returns:
-        Same shape and dtype as `images`.
+        Same shape and dtype as `images`; with the part `crop`, that many rows and columns.
 
     Raises:
         ValueError: `augmentation` cannot be parsed.
@@ -45,29 +45,48 @@ def augment(images: tf.Tensor, augmentation: str, *, seed: int, step: tf.Tensor)
         return tf.random.stateless_uniform([count], stream(part), -amount, amount)
 
     if 'flip' in amounts:
-        images = tf.where(uniform('flip')[:, tf.newaxis, tf.newaxis] < 0, images[..., ::-1], images)
-    if amounts.keys() & {'rotate', 'scale', 'stroke', 'contrast'}:
+        is_mirrored = _for_each(uniform('flip'), images) < 0
+        images = tf.where(is_mirrored, images[:, :, ::-1], images)
+    if amounts.keys() & {'rotate', 'scale', 'stroke', 'contrast', 'brightness'}:
         pixels = tf.cast(images, tf.float32)
         if amounts.keys() & {'rotate', 'scale'}:
             pixels = rotate_and_scale(pixels, uniform('rotate'), 1 + uniform('scale'))
         if 'stroke' in amounts:
             pixels = widen(pixels, uniform('stroke'), most=amounts['stroke'])
-        gain = 1 + uniform('contrast')[:, tf.newaxis, tf.newaxis]
-        images = tf.cast(tf.round(tf.minimum(gain * pixels, 255)), tf.uint8)
+        gain = 1 + _for_each(uniform('contrast'), pixels)
+        if 'brightness' in amounts:
+            pixels += _for_each(uniform('brightness'), pixels)
+        if len(images.shape) == 4:
+            # Grey images are light on black; in colour, contrast is the distance from the mean.
+            mean = tf.reduce_mean(pixels, axis=[1, 2], keepdims=True)
+            pixels = mean + gain * (pixels - mean)
+        else:
+            pixels = gain * pixels
+        images = tf.cast(tf.round(tf.clip_by_value(pixels, 0, 255)), tf.uint8)
     if 'shift' in amounts:
         most = int(amounts['shift'])
         offsets = tf.random.stateless_uniform(
             [count, 2], stream('shift'), minval=-most, maxval=most + 1, dtype=tf.int32
         )
         images = shift(images, offsets)
+    if 'crop' in amounts:
+        side = int(amounts['crop'])
+        room = [size - side + 1 for size in images.shape[1:3]]
+        places = tf.random.stateless_uniform([count, 2], stream('crop')) * room
+        images = crop(images, tf.cast(tf.floor(places), tf.int32), side)
     return images
+
+
+def _for_each(values: tf.Tensor, images: tf.Tensor) -> tf.Tensor:
+    """[n] to [n, 1, ...], so that images [n, ...] can be multiplied by it."""
+    return tf.reshape(values, [-1] + [1] * (len(images.shape) - 1))
 
 
 def shift(images: tf.Tensor, offsets: tf.Tensor) -> tf.Tensor:
     """Moves each image by whole pixels and fills the gaps with zeros.
 
     Args:
-        images: [n, height, width], any dtype.
+        images: [n, height, width] or [n, height, width, channels], any dtype.
         offsets: int32 [n, 2], pixels down and to the right; at most the image's size.
 
     Returns:
@@ -79,7 +98,26 @@ def shift(images: tf.Tensor, offsets: tf.Tensor) -> tf.Tensor:
         inside = (source >= 0) & (source < size)
         moved = tf.gather(images, tf.clip_by_value(source, 0, size - 1), axis=axis, batch_dims=1)
         mask = tf.expand_dims(inside, 3 - axis)
+        if len(images.shape) == 4:
+            mask = mask[..., tf.newaxis]
         images = tf.where(mask, moved, tf.zeros([], images.dtype))
+    return images
+
+
+def crop(images: tf.Tensor, offsets: tf.Tensor, side: int) -> tf.Tensor:
+    """Cuts a square out of each image.
+
+    Args:
+        images: [n, height, width] or [n, height, width, channels], any dtype.
+        offsets: int32 [n, 2], the first row and the first column that are kept.
+        side: Rows and columns that are kept.
+
+    Returns:
+        [n, side, side] or [n, side, side, channels], of the same dtype.
+    """
+    for axis in (1, 2):
+        places = offsets[:, axis - 1, tf.newaxis] + tf.range(side)
+        images = tf.gather(images, places, axis=axis, batch_dims=1)
     return images
 
 
@@ -87,7 +125,7 @@ def rotate_and_scale(images: tf.Tensor, degrees: tf.Tensor, factors: tf.Tensor) 
     """Turns and enlarges each image about its centre, sampled once, by bilinear interpolation.
 
     Args:
-        images: float32 [n, height, width].
+        images: float32 [n, height, width] or [n, height, width, channels].
         degrees: float32 [n], clockwise.
         factors: float32 [n], above 0.
 
@@ -102,9 +140,9 @@ def rotate_and_scale(images: tf.Tensor, degrees: tf.Tensor, factors: tf.Tensor) 
     # The pixel at (column, row) of the result comes from (a column + b row + c, ...) of the image.
     sources = [cos, sin, x - cos * x - sin * y, -sin, cos, y + sin * x - cos * y, zero, zero]
     sampled = tf.raw_ops.ImageProjectiveTransformV3(
-        images=images[..., tf.newaxis],
+        images=images if len(images.shape) == 4 else images[..., tf.newaxis],
         transforms=tf.stack(sources, axis=1),
-        output_shape=shape[1:],
+        output_shape=shape[1:3],
         fill_value=0.0,
         interpolation='BILINEAR',
         fill_mode='CONSTANT',
@@ -120,15 +158,15 @@ def widen(images: tf.Tensor, pixels: tf.Tensor, most: float) -> tf.Tensor:
     moves edges by half as much, so that a stroke of one pixel keeps half of its light.
 
     Args:
-        images: float32 [n, height, width].
+        images: float32 [n, height, width] or [n, height, width, channels].
         pixels: float32 [n], how far the edges of strokes move outwards; below 0 inwards.
         most: The largest absolute value in `pixels`.
 
     Returns:
         Same shape and dtype as `images`.
     """
-    sign = tf.where(pixels < 0, -1.0, 1.0)[:, tf.newaxis, tf.newaxis]
-    distance = tf.where(pixels < 0, -pixels / 2, pixels)[:, tf.newaxis, tf.newaxis]
+    sign = _for_each(tf.where(pixels < 0, -1.0, 1.0), images)
+    distance = _for_each(tf.where(pixels < 0, -pixels / 2, pixels), images)
     images = sign * images
     for done in range(math.ceil(most)):
         share = tf.clip_by_value(distance - done, 0, 1)
@@ -137,7 +175,8 @@ def widen(images: tf.Tensor, pixels: tf.Tensor, most: float) -> tf.Tensor:
 
 
 def _dilated(images: tf.Tensor) -> tf.Tensor:
-    """Each pixel's maximum with its four neighbours; float32 [n, height, width]."""
-    channel = images[..., tf.newaxis]
-    column, row = (tf.nn.max_pool2d(channel, size, 1, 'SAME') for size in ((3, 1), (1, 3)))
-    return tf.maximum(column, row)[..., 0]
+    """Each pixel's maximum with its four neighbours; float32, the shape stays."""
+    channels = images if len(images.shape) == 4 else images[..., tf.newaxis]
+    column, row = (tf.nn.max_pool2d(channels, size, 1, 'SAME') for size in ((3, 1), (1, 3)))
+    dilated = tf.maximum(column, row)
+    return dilated if len(images.shape) == 4 else dilated[..., 0]

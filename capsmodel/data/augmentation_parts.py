@@ -33,6 +33,8 @@ PARTS = {
     'stroke': Part('PIXELS', 3),
     'contrast': Part('SHARE', 1),
     'flip': Part(),
+    'crop': Part('PIXELS', math.inf, is_whole=True),
+    'brightness': Part('LEVELS', 255),
 }
 
 

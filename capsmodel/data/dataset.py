@@ -29,12 +29,13 @@ class LabeledImages(NamedTuple):
     labels: np.ndarray
 
 
-def load_examples(patterns: Sequence[str], shape: Sequence[int]) -> LabeledImages:
+def load_examples(patterns: Sequence[str], shape: Sequence[int], crop: int = 0) -> LabeledImages:
     """Loads transformed examples into memory, in the order of their ids.
 
     Args:
         patterns: Patterns of Transform's files, TFRecords compressed by gzip.
-        shape: Of an image, as `NetworkConfig.image_shape`.
+        shape: Of an image, `NetworkConfig.uncropped_shape`.
+        crop: Rows and columns in the middle of each image that are kept; 0: all.
 
     Raises:
         ValueError: There is no example.
@@ -47,7 +48,7 @@ def load_examples(patterns: Sequence[str], shape: Sequence[int]) -> LabeledImage
 
     def parse(serialized: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
         example = tf.io.parse_example(serialized, specification)
-        pixels = preprocessing.raw_pixels(example[features.IMAGE], shape)
+        pixels = preprocessing.raw_pixels(example[features.IMAGE], shape, crop)
         return pixels, example[features.LABEL], example[features.ID]
 
     records = tf.data.TFRecordDataset(tf.io.gfile.glob(list(patterns)), compression_type='GZIP')

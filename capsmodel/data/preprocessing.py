@@ -38,21 +38,26 @@ def preprocessing_fn(
     }
 
 
-def raw_pixels(transformed_images: tf.Tensor, shape: Sequence[int]) -> tf.Tensor:
+def raw_pixels(transformed_images: tf.Tensor, shape: Sequence[int], crop: int = 0) -> tf.Tensor:
     """Decodes the IMAGE of `preprocessing_fn`.
 
     Args:
         transformed_images: string [n], row by row; a colour pixel has three bytes.
         shape: Of an image: (height, width), or (height, width, 3) of colour images.
+        crop: Rows and columns in the middle of each image that are kept; 0: all.
 
     Returns:
-        uint8 [n, *shape].
+        uint8 [n, *shape], or with a crop [n, crop, crop] and [n, crop, crop, 3].
 
     Raises:
         tf.errors.InvalidArgumentError: When it runs, if an image has another number of bytes.
     """
     pixels = tf.io.decode_raw(transformed_images, tf.uint8)
-    return tf.reshape(pixels, [tf.size(transformed_images), *shape])
+    images = tf.reshape(pixels, [tf.size(transformed_images), *shape])
+    if not crop:
+        return images
+    top, left = ((size - crop) // 2 for size in shape[:2])
+    return images[:, top : top + crop, left : left + crop]
 
 
 def _one_each(values: tf.Tensor) -> tf.Tensor:

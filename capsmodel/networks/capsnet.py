@@ -9,10 +9,11 @@ import tensorflow as tf
 from capsmodel.networks.layers import Decoder, DigitCaps, PrimaryCaps
 from capsmodel.networks.routing import norm
 from capsmodel.networks.settings import NetworkConfig
+from capsmodel.networks.stem import Stem
 
 
 class CapsNet(keras.Model):
-    """Conv1, PrimaryCaps, DigitCaps and, with `config.decoder`, the decoder.
+    """Conv1, PrimaryCaps, DigitCaps; a stem before large images, a decoder with `config.decoder`.
 
     uint8 [n, *config.image_shape] -> capsules float32 [n, num_classes, digit_dim]; n may be unknown
     or 0. The length of a capsule says how sure the network is that its class is in the image.
@@ -28,6 +29,8 @@ class CapsNet(keras.Model):
     def __init__(self, config: NetworkConfig, **kwargs: Any) -> None:
         super().__init__(**{'dtype': config.precision, **kwargs})
         self.config = config
+        strides = config.stem_strides
+        self.stem = Stem(strides, dtype=self.dtype_policy, name='stem') if strides else None
         self.conv1 = keras.layers.Conv2D(
             config.conv1_filters,
             config.conv1_kernel_size,
@@ -50,6 +53,7 @@ class CapsNet(keras.Model):
             iterations=config.routing_iterations,
             gradient=config.routing_gradient,
             algorithm=config.routing_algorithm,
+            none_of_the_above=config.none_of_the_above,
             dtype=self.dtype_policy,
             name='digit_caps',
         )
@@ -67,7 +71,7 @@ class CapsNet(keras.Model):
 
     def build(self, input_shape: tuple[int | None, ...]) -> None:
         shape = (*input_shape[:3], self.config.image_channels)
-        for layer in (self.conv1, self.primary_caps, self.digit_caps):
+        for layer in filter(None, (self.stem, self.conv1, self.primary_caps, self.digit_caps)):
             layer.build(shape)
             shape = layer.compute_output_shape(shape)
         if self.decoder is not None:
@@ -97,6 +101,10 @@ class CapsNet(keras.Model):
         if self.config.image_channels == 1:
             images = images[..., tf.newaxis]
         pixels = tf.cast(images, tf.float32) / 255
+        if self.config.standardize:
+            pixels = tf.image.per_image_standardization(pixels)
+        if self.stem is not None:
+            pixels = self.stem(pixels)
         return self.primary_caps(self.conv1(pixels))
 
     def reconstruct(self, capsules: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:

@@ -9,6 +9,7 @@ from typing import NamedTuple
 GRADIENT_MODES = ('all', 'last')
 PRECISIONS = ('float32', 'mixed_bfloat16')
 PRIMARY_ALGORITHMS = ('auto', 'conv2d', 'winograd')
+STEMS = ('auto', 'none', '1', '2', '3')
 
 
 class Routing(NamedTuple):

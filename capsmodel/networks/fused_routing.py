@@ -16,7 +16,11 @@ _PARENTS, _IMAGES, _DIM, _CHILD_DIM, _CHILDREN = range(5)
 
 
 def fused_routing(
-    u: tf.Tensor, kernel: tf.Tensor, iterations: int, gradient: str = 'all'
+    u: tf.Tensor,
+    kernel: tf.Tensor,
+    iterations: int,
+    gradient: str = 'all',
+    none_of_the_above: bool = False,
 ) -> tf.Tensor:
     """`capsmodel.networks.routing.routing_by_agreement`, compiled by XLA, forward and backward.
 
@@ -47,24 +51,25 @@ def fused_routing(
 
     @tf.custom_gradient
     def route(u: tf.Tensor, w: tf.Tensor) -> Any:
-        v, s, c = _forward(u, w, iterations)
-        return v, lambda dv: _backward(u, w, s, c, dv, gradient)
+        v, s, c = _forward(u, w, iterations, none_of_the_above)
+        return v, lambda dv: _backward(u, w, s, c, dv, gradient, none_of_the_above)
 
     return tf.transpose(tf.squeeze(route(u, w), [_CHILD_DIM, _CHILDREN]), [1, 0, 2])
 
 
 @tf.function(jit_compile=True, autograph=False)
 def _forward(
-    u: tf.Tensor, w: tf.Tensor, iterations: int
+    u: tf.Tensor, w: tf.Tensor, iterations: int, none_of_the_above: bool
 ) -> tuple[tf.Tensor, list[tf.Tensor], list[tf.Tensor]]:
     """v, the s of every iteration, and the c of all but the first one, whose c are all equal."""
     # In the first iteration a matrix product stores nothing, since the coefficients are constant.
-    s = [tf.einsum('anbdi,jckdi->jnk', u, w)[..., tf.newaxis, tf.newaxis] / w.shape[_PARENTS]]
+    options = w.shape[_PARENTS] + none_of_the_above
+    s = [tf.einsum('anbdi,jckdi->jnk', u, w)[..., tf.newaxis, tf.newaxis] / options]
     c: list[tf.Tensor] = []
     x = tf.zeros_like(s[0])
     for _ in range(iterations - 1):
         x += squash(s[-1], _DIM)
-        c.append(_softmax(_agreement(u, w, x)))
+        c.append(_softmax(_agreement(u, w, x), none_of_the_above))
         s.append(_routed_sum(u, w, c[-1]))
     return squash(s[-1], _DIM), s, c
 
@@ -77,6 +82,7 @@ def _backward(
     c: list[tf.Tensor],
     dv: tf.Tensor,
     gradient: str,
+    none_of_the_above: bool,
 ) -> tuple[tf.Tensor, tf.Tensor]:
     """The gradients of u and w."""
     x = list(itertools.accumulate(squash(s_t, _DIM) for s_t in s))
@@ -95,7 +101,7 @@ def _backward(
         dx += _routed_sum(u, w, db)
         ds = _squash_gradient(s[t], dx)
     if gradient == 'all' or not c:
-        terms.append((1 / w.shape[_PARENTS], ds))
+        terms.append((1 / (w.shape[_PARENTS] + none_of_the_above), ds))
     du = _sum([(a * w) * vector for a, vector in terms], _PARENTS, _DIM)
     dw = _sum([(a * vector) * u for a, vector in terms], _IMAGES)
     return du, dw
@@ -115,9 +121,13 @@ def _sum(products: list[tf.Tensor], *axes: int) -> tf.Tensor:
     return tf.reduce_sum(tf.add_n(products), axes, keepdims=True)
 
 
-def _softmax(logits: tf.Tensor) -> tf.Tensor:
-    exponentials = tf.exp(logits - tf.reduce_max(logits, _PARENTS, keepdims=True))
-    return exponentials / tf.reduce_sum(exponentials, _PARENTS, keepdims=True)
+def _softmax(logits: tf.Tensor, none_of_the_above: bool) -> tf.Tensor:
+    largest = tf.reduce_max(logits, _PARENTS, keepdims=True)
+    if none_of_the_above:
+        largest = tf.maximum(largest, 0)
+    exponentials = tf.exp(logits - largest)
+    total = tf.reduce_sum(exponentials, _PARENTS, keepdims=True)
+    return exponentials / (total + tf.exp(-largest) if none_of_the_above else total)
 
 
 def _squash_gradient(s: tf.Tensor, dv: tf.Tensor) -> tf.Tensor:

@@ -176,6 +176,7 @@ class DigitCaps(keras.layers.Layer):
         iterations: routing iterations, at least 1.
         gradient: see `routing_by_agreement`.
         algorithm: how the capsules are routed; a name in `choices.ROUTINGS`.
+        none_of_the_above: see `routing_by_agreement`.
 
     Raises:
         ValueError: `iterations`, `gradient` or `algorithm` is not one of the allowed values.
@@ -188,6 +189,7 @@ class DigitCaps(keras.layers.Layer):
         iterations: int = 3,
         gradient: str = 'all',
         algorithm: str = 'matmul',
+        none_of_the_above: bool = False,
         **kwargs: Any,
     ) -> None:
         check_routing_options(iterations, gradient)
@@ -198,6 +200,7 @@ class DigitCaps(keras.layers.Layer):
         self.iterations = iterations
         self.gradient = gradient
         self.algorithm = algorithm
+        self.none_of_the_above = none_of_the_above
 
     def build(self, input_shape: Sequence[int | None]) -> None:
         _, children, child_dim = input_shape
@@ -214,7 +217,7 @@ class DigitCaps(keras.layers.Layer):
         """The layer's outputs with the given kernel instead of its own."""
         module, _, name = ROUTINGS[self.algorithm].function.rpartition('.')
         function = getattr(importlib.import_module(module), name)
-        return function(inputs, kernel, self.iterations, self.gradient)
+        return function(inputs, kernel, self.iterations, self.gradient, self.none_of_the_above)
 
     def compute_output_shape(self, input_shape: Sequence[int | None]) -> tuple[int | None, ...]:
         return input_shape[0], self.parents, self.dim
@@ -227,6 +230,7 @@ class DigitCaps(keras.layers.Layer):
             'iterations': self.iterations,
             'gradient': self.gradient,
             'algorithm': self.algorithm,
+            'none_of_the_above': self.none_of_the_above,
         }
 
 

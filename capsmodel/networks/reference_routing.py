@@ -15,10 +15,14 @@ from capsmodel.networks.routing import at_least_float32, squash
 
 
 def reference_routing(
-    u: tf.Tensor, kernel: tf.Tensor, iterations: int, gradient: str = 'all'
+    u: tf.Tensor,
+    kernel: tf.Tensor,
+    iterations: int,
+    gradient: str = 'all',
+    none_of_the_above: bool = False,
 ) -> tf.Tensor:
     """The capsules v of `procedure_1`; see `routing_by_agreement` for the arguments."""
-    v, _ = procedure_1(predictions(u, kernel), iterations, gradient)
+    v, _ = procedure_1(predictions(u, kernel), iterations, gradient, none_of_the_above)
     return v
 
 
@@ -42,7 +46,7 @@ def predictions(u: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
 
 
 def procedure_1(
-    u_hat: tf.Tensor, iterations: int, gradient: str = 'all'
+    u_hat: tf.Tensor, iterations: int, gradient: str = 'all', none_of_the_above: bool = False
 ) -> tuple[tf.Tensor, tf.Tensor]:
     """Procedure 1.
 
@@ -51,6 +55,8 @@ def procedure_1(
         iterations: How often the coupling coefficients are computed, at least 1.
         gradient: 'all' differentiates through every iteration; 'last' treats the coupling
             coefficients as constants.
+        none_of_the_above: Whether one more logit, which is always 0, takes part in the softmax
+            (section 7).
 
     Returns:
         The parents' capsules v [n, parents, dim], and the coupling coefficients c of every
@@ -62,8 +68,11 @@ def procedure_1(
     check_routing_options(iterations, gradient)
     coefficients = []
     b = tf.zeros_like(u_hat[..., 0])  # line 2: b_ij <- 0
+    none = b[:, :1]
     for _ in range(iterations):  # line 3
-        c = tf.nn.softmax(b, axis=1)  # line 4: c_i <- softmax(b_i), over the parents (Eq. 3)
+        logits = tf.concat([b, none], axis=1) if none_of_the_above else b
+        # line 4: c_i <- softmax(b_i), over the parents (Eq. 3)
+        c = tf.nn.softmax(logits, axis=1)[:, : b.shape[1]]
         if gradient == 'last':
             c = tf.stop_gradient(c)
         s = tf.linalg.matvec(u_hat, c, transpose_a=True)  # line 5: s_j <- sum_i c_ij u_hat_j|i

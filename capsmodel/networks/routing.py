@@ -80,7 +80,11 @@ def squash(s: tf.Tensor, axis: int = -1) -> tf.Tensor:
 
 
 def routing_by_agreement(
-    u: tf.Tensor, kernel: tf.Tensor, iterations: int, gradient: str = 'all'
+    u: tf.Tensor,
+    kernel: tf.Tensor,
+    iterations: int,
+    gradient: str = 'all',
+    none_of_the_above: bool = False,
 ) -> tf.Tensor:
     """Routing between two layers of capsules (Procedure 1 of Sabour, Frosst, Hinton 2017).
 
@@ -101,6 +105,8 @@ def routing_by_agreement(
         iterations: how often the coupling coefficients are computed, at least 1.
         gradient: 'all' differentiates through every iteration; 'last' treats the coupling
             coefficients of the last iteration as constants.
+        none_of_the_above: Whether the softmax has one more logit, which is always 0: a child that
+            agrees with no parent then keeps its output to itself (section 7).
 
     Returns:
         The parents' capsules v [n, parents, dim]. Everything is computed in float64 where `u` is
@@ -117,11 +123,14 @@ def routing_by_agreement(
     u = tf.ensure_shape(u, [None, *w.shape[2:]])
     u_before, w_before = (u, w) if gradient == 'all' else map(tf.stop_gradient, (u, w))
     if iterations == 1:
-        return tf.transpose(squash(_even_sum(u, w)), [1, 0, 2])
-    v_sum = squash(_even_sum(u_before, w_before))
+        return tf.transpose(squash(_even_sum(u, w, none_of_the_above)), [1, 0, 2])
+    v_sum = squash(_even_sum(u_before, w_before, none_of_the_above))
     for _ in range(iterations - 2):
-        v_sum += squash(_routed_sum(u_before, w_before, v_sum))
-    s = _routed_sum(u, w, v_sum) if gradient == 'all' else _coupled_sum(u, w, v_sum)
+        v_sum += squash(
+            _sum_over_parts(u_before, w_before, v_sum, none_of_the_above, _part_gradients)
+        )
+    gradients = _part_gradients if gradient == 'all' else _part_gradients_of_coupled
+    s = _sum_over_parts(u, w, v_sum, none_of_the_above, gradients)
     return tf.transpose(squash(s), [1, 0, 2])
 
 
@@ -130,36 +139,34 @@ def routing_by_agreement(
 # [parents, n, children].
 
 
-def _even_sum(u: tf.Tensor, w: tf.Tensor) -> tf.Tensor:
-    """The s of the first iteration, all of whose coupling coefficients are 1 / parents."""
+def _even_sum(u: tf.Tensor, w: tf.Tensor, none_of_the_above: bool) -> tf.Tensor:
+    """The s of the first iteration, all of whose coupling coefficients are equal."""
     parents, dim, child_dim, children = w.shape
     s = tf.matmul(
         tf.reshape(w, [parents * dim, child_dim * children]),
         tf.reshape(u, [tf.shape(u)[0], child_dim * children]),
         transpose_b=True,
     )
-    return tf.transpose(tf.reshape(s / parents, [parents, dim, -1]), [0, 2, 1])
+    return tf.transpose(
+        tf.reshape(s / (parents + none_of_the_above), [parents, dim, -1]), [0, 2, 1]
+    )
 
 
-def _routed_sum(u: tf.Tensor, w: tf.Tensor, v_sum: tf.Tensor) -> tf.Tensor:
-    """The s of an iteration, by way of logits, coupling coefficients and sum over the children."""
-    return _sum_over_parts(u, w, v_sum, _part_gradients)
+def _sum_over_parts(
+    u: tf.Tensor, w: tf.Tensor, v_sum: tf.Tensor, none_of_the_above: bool, gradients: Any
+) -> tf.Tensor:
+    """The s of an iteration: logits, coupling coefficients and the sum over the children.
 
-
-def _coupled_sum(u: tf.Tensor, w: tf.Tensor, v_sum: tf.Tensor) -> tf.Tensor:
-    """`_routed_sum` with coupling coefficients that have no gradient."""
-    return _sum_over_parts(u, w, v_sum, _part_gradients_of_coupled)
-
-
-def _sum_over_parts(u: tf.Tensor, w: tf.Tensor, v_sum: tf.Tensor, gradients: Any) -> tf.Tensor:
-    """s, part by part of the children; the backward pass needs only the coupling coefficients."""
+    It is computed part by part of the children. The backward pass, `gradients` of a part, needs
+    only the coupling coefficients.
+    """
     sizes = _part_sizes(u, w)
 
     @tf.custom_gradient
     def routed_sum(u: tf.Tensor, w: tf.Tensor, v_sum: tf.Tensor) -> Any:
         u_parts, w_parts = tf.split(u, sizes, axis=-1), tf.split(w, sizes, axis=-1)
         s, couplings = _in_turn(
-            lambda u, w: _part_sum(u, w, v_sum), (u_parts, w_parts), after=v_sum
+            lambda u, w: _part_sum(u, w, v_sum, none_of_the_above), (u_parts, w_parts), after=v_sum
         )
 
         def gradient(ds: tf.Tensor) -> tuple[tf.Tensor, ...]:
@@ -175,8 +182,10 @@ def _sum_over_parts(u: tf.Tensor, w: tf.Tensor, v_sum: tf.Tensor, gradients: Any
     return routed_sum(u, w, v_sum)
 
 
-def _part_sum(u: tf.Tensor, w: tf.Tensor, v_sum: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    coupling = _softmax(_agreement(u, _back_projected(w, v_sum)))
+def _part_sum(
+    u: tf.Tensor, w: tf.Tensor, v_sum: tf.Tensor, none_of_the_above: bool
+) -> tuple[tf.Tensor, tf.Tensor]:
+    coupling = _softmax(_agreement(u, _back_projected(w, v_sum)), none_of_the_above)
     return _projected(_weighted(u, coupling), w), coupling
 
 
@@ -198,6 +207,7 @@ def _part_gradients(
 def _part_gradients_of_coupled(
     u: tf.Tensor, w: tf.Tensor, v_sum: tf.Tensor, coupling: tf.Tensor, ds: tf.Tensor
 ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    """`_part_gradients` with coupling coefficients that have no gradient."""
     du = _over_parents(coupling, _back_projected(w, ds))
     return du, _outer(_weighted(u, coupling), ds, w), tf.zeros_like(v_sum)
 
@@ -268,10 +278,14 @@ def _over_parents(coefficients: tf.Tensor, back_projected: tf.Tensor) -> tf.Tens
     return tf.reduce_sum(coefficients[:, :, tf.newaxis] * back_projected, axis=0)
 
 
-def _softmax(logits: tf.Tensor) -> tf.Tensor:
+def _softmax(logits: tf.Tensor, none_of_the_above: bool) -> tf.Tensor:
     """Softmax over the parents. tf.nn.softmax would transpose, since they are not the last axis."""
-    exponentials = tf.exp(logits - tf.reduce_max(logits, axis=0))
-    return exponentials / tf.reduce_sum(exponentials, axis=0)
+    largest = tf.reduce_max(logits, axis=0)
+    if none_of_the_above:
+        largest = tf.maximum(largest, 0)
+    exponentials = tf.exp(logits - largest)
+    total = tf.reduce_sum(exponentials, axis=0)
+    return exponentials / (total + tf.exp(-largest) if none_of_the_above else total)
 
 
 def at_least_float32(x: tf.Tensor) -> tf.Tensor:

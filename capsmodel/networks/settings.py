@@ -9,6 +9,7 @@ from capsmodel.networks.choices import (
     PRECISIONS,
     PRIMARY_ALGORITHMS,
     ROUTINGS,
+    STEMS,
 )
 from capsmodel.settings import STRICT, Numbers, Settings, setting
 
@@ -49,8 +50,29 @@ class NetworkSettings(Settings):
         'Weights, capsules, routing and losses stay float32',
         choices=PRECISIONS,
     )
+    none_of_the_above: bool = setting(
+        False,
+        "one more logit, always 0, in routing's softmax: a capsule that agrees with no class keeps "
+        'its output to itself (section 7 of the paper)',
+    )
+    stem: str = setting(
+        'auto',
+        'strided 3x3 convolutions before the first convolution, each of which halves the image; '
+        'auto: as many as bring each side to at most 40 pixels, so that there are at most 12x12 '
+        'positions of primary capsules',
+        choices=STEMS,
+    )
+    standardize: bool = setting(
+        False,
+        'bring the values of each image to mean 0 and variance 1 (section 7 of the paper)',
+    )
     decoder: bool = setting(True, 'reconstruct the image, as a regularizer')
     decoder_units: Numbers = setting((512, 1024), 'units of the hidden decoder layers')
+
+
+# In pixels; with a larger side a stem is due. 41 pixels become 21, which give 3x3 positions: with a
+# smaller bound there would be fewer, and 40 pixels give 12x12, four times those of MNIST.
+_LONGEST_WITHOUT_STEM = 40
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -61,6 +83,8 @@ class NetworkConfig(NetworkSettings):
         image_height: Rows of an image, in pixels.
         image_width: Columns of an image, in pixels.
         image_channels: 1 for grey images, 3 for colour.
+        crop: Rows and columns of what the network sees of such an image: in training any part of
+            it, else the middle; 0: all of it.
         num_classes: Number of classes, each of which gets a capsule; at least 2.
         conv1_kernel_size: Kernel size of the first convolution, which has stride 1 and ReLU.
         primary_kernel_size: Kernel size of the convolution that makes primary capsules.
@@ -74,23 +98,57 @@ class NetworkConfig(NetworkSettings):
     image_width: int
     num_classes: int
     image_channels: int = setting(1, 'grey or red, green and blue', choices=(1, 3))
+    crop: int = setting(0, 'pixels', at_least=0)
     conv1_kernel_size: int = setting(9, 'pixels', at_least=1)
     primary_kernel_size: int = setting(9, 'positions', at_least=1)
     primary_stride: int = setting(2, 'positions', at_least=1)
 
     @property
     def image_shape(self) -> tuple[int, ...]:
-        """The shape of one image: (height, width) of grey ones, (height, width, 3) of colour."""
-        size = (self.image_height, self.image_width)
+        """What the network sees: (height, width) of grey images, (height, width, 3) of colour."""
+        size = (self.crop, self.crop) if self.crop else (self.image_height, self.image_width)
         return size if self.image_channels == 1 else (*size, self.image_channels)
+
+    @property
+    def uncropped_shape(self) -> tuple[int, ...]:
+        """The shape of Transform's images."""
+        return (self.image_height, self.image_width, *self.image_shape[2:])
+
+    @property
+    def stem_strides(self) -> tuple[tuple[int, int], ...]:
+        """Rows and columns by which each convolution of the stem steps; empty: no stem."""
+        if self.stem != 'auto':
+            return ((2, 2),) * (0 if self.stem == 'none' else int(self.stem))
+        strides, size = [], self.image_shape[:2]
+        while max(size) > _LONGEST_WITHOUT_STEM:
+            rows, columns = (1 + (side > _LONGEST_WITHOUT_STEM) for side in size)
+            strides.append((rows, columns))
+            size = (-(-size[0] // rows), -(-size[1] // columns))
+        return tuple(strides)
+
+    @property
+    def conv1_size(self) -> tuple[int, int]:
+        """Rows and columns that the first convolution reads."""
+        rows, columns = self.image_shape[:2]
+        for down, right in self.stem_strides:
+            rows, columns = -(-rows // down), -(-columns // right)
+        return rows, columns
 
     def __post_init__(self) -> None:
         if self.num_classes < 2:
             raise ValueError(f'num_classes must be at least 2, not {self.num_classes}')
         smallest = self.conv1_kernel_size + self.primary_kernel_size - 1
-        if min(self.image_height, self.image_width) < smallest:
+        if self.crop > min(self.image_height, self.image_width):
             raise ValueError(
-                f'images of {self.image_height}x{self.image_width} pixels are too small: kernels '
-                f'of size {self.conv1_kernel_size} and {self.primary_kernel_size} need at least '
+                f'images of {self.image_height}x{self.image_width} pixels are too small for crops '
+                f'of {self.crop}x{self.crop}'
+            )
+        if min(self.conv1_size) < smallest:
+            height, width = self.image_shape[:2]
+            rows, columns = self.conv1_size
+            halved = f', {rows}x{columns} behind the stem,' if self.stem_strides else ''
+            raise ValueError(
+                f'images of {height}x{width} pixels{halved} are too small: kernels of size '
+                f'{self.conv1_kernel_size} and {self.primary_kernel_size} need at least '
                 f'{smallest}x{smallest}'
             )

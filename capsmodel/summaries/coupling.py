@@ -22,11 +22,12 @@ def of_network(model: CapsNet, images: np.ndarray) -> tf.Tensor:
         images: uint8 [n, height, width].
 
     Returns:
-        float32 [iterations, n, parents, children]; the sum over the parents is 1.
+        float32 [iterations, n, parents, children]; the sum over the parents is 1, or less
+        with "none of the above".
     """
     layer = model.digit_caps
     u_hat = predictions(model.primary_capsules(images), tf.convert_to_tensor(layer.kernel))
-    return procedure_1(u_hat, layer.iterations)[1]
+    return procedure_1(u_hat, layer.iterations, none_of_the_above=layer.none_of_the_above)[1]
 
 
 def entropy(coefficients: tf.Tensor) -> tf.Tensor:
@@ -36,7 +37,7 @@ def entropy(coefficients: tf.Tensor) -> tf.Tensor:
     parent, to log2(parents), where it sends the same to all of them.
 
     Args:
-        coefficients: float [..., parents, children]; the sum over the parents is 1.
+        coefficients: float [..., parents, children]; the sum over the parents is at most 1.
 
     Returns:
         [..., children] of the same dtype.

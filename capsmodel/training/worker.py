@@ -89,9 +89,9 @@ def _train(path: str, strategy_name: str, stop: _Stop, phase: _Phase) -> dict[st
     request = TrainingRequest.read(path)
     if request.deterministic:
         tf.config.experimental.enable_op_determinism()
-    shape = request.network.image_shape
+    shape = request.network.uncropped_shape
     training_data = load_examples(request.train_files, shape)
-    evaluation_data = load_examples(request.eval_files, shape)
+    evaluation_data = load_examples(request.eval_files, shape, request.network.crop)
     exported = request.warm_start_from
     weights = warm_start.exported_weights(exported) if exported else []
     scaled = request.training.scaled_to(strategy.num_replicas_in_sync)

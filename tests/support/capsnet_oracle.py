@@ -13,17 +13,20 @@ def squash(s: np.ndarray) -> np.ndarray:
     return length**2 / (1 + length**2) * s / length
 
 
-def route_one(u_hat: np.ndarray, iterations: int) -> tuple[np.ndarray, np.ndarray]:
+def route_one(
+    u_hat: np.ndarray, iterations: int, none_of_the_above: bool = False
+) -> tuple[np.ndarray, np.ndarray]:
     """Procedure 1 for one image: u_hat [children, parents, dim] -> v [parents, dim] and the last c.
 
-    c is [children, parents]; in `reference_routing` parents come first.
+    c is [children, parents]; in `reference_routing` parents come first. With `none_of_the_above`
+    the softmax has one more logit, 0 (section 7).
     """
     children, parents, dim = u_hat.shape
     b = np.zeros((children, parents))
     for _ in range(iterations):
         c = np.zeros((children, parents))
         for i in range(children):
-            c[i] = np.exp(b[i]) / np.sum(np.exp(b[i]))
+            c[i] = np.exp(b[i]) / (np.sum(np.exp(b[i])) + none_of_the_above)
         v = np.zeros((parents, dim))
         for j in range(parents):
             v[j] = squash(sum(c[i, j] * u_hat[i, j] for i in range(children)))
@@ -33,9 +36,11 @@ def route_one(u_hat: np.ndarray, iterations: int) -> tuple[np.ndarray, np.ndarra
     return v, c
 
 
-def route(u_hat: np.ndarray, iterations: int) -> tuple[np.ndarray, np.ndarray]:
+def route(
+    u_hat: np.ndarray, iterations: int, none_of_the_above: bool = False
+) -> tuple[np.ndarray, np.ndarray]:
     """`route_one` for [n, children, parents, dim]."""
-    results = [route_one(one, iterations) for one in u_hat]
+    results = [route_one(one, iterations, none_of_the_above) for one in u_hat]
     return np.stack([v for v, _ in results]), np.stack([c for _, c in results])
 
 

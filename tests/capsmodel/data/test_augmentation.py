@@ -157,3 +157,40 @@ def test_the_changes_depend_on_seed_step_and_place(digits):
 
 def test_no_part_leaves_images_as_they_are(digits):
     np.testing.assert_array_equal(_augmented(digits, 'none'), digits)
+
+
+_EVERY_PART = 'shift:2,rotate:15,scale:0.1,stroke:1,flip,crop:20'
+
+
+def test_a_channel_of_a_colour_image_is_changed_as_a_grey_image_would_be(digits):
+    coloured = np.stack([digits, np.roll(digits, 1, 0), digits // 2], axis=-1)
+    changed = _augmented(coloured, _EVERY_PART)
+    assert changed.shape == (64, 20, 20, 3)
+    for channel in range(3):
+        np.testing.assert_array_equal(
+            changed[..., channel], _augmented(coloured[..., channel], _EVERY_PART)
+        )
+
+
+def test_contrast_of_colours_is_about_the_mean_and_brightness_moves_it():
+    image = np.full((500, 2, 2, 3), 100, np.uint8)
+    image[:, 0] = 60  # the mean is 80
+    changed = _augmented(image, 'contrast:0.8').astype(int)
+    np.testing.assert_allclose(changed.mean(axis=(1, 2)), 80, atol=0.5)
+    spread = changed[:, 1, 0, 0] - changed[:, 0, 0, 0]
+    assert spread.min() in range(8, 10)
+    assert spread.max() in range(70, 73)
+    changed = _augmented(image, 'brightness:63').astype(int)
+    assert np.all(changed[:, 1] - changed[:, 0] == 40) == (changed[:, 0].min() > 0)
+    assert changed[:, 0].min() == 0
+    assert changed[:, 0].max() in range(120, 124)
+    assert _augmented(image[..., 0], 'brightness:200').max() == 255
+
+
+def test_crops_are_taken_everywhere():
+    rows, columns = np.mgrid[:7, :9].astype(np.uint8)
+    image = np.repeat(np.stack([rows, columns, rows], -1)[np.newaxis], 500, axis=0)
+    changed = _augmented(image, 'crop:4')
+    corners = {tuple(corner) for corner in changed[:, 0, 0, :2]}
+    assert corners == {(row, column) for row in range(4) for column in range(6)}
+    np.testing.assert_array_equal(changed[:, 3, 3] - changed[:, 0, 0], [[3, 3, 3]] * 500)

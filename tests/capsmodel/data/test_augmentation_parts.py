@@ -6,8 +6,8 @@ from capsmodel.data.augmentation_parts import normalized, parse
 
 _LIST = (
     'must be none, or some of shift:PIXELS (whole), rotate:DEGREES (up to 180), '
-    'scale:SHARE (up to 0.5), stroke:PIXELS (up to 3), contrast:SHARE (up to 1), flip, each once '
-    'and with commas between them; '
+    'scale:SHARE (up to 0.5), stroke:PIXELS (up to 3), contrast:SHARE (up to 1), flip, '
+    'crop:PIXELS (whole), brightness:LEVELS (up to 255), each once and with commas between them; '
 )
 
 
@@ -17,6 +17,7 @@ _LIST = (
         ('shift:2', {'shift': 2}, 'shift:2'),
         ('flip, contrast:.20,shift:2', {'shift': 2, 'contrast': 0.2, 'flip': 1},
          'shift:2,contrast:0.2,flip'),
+        ('brightness:63,crop:24', {'crop': 24, 'brightness': 63}, 'crop:24,brightness:63'),
         ('rotate:0,scale:0.125', {'scale': 0.125}, 'scale:0.125'),
         ('shift:0', {}, 'none'),
         ('none', {}, 'none'),
@@ -37,6 +38,7 @@ def test_parts_may_be_in_any_order_and_have_one_spelling(text, amounts, spelled)
         ('shift:1.5', 'shift:1.5'), ('shift:inf', 'shift:inf'), ('rotate:181', 'rotate:181'),
         ('rotate:nan', 'rotate:nan'), ('scale:0.6', 'scale:0.6'), ('stroke:-1', 'stroke:-1'),
         ('contrast:much', 'contrast:much'), ('flip:1', 'flip:1'), ('flip,shift:1,flip', 'flip'),
+        ('crop:2.5', 'crop:2.5'), ('brightness:256', 'brightness:256'),
         ('shift:2,', ''), ('none,flip', 'none'), ('shift:2:3', 'shift:2:3'),
     ],
 )  # fmt: skip

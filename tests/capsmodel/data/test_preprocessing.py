@@ -31,6 +31,21 @@ def test_transform_gives_pixels_label_and_id(tmp_path):
     assert len(transformed) == len(images)
 
 
+def test_transform_keeps_colours(tmp_path):
+    images = np.random.default_rng(0).integers(0, 256, (2, 4, 6, 3), dtype=np.uint8)
+    raw = [
+        {
+            features.IMAGE: tf.io.encode_png(image).numpy(),
+            features.LABEL: row,
+            features.ID: b'%d' % row,
+        }
+        for row, image in enumerate(images)
+    ]
+    transformed, _ = run_transform(raw, str(tmp_path), 4, 6, 'whole', channels=3)
+    found = {example[features.LABEL]: example[features.IMAGE] for example in transformed}
+    assert found == {row: image.tobytes() for row, image in enumerate(images)}
+
+
 @pytest.mark.parametrize('shape', [[2], [2, 1]])
 @pytest.mark.parametrize('framing', ['strokes', 'whole'])
 def test_settings_reach_the_decoder(shape, framing):
@@ -68,6 +83,13 @@ def test_raw_pixels_reads_row_by_row():
     values = np.arange(256, dtype=np.uint8)
     found = raw_pixels(tf.constant([values.tobytes(), values[::-1].tobytes()]), (8, 32))
     np.testing.assert_array_equal(found, [values.reshape(8, 32), values[::-1].reshape(8, 32)])
+
+
+def test_raw_pixels_of_colour_images_and_their_middle():
+    images = np.random.default_rng(0).integers(0, 256, (2, 7, 6, 3), dtype=np.uint8)
+    stored = tf.constant([image.tobytes() for image in images])
+    np.testing.assert_array_equal(raw_pixels(stored, (7, 6, 3)), images)
+    np.testing.assert_array_equal(raw_pixels(stored, (7, 6, 3), crop=4), images[:, 1:5, 1:5])
 
 
 def test_raw_pixels_of_nothing():

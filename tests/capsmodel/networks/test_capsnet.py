@@ -287,6 +287,9 @@ _CHANGES = {
     'routing_algorithm': 'reference',
     'primary_algorithm': 'conv2d',
     'precision': 'mixed_bfloat16',
+    'none_of_the_above': True,
+    'stem': '1',
+    'standardize': True,
     'decoder': False,
     'decoder_units': (3,),
 }
@@ -297,8 +300,39 @@ def test_every_setting_reaches_a_layer():
         return [layer.get_config() for layer in CapsNet(config).layers]
 
     assert _CHANGES.keys() == declared(NetworkSettings).keys()
-    for name, value in _CHANGES.items():
-        assert layers(dataclasses.replace(SMALL, **{name: value})) != layers(SMALL), name
+    large = dataclasses.replace(SMALL, image_height=14, image_width=14)
+    for name in _CHANGES.keys() - {'standardize'}:
+        assert layers(dataclasses.replace(large, **{name: _CHANGES[name]})) != layers(large), name
+
+
+def test_standardized_images_have_mean_0_and_variance_1():
+    network = CapsNet(dataclasses.replace(SMALL, image_channels=3, standardize=True))
+    images = np.random.default_rng(0).integers(0, 200, (2, 13, 12, 3)).astype(np.uint8)
+    values = images.astype(np.float32)
+    expected = np.stack([(one - one.mean()) / one.std() for one in values])
+    capsules = network.primary_caps(network.conv1(expected))
+    np.testing.assert_allclose(network.primary_capsules(images), capsules, atol=1e-4)
+    np.testing.assert_allclose(network(images // 2 + 100), network(images // 2), atol=1e-4)
+    assert np.all(np.isfinite(network(np.full_like(images, 7))))
+
+
+def test_colours_are_told_apart_and_decoded():
+    network = CapsNet(dataclasses.replace(SMALL, image_channels=3))
+    images = np.random.default_rng(0).integers(0, 256, (3, 13, 12, 3)).astype(np.uint8)
+    assert not np.allclose(network(images), network(images[..., ::-1]), rtol=1e-3)
+    drawn = network.reconstruct(network(images), LABELS)
+    assert drawn.shape == (3, 13, 12, 3)
+    np.testing.assert_allclose(
+        reconstruction_loss(images, drawn),
+        np.sum((images / 255 - drawn) ** 2, axis=(1, 2, 3)),
+        rtol=1e-5,
+    )
+
+
+def test_crops_are_what_the_network_sees():
+    config = dataclasses.replace(SMALL, crop=9, image_channels=3)
+    assert (config.image_shape, config.uncropped_shape) == ((9, 9, 3), (13, 12, 3))
+    assert CapsNet(config)(np.zeros((2, 9, 9, 3), np.uint8)).shape == (2, 3, 5)
 
 
 @pytest.mark.parametrize(
@@ -315,6 +349,11 @@ def test_every_setting_reaches_a_layer():
             '13x6 pixels are too small: kernels of size 5 and 3 need at least 7x7',
         ),
         ({'image_height': 0}, '0x12 pixels are too small'),
+        ({'stem': '4'}, "stem is '4': it must be one of auto, none, 1, 2, 3"),
+        ({'stem': '1'}, '13x12 pixels, 7x6 behind the stem, are too small'),
+        ({'crop': 13}, '13x12 pixels are too small for crops of 13x13'),
+        ({'crop': 6}, 'images of 6x6 pixels are too small'),
+        ({'image_channels': 2}, 'image_channels is 2: it must be one of 1, 3'),
         ({'primary_dim': 2.5}, 'primary_dim is 2.5: it must be a whole number'),
         ({'decoder': 'maybe'}, "decoder is 'maybe': it must be yes or no"),
         ({'decoder_units': (512, 0)}, 'decoder_units is 0: it must be at least 1'),
