@@ -28,7 +28,8 @@ def test_every_field_is_read_from_its_variable():
         if settings.choices(configs.DECLARED[name]) or name in ('metadata', 'augmentation'):
             continue
         kind = type(configs.DECLARED[name].default)
-        expected = os.path.abspath('text') if name in ('var', 'pipeline_root') else values[kind]
+        is_path = name in ('var', 'pipeline_root', 'images')
+        expected = os.path.abspath('text') if is_path else values[kind]
         for prefix in ('', 'CAPSNET_'):
             config = configs.from_environment({prefix + variable: texts[kind]})
             assert getattr(config, name) == expected, name
@@ -63,7 +64,7 @@ def test_continuous_integration_is_told_which_of_its_variables_are_settings():
     [
         ('PRESET', 'huge', "PRESET is 'huge': it must be one of tiny, quick, paper"),
         ('EPOCHS', 'three', "EPOCHS is 'three': it must be a whole number"),
-        ('EPOCHS', '0', "EPOCHS is '0': it must be at least 1"),
+        ('EPOCHS', '0', 'EPOCHS is 0: it must be at least 1'),
         ('LEARNING_RATE', 'nan', "LEARNING_RATE is 'nan': it must be a finite number"),
         ('LEARNING_RATE', 'fast', "LEARNING_RATE is 'fast': it must be a number"),
         ('LEARNING_RATE_DECAY', '1.5', "LEARNING_RATE_DECAY is '1.5': it must be at most 1"),
