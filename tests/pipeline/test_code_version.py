@@ -14,7 +14,7 @@ from pipeline import code_version
 
 _PACKAGES = ('capsmodel', 'components', 'pipeline', 'serving')
 _TRAINS = {'Tuner', 'Trainer'}
-_DECODES = {'TfdsExampleGen', 'Transform', 'PictureKinds', *_TRAINS}
+_DECODES = {'TfdsExampleGen', 'ImageFolderExampleGen', 'Transform', 'PictureKinds', *_TRAINS}
 
 # Which nodes run a file.
 _RUN_BY = {
@@ -23,6 +23,8 @@ _RUN_BY = {
     'components/gate.py': {'AnomalyGate', 'EvaluationGate', 'InfraCheck'},
     'components/infra_check/probe.py': {'InfraCheck'},
     'components/datasets/slice_rules.py': {'TfdsExampleGen'},
+    'components/datasets/folder_listing.py': {'ImageFolderExampleGen'},
+    'components/checked_images.py': {'TfdsExampleGen', 'ImageFolderExampleGen'},
     'serving/requests/batching.py': {'InfraCheck'},
     'serving/client.py': set(),
     'capsmodel/data/png_chunks.py': _DECODES,
