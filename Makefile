@@ -70,7 +70,7 @@ setup-torch: ## Make .venv-torch, in which the peer CapsNet-pytorch can be measu
 setup-kubeflow-lint: ## Make .venv-kubeflow-lint, in which the files in kubeflow/ are checked
 	@tools/setup.sh kubeflow-lint
 
-run: data ## Train, evaluate and push a model (PRESET=quick|paper|tiny and other settings)
+run: data ## Train, evaluate and push a model (PRESET=quick|paper|tiny, IMAGES=folder and other settings)
 	@set -e; name=$(call setting,pipeline_name); home=$(call setting,var)/tfx; \
 	keras=$(call setting,cache_dir)/keras; \
 	export LOCAL_HOME="$$home" KERAS_HOME="$$keras"; \
@@ -79,7 +79,8 @@ run: data ## Train, evaluate and push a model (PRESET=quick|paper|tiny and other
 	$(quietly) tfx run create --engine=local --pipeline_name="$$name"
 
 data: setup ## Prepare the dataset (IDX_DIR=folder for MNIST's four files that are there already)
-	@set -e; dataset=$(call setting,dataset); version=$(call setting,dataset_version); \
+	@set -e; [ -z "$(call setting,images)" ] || exit 0; \
+	dataset=$(call setting,dataset); version=$(call setting,dataset_version); \
 	folder=$(call setting,data_dir); \
 	$(quiet) python -m components.datasets.prepare --dataset "$$dataset" --data_dir "$$folder" \
 		$${version:+--version "$$version"} $${IDX_DIR:+--idx_dir "$$IDX_DIR"}

@@ -23,7 +23,12 @@ _FOR_TRAINING = 'TRAINING_CUDA_VISIBLE_DEVICES'
 _NOT_SET = 'all'
 
 # Information, and the announcement of it. Warnings, errors and the last words of a crash are none.
-_NOISE = r'^(I0000 |WARNING: All log messages before absl::InitializeLog\(\))'
+# And what the decoder of JPEGs says of each, since capsmodel tries whether data are missing by
+# giving it more.
+_NOISE = (
+    r'^(I0000 |WARNING: All log messages before absl::InitializeLog\(\)'
+    '|Corrupt JPEG data: |Premature end of JPEG file)'
+)
 
 
 def load() -> None:
@@ -32,12 +37,12 @@ def load() -> None:
     TF_CPP_MIN_LOG_LEVEL is 3 from then on, where nobody has set it.
     """
     os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')
-    with _without_noise():
+    with without_noise():
         import tensorflow  # noqa: F401
 
 
 @contextlib.contextmanager
-def _without_noise() -> Iterator[None]:
+def without_noise() -> Iterator[None]:
     """Filters what this process writes to file descriptor 2 while the context lasts."""
     # A process, so that what is written before a crash gets through; in a session of its own, so
     # that Ctrl-C is none of its business.

@@ -20,6 +20,7 @@ from typing import Any
 
 from kfp import compiler, dsl, kubernetes
 
+from components.datasets import image_folder
 from components.datasets.errors import DatasetError
 from kubeflow.cluster import Cluster, Resources, load
 from pipeline import configs
@@ -30,7 +31,9 @@ COMPILED = 'build/kubeflow/capsnet.yaml'
 
 # Settings that belong to the compiled pipeline: the nodes and their order follow from them, or the
 # name under which results are kept.
-FIXED = ('dataset', 'dataset_version', 'framing', 'warm_start', 'tuner', 'pipeline_name')
+FIXED = (
+    'images', 'dataset', 'dataset_version', 'framing', 'warm_start', 'tuner', 'pipeline_name',
+)  # fmt: skip
 # Those that say where things are on the cluster: cluster.yaml has them.
 PLACES = ('var', 'pipeline_root', 'metadata')
 # All others are parameters of a run.
@@ -63,7 +66,9 @@ def compile_pipeline(
     config = configs.from_environment(given)
     with tempfile.TemporaryDirectory() as folder:
         here = dataclasses.replace(config, var=folder, pipeline_root=folder)
-        nodes = [each.pipeline_node for each in compiled(here, 'none').nodes]
+        # The nodes do not depend on the pictures, which lie where the tasks run.
+        images = image_folder.unread(config.images) if config.images else None
+        nodes = [each.pipeline_node for each in compiled(here, 'none', images).nodes]
     upstream = {
         PREPARE_DATASET: [],
         **{node.node_info.id: list(node.upstream_nodes) or [PREPARE_DATASET] for node in nodes},
@@ -113,6 +118,7 @@ def _fixed_environment(
 ) -> dict[str, str]:
     """The environment of every task: all that no run changes."""
     fixed = {
+        'IMAGES': config.images,
         'DATASET': config.dataset,
         'DATASET_VERSION': config.dataset_version,
         'FRAMING': config.framing,

@@ -21,6 +21,10 @@ _PACKAGES = ('capsmodel', 'components', 'pipeline', 'serving', 'start_tensorflow
 
 # The modules that each node starts with. To these, a node's code is added by reading the sources.
 STARTS_WITH = {
+    'ImageFolderExampleGen': (
+        'components.image_folder_example_gen',
+        'capsmodel.data.image_facts',
+    ),
     'TfdsExampleGen': ('components.tfds_example_gen', 'capsmodel.data.image_facts'),
     'AnomalyGate': ('components.anomaly_gate',),
     'Transform': ('capsmodel.data.preprocessing',),

@@ -21,13 +21,16 @@ from pydantic import ValidationError
 from capsmodel import settings
 from components.datasets.errors import DatasetError
 from components.datasets.tfds_dataset import name_and_version
-from pipeline.settings import PRESETS, Config
+from pipeline.settings import LARGEST_OF_FOLDER, PRESETS, Config
 
 # Before a setting's name: the same setting, and it wins.
 PREFIX = 'CAPSNET_'
 
 # Continuous integration and other programs use variables of these names, too.
 _COMMON = ('SEED', 'METADATA', 'STRATEGY')
+
+# Settings that IMAGES takes the place of.
+_OF_TFDS = ('dataset', 'dataset_version', 'train_split', 'eval_split', 'test_split')
 
 # The name is part of file names and, followed by a node's name, of ML Metadata's rows: both have
 # at most 255 characters.
@@ -49,17 +52,14 @@ def from_preset(preset: str, **changes: Any) -> Config:
         **changes: Fields of Config that differ from the preset, as values or as text.
 
     Raises:
-        SettingError: An unknown preset, or a value out of its bounds.
+        SettingError: An unknown preset, a value out of its bounds, or settings that exclude each
+            other.
     """
     try:
         config = Config(**{'preset': preset, **PRESETS.get(preset, {}), **changes})
     except ValidationError as error:
         raise SettingError(settings.refusal(error)) from None
-    try:
-        dataset, version = name_and_version(config.dataset, config.dataset_version)
-    except DatasetError as error:
-        raise SettingError(str(error)) from None
-    config = dataclasses.replace(config, dataset=dataset, dataset_version=version or '')
+    config = _own_images(config, changes) if config.images else _dataset(config)
     _check_metadata(config.metadata)
     name = config.pipeline_name or _default_name(config)
     if len(name) > _LONGEST_PIPELINE_NAME:
@@ -71,11 +71,47 @@ def from_preset(preset: str, **changes: Any) -> Config:
         raise SettingError(
             f"PIPELINE_NAME is '{name}': it must be of letters, digits, '_', '.' and '-'"
         )
-    var = os.path.abspath(os.path.expanduser(config.var))
+    var = _absolute(config.var)
     root = config.pipeline_root or os.path.join(var, 'pipeline_root', name)
     if '://' not in root:
-        root = os.path.abspath(os.path.expanduser(root))
+        root = _absolute(root)
     return dataclasses.replace(config, var=var, pipeline_name=name, pipeline_root=root)
+
+
+def _absolute(path: str) -> str:
+    return os.path.abspath(os.path.expanduser(path))
+
+
+def _dataset(config: Config) -> Config:
+    """Checks what belongs to datasets of TFDS."""
+    if config.preset == 'folder':
+        raise SettingError('PRESET is folder: it needs IMAGES, the folder of your pictures')
+    if not config.epochs:
+        raise SettingError('EPOCHS is 0: it must be at least 1')
+    try:
+        dataset, version = name_and_version(config.dataset, config.dataset_version)
+    except DatasetError as error:
+        raise SettingError(str(error)) from None
+    return dataclasses.replace(config, dataset=dataset, dataset_version=version or '')
+
+
+def _own_images(config: Config, changes: Mapping[str, Any]) -> Config:
+    """Fills in what follows from IMAGES, and refuses what belongs to datasets of TFDS."""
+    for name in _OF_TFDS:
+        if changes.get(name):
+            raise SettingError(
+                f'IMAGES and {name.upper()} exclude each other: your pictures come from the folder '
+                'IMAGES, and its sub-folders train, eval and test are the splits'
+            )
+    is_remote = '://' in config.images
+    images = config.images.rstrip('/') if is_remote else _absolute(config.images)
+    derived: dict[str, Any] = {'images': images, 'dataset': ''}
+    if config.preset == 'folder':
+        if max(config.image_height, config.image_width) > LARGEST_OF_FOLDER:
+            derived['decoder'] = bool(changes.get('decoder')) and config.decoder
+        if config.epochs and 'learning_rate_decay' not in changes:
+            derived['learning_rate_decay'] = config.learning_rate_decay ** (1 / config.epochs)
+    return dataclasses.replace(config, **derived)
 
 
 def from_environment(environment: Mapping[str, str] = os.environ) -> Config:
@@ -88,7 +124,8 @@ def from_environment(environment: Mapping[str, str] = os.environ) -> Config:
         SettingError: A value that cannot be read, or is out of its bounds.
     """
     changes = {NAMES[name]: text for name, text in given(environment).items()}
-    return from_preset(**{'preset': DECLARED['preset'].default, **changes})
+    preset = 'folder' if 'images' in changes else DECLARED['preset'].default
+    return from_preset(**{'preset': preset, **changes})
 
 
 def from_environment_or_exit(environment: Mapping[str, str] = os.environ) -> Config:
@@ -152,7 +189,10 @@ def print_notice() -> None:
 
 def _default_name(config: Config) -> str:
     parts = ['capsnet']
-    if config.dataset != 'mnist':
+    if config.images:
+        folder = config.images.rpartition('/')[2]
+        parts.append(re.sub('[^A-Za-z0-9_.-]+', '-', folder).strip('-')[:60] or 'images')
+    elif config.dataset != 'mnist':
         parts.append(re.sub('[/+]', '-', config.dataset))
     if config.preset == 'tiny':
         parts.append('tiny')

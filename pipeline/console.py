@@ -207,7 +207,8 @@ def exit_on_error(config: Config, log_name: str = '') -> Iterator[None]:
     signal.signal(signal.SIGTERM, _interrupt)
     try:
         start_tensorflow.load()
-        yield
+        with start_tensorflow.without_noise():
+            yield
     except NotPrepared as error:
         logging.getLogger(__name__).exception('The run ends here.')
         sys.exit(f'{error}. To prepare it: {make_commands.make_command("data", config)}')

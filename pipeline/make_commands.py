@@ -15,6 +15,7 @@ import sys
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from components.datasets import image_folder
 from pipeline import configs
 from pipeline.settings import Config
 
@@ -26,7 +27,12 @@ SAMPLE_IMAGE = 'docs/seven.png'
 
 # What each target depends on. All others train, and depend on every setting.
 _DEPENDS_ON: dict[str, Callable[[Config], Any]] = {
-    'data': lambda config: (config.dataset, config.dataset_version, config.data_dir),
+    'data': lambda config: (
+        config.images,
+        config.dataset,
+        config.dataset_version,
+        config.data_dir,
+    ),
     'tensorboard': lambda config: config.tensorboard_dir,
     **dict.fromkeys(
         ('serve', 'serve-docker', 'predict', 'rollback'),
@@ -68,9 +74,10 @@ def make_command(target: str, config: Config, **variables: str) -> str:
 
 def next_steps(config: Config) -> list[str]:
     """The commands that a person wants after a run."""
+    sample = image_folder.first_picture(config.images) if config.images else SAMPLE_IMAGE
     return [
         make_command('serve', config),
-        make_command('predict', config, IMAGE=SAMPLE_IMAGE),
+        *([make_command('predict', config, IMAGE=sample)] if sample else []),
         make_command('tensorboard', config),
     ]
 
@@ -158,17 +165,21 @@ def _config_of_make(settings: Mapping[str, str]) -> Config:
     """What make comes to with these settings, in whichever folder this process is."""
     with_default = {'VAR': os.path.join(_ROOT, 'var'), **settings}
     return configs.from_environment(
-        {name: _absolute(value) if name == 'VAR' else value for name, value in with_default.items()}
+        {
+            name: _absolute(value) if name in ('VAR', 'IMAGES') else value
+            for name, value in with_default.items()
+        }
     )
 
 
 def _absolute(folder: str) -> str:
-    return os.path.join(_ROOT, folder)
+    return os.path.join(_ROOT, folder) if folder and '://' not in folder else folder
 
 
 def _text(config: Config, name: str) -> str:
     text = configs.text(config, name)
-    return os.path.relpath(text, _ROOT) if name == 'var' and text.startswith(f'{_ROOT}/') else text
+    is_inside = name in ('var', 'images') and text.startswith(f'{_ROOT}/')
+    return os.path.relpath(text, _ROOT) if is_inside else text
 
 
 def _make() -> list[str]:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
-from collections.abc import Callable
-from typing import NamedTuple
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
 
 from tfx import v1 as tfx
 from tfx.dsl.components.base.base_node import BaseNode
@@ -19,16 +19,19 @@ from capsmodel.training.settings import TrainerSettings, TrainingConfig
 from components.anomaly_gate import AnomalyGate
 from components.baseline_strategy import LatestOtherBlessedModelStrategy
 from components.checkpoint_removal import CheckpointRemoval
+from components.datasets import image_folder
+from components.datasets.image_folder import ImageFolder
 from components.datasets.info import ImageDatasetInfo
 from components.datasets.tfds_dataset import image_dataset_info
 from components.evaluation_gate import EvaluationGate
+from components.image_folder_example_gen import ImageFolderExampleGen
 from components.infra_check import InfraCheck
 from components.picture_kinds import drawn_examples
 from components.picture_kinds.component import PictureKinds
 from components.picture_kinds.kinds import KINDS
 from components.pusher import Pusher
 from components.tfds_example_gen import TfdsExampleGen
-from pipeline import evaluation, image_settings, metadata, schema, slices
+from pipeline import evaluation, image_settings, metadata, own_images, schema, slices
 from pipeline.beam_options import beam_options
 from pipeline.code_version import code_version
 from pipeline.settings import MOST_PICTURES, Config
@@ -55,24 +58,33 @@ def latest_other_blessed_model(
 def create_pipeline(
     config: Config,
     blessed_model: Callable[..., tfx.dsl.Resolver] = latest_other_blessed_model,
+    folder: ImageFolder | None = None,
 ) -> tfx.dsl.Pipeline:
-    """From a prepared dataset to a pushed model.
+    """From a prepared dataset, or a folder of pictures, to a pushed model.
 
     Args:
         config: The settings.
         blessed_model: Makes the nodes that find earlier models, for a runner that cannot run those
             of `latest_other_blessed_model`.
+        folder: What is in the folder IMAGES; by default it is looked at now.
 
     Raises:
         DatasetError: TFDS has no such dataset, it is none of images with classes, or it is prepared
-            and cannot be sliced as the settings say.
+            and cannot be sliced as the settings say; or the folder IMAGES cannot be used.
         SettingError: The images have no size of their own, and the settings give none; or they
             would be shifted out of sight; or METADATA is no address.
         ValueError: The network cannot be built for such images.
     """
-    dataset = image_dataset_info(config.dataset, config.data_dir, config.dataset_version or None)
-    config = image_settings.choose(slices.choose(config), dataset)
-    data = _data_nodes(config, dataset)
+    if config.images:
+        folder = folder or image_folder.read(config.images)
+        dataset, config = own_images.info(folder), own_images.choose(config, folder)
+    else:
+        dataset = image_dataset_info(
+            config.dataset, config.data_dir, config.dataset_version or None
+        )
+        config = slices.choose(config)
+    config = image_settings.choose(config, dataset)
+    data = _data_nodes(config, dataset, folder)
     training = _training_nodes(config, dataset, data, blessed_model)
     gates = _gate_nodes(config, dataset, data, training[-1], blessed_model)
     return tfx.dsl.Pipeline(
@@ -96,22 +108,41 @@ class _DataNodes(NamedTuple):
     transform: BaseNode
 
 
-def _data_nodes(config: Config, dataset: ImageDatasetInfo) -> _DataNodes:
+def _example_gen(
+    config: Config, image_shape: Mapping[str, int], folder: ImageFolder | None
+) -> BaseNode:
+    """Reads the folder, or the dataset of TFDS if there is none."""
+    checked: dict[str, Any] = {
+        'image_check': 'capsmodel.data.image_facts.check',
+        'custom_config': image_shape,
+        'max_bad_images': config.max_bad_images,
+    }
+    if folder:
+        return ImageFolderExampleGen(
+            folder=folder.folder,
+            fingerprint=folder.fingerprint,
+            code_version=code_version('ImageFolderExampleGen'),
+            **checked,
+        )
+    return TfdsExampleGen(
+        dataset=config.dataset,
+        version=config.dataset_version or None,
+        data_dir=config.data_dir,
+        splits={'train': config.train_split, 'eval': config.eval_split, 'test': config.test_split},
+        code_version=code_version('TfdsExampleGen'),
+        **checked,
+    )
+
+
+def _data_nodes(
+    config: Config, dataset: ImageDatasetInfo, folder: ImageFolder | None
+) -> _DataNodes:
     image_shape = {
         'image_height': config.image_height,
         'image_width': config.image_width,
         'channels': config.channels,
     }
-    example_gen = TfdsExampleGen(
-        dataset=config.dataset,
-        version=config.dataset_version or None,
-        data_dir=config.data_dir,
-        splits={'train': config.train_split, 'eval': config.eval_split, 'test': config.test_split},
-        image_check='capsmodel.data.image_facts.check',
-        custom_config=image_shape,
-        max_bad_images=config.max_bad_images,
-        code_version=code_version('TfdsExampleGen'),
-    )
+    example_gen = _example_gen(config, image_shape, folder)
     examples = example_gen.outputs['examples']
     statistics_gen = tfx.components.StatisticsGen(examples=examples)
     schema_gen = tfx.components.ImportSchemaGen(

@@ -30,6 +30,8 @@ from pipeline.settings import Config
 if TYPE_CHECKING:
     from ml_metadata.proto import metadata_store_pb2
 
+    from components.datasets.image_folder import ImageFolder
+
 # The node before all of TFX's own: the code of `make data`.
 PREPARE_DATASET = 'PrepareDataset'
 
@@ -96,14 +98,20 @@ def _launch(config: Config, node_id: str, run_id: str) -> None:
         raise NodeFailed(f'{node_id} has no results: {_reason(execution)}')
 
 
-def compiled(config: Config, run_id: str) -> Any:
-    """The intermediate representation, a Pipeline proto of TFX, of one run of the pipeline."""
+def compiled(config: Config, run_id: str, folder: ImageFolder | None = None) -> Any:
+    """The intermediate representation, a Pipeline proto of TFX, of one run of the pipeline.
+
+    Args:
+        config: The settings.
+        run_id: Names the run.
+        folder: What is in the folder IMAGES; by default it is looked at now.
+    """
     from tfx.dsl.compiler import compiler, constants
     from tfx.orchestration.portable import runtime_parameter_utils
 
     from pipeline.pipeline import create_pipeline
 
-    ir = compiler.Compiler().compile(create_pipeline(config))
+    ir = compiler.Compiler().compile(create_pipeline(config, folder=folder))
     runtime_parameter_utils.substitute_runtime_parameter(
         ir, {constants.PIPELINE_RUN_ID_PARAMETER_NAME: run_id}
     )
@@ -192,12 +200,13 @@ def main() -> None:
             from components.datasets.prepare import prepare
             from pipeline import slices
 
-            prepare(
-                config.dataset,
-                config.data_dir,
-                config.dataset_version or None,
-                os.environ.get('IDX_DIR'),
-            )
+            if not config.images:
+                prepare(
+                    config.dataset,
+                    config.data_dir,
+                    config.dataset_version or None,
+                    os.environ.get('IDX_DIR'),
+                )
             var_folder.relocate(config)
             if chosen := slices.chosen(config):
                 print(chosen)

@@ -37,6 +37,18 @@ PRESETS: dict[str, dict[str, Any]] = {
     'quick': {'epochs': 1, 'batch_size': 64, 'learning_rate_decay': 0.3},
     # The paper's network, trained to the end.
     'paper': {'epochs': 50, 'min_accuracy': 0.99, 'min_class_accuracy': 0.98},
+    # A folder of one's own pictures, which may be few: as many steps for 500 as for 50,000.
+    'folder': {
+        'epochs': 0,
+        'batch_size': 16,
+        'learning_rate_decay': 0.1,
+        'max_bad_images': 0.05,
+        'min_accuracy': 0.9,
+        'min_class_accuracy': 0.8,
+        # About twice the standard error of 95% on 90 images.
+        'max_accuracy_drop': 0.05,
+        'min_test_images': 50,
+    },
     # Section 7 of the paper: 10.6% error on CIFAR-10 with seven such networks together; it does not
     # say what one of them reached. Of others' rebuilt ones, one alone came to 27 to 30%.
     'cifar10': {
@@ -67,6 +79,12 @@ PRESETS: dict[str, dict[str, Any]] = {
     },
 }
 
+# The longer side, in pixels, that the median picture of IMAGES is scaled down to. A decoder for
+# larger ones would have more weights than the rest of the network.
+LARGEST_OF_FOLDER = 48
+# The smallest side: what the kernels of 9 and 9 positions need.
+SMALLEST_OF_FOLDER = 17
+
 # The most images, by preset, of the slices that no setting names.
 MOST_IMAGES = {'tiny': {'train': 2000, 'eval': 500, 'test': 1000}}
 
@@ -80,9 +98,15 @@ class DataSettings(Settings):
 
     preset: str = setting(
         'quick',
-        'the values that the other settings start from; cifar10 and svhn are those of section 7 of '
-        'the paper, which reached 10.6% error with seven such networks together, and 4.3% with one',
+        'the values that the other settings start from; of IMAGES, folder is the default. cifar10 '
+        'and svhn are those of section 7 of the paper, which reached 10.6% error with seven such '
+        'networks together, and 4.3% with one',
         choices=tuple(PRESETS),
+    )
+    images: str = setting(
+        '',
+        'a folder of your own pictures, or gs://BUCKET/FOLDER, with a sub-folder for each class, '
+        'which may lie in the sub-folders train, eval and test; used instead of DATASET',
     )
     dataset: str = setting(
         'mnist',
@@ -105,8 +129,13 @@ class DataSettings(Settings):
         'TFDS slice that the Evaluator alone looks at; empty: test, and of a dataset that has '
         'none its split validation, or else the last sixth of train',
     )
-    image_height: int = setting(0, "pixels; 0: the dataset's own", at_least=0)
-    image_width: int = setting(0, "pixels; 0: the dataset's own", at_least=0)
+    image_height: int = setting(
+        0,
+        "pixels; 0: the dataset's own, and of IMAGES the median, scaled so that the longer side "
+        'has at most 48',
+        at_least=0,
+    )
+    image_width: int = setting(0, 'pixels; 0: likewise', at_least=0)
     channels: int = setting(
         0,
         "what the network sees of colours: 3 are red, green and blue, 1 is grey; 0: the dataset's "
@@ -176,7 +205,7 @@ class PlaceSettings(Settings):
     pipeline_name: str = setting(
         '',
         'name under which baselines are looked up; empty: capsnet, for other datasets than '
-        'mnist capsnet-DATASET, with -tiny behind it for that preset',
+        'mnist capsnet-DATASET, for IMAGES capsnet-FOLDER, with -tiny behind it for that preset',
     )
     var: str = setting('var', 'folder for everything that a run writes')
     pipeline_root: str = setting(

@@ -6,6 +6,7 @@ import dataclasses
 
 from components.datasets.slice_rules import check_slices, default_slices, number_of_images
 from components.datasets.tfds_dataset import is_prepared, load_builder
+from pipeline import own_images
 from pipeline.settings import MOST_IMAGES, Config
 
 # Where the dataset is not prepared yet, as when a pipeline is compiled for a cluster.
@@ -42,11 +43,14 @@ def chosen(config: Config) -> str:
     """Says which slices of a prepared dataset `choose` takes where no setting does.
 
     Returns:
-        A line with each of them; '' where all are set, and of MNIST, of which they are known.
+        A line with each of them; '' where all are set, and of MNIST, of which they are known. Of a
+        folder of pictures, what it holds.
 
     Raises:
         DatasetError: As `choose`.
     """
+    if config.images:
+        return own_images.heading(config)
     settled = choose(config)
     builder = load_builder(config.dataset, config.data_dir, config.dataset_version or None)
     slices = [

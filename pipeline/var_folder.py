@@ -40,6 +40,7 @@ def entered(config: Config) -> Iterator[Config]:
             config,
             var='' if _beam_works_here(config) else config.var,
             pipeline_root=_recorded(config.pipeline_root, config),
+            images=_recorded(config.images, config),
             schema_file=schema_file,
         )
     finally:

@@ -287,7 +287,8 @@ def _graph(model: capsnet.CapsNet) -> tf.Graph:
     """The network as a graph: images -> lengths and reconstructions."""
 
     @tf.function(
-        input_signature=[tf.TensorSpec([None, *model.config.image_shape], tf.uint8, name='images')]
+        input_signature=[tf.TensorSpec([None, *model.config.image_shape], tf.uint8, name='images')],
+        autograph=False,
     )
     def answer(images: tf.Tensor) -> Any:
         capsules = model(images)

@@ -22,7 +22,12 @@ STRATEGIES = ('auto', 'default', 'mirrored', 'multi_worker')
 class TrainingSettings(Settings):
     """How to train: what the weights in the end depend on."""
 
-    epochs: int = setting(1, 'passes over the training images', at_least=1)
+    epochs: int = setting(
+        1,
+        'passes over the training images; 0, for IMAGES only: enough for 2,000 steps, and '
+        'LEARNING_RATE_DECAY is then the factor over all of them',
+        at_least=0,
+    )
     batch_size: int = setting(128, 'images a step, all replicas together', at_least=1)
     batch_size_per_replica: int = setting(
         0,
@@ -68,6 +73,10 @@ class TrainingSettings(Settings):
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class TrainingConfig(TrainingSettings):
     """One training."""
+
+    def __post_init__(self) -> None:
+        if not self.epochs:
+            raise ValueError('EPOCHS is 0: it must be at least 1')
 
     def scaled_to(self, replicas: int) -> TrainingConfig:
         """The same training with `batch_size` and `learning_rate` as they are on some replicas.
