@@ -41,6 +41,7 @@ def train(
     initial_weights: Sequence[np.ndarray] = (),
     eval_batch_size: int = 0,
     phase: Callable[[str], None] = lambda _: None,
+    class_names: Sequence[str] = (),
 ) -> capsnet.CapsNet:
     """Trains a network and returns it with the weights of its best epoch.
 
@@ -63,6 +64,7 @@ def train(
         initial_weights: Weights in the order of the network's variables; empty: random ones.
         eval_batch_size: See Evaluator.
         phase: Called with what the training begins to do, in words that can follow 'it was'.
+        class_names: See TrainingLog.
 
     Raises:
         TrainingError: The batch is larger than the data, or cannot be split among the replicas; the
@@ -80,13 +82,11 @@ def train(
     steps = range(state.progress.step, config.epochs * steps_per_epoch)
     _start(config, strategy, state, steps, profile_steps)
     log = _open_log(
-        log_dir if is_chief else None,
-        checkpoints,
-        model,
-        evaluation_data,
+        *(log_dir if is_chief else None, checkpoints, model, evaluation_data),
         settings={**dataclasses.asdict(network_config), **dataclasses.asdict(config)},
         learning_rate=schedule,
         batch_size=config.batch_size,
+        class_names=class_names,
         first_step=steps.start,
         profile_steps=profile_steps,
     )

@@ -88,7 +88,7 @@ def make_train_step(
         optimizer.apply_gradients(zip(gradients, variables, strict=True))
         return {'loss': loss, **means, 'gradient_norm': squared_norm}
 
-    @tf.function
+    @tf.function(autograph=False)
     def step(batches: Any) -> dict[str, tf.Tensor]:
         results = {
             name: strategy.reduce(tf.distribute.ReduceOp.SUM, value, axis=None)
@@ -114,7 +114,7 @@ def make_eval_step(model: capsnet.CapsNet, strategy: tf.distribute.Strategy) -> 
     def replica_step(images: tf.Tensor, labels: tf.Tensor) -> dict[str, tf.Tensor]:
         return example_metrics(model, images, labels, training=False)
 
-    @tf.function
+    @tf.function(autograph=False)
     def step(batches: Any) -> dict[str, tf.Tensor]:
         metrics = strategy.run(replica_step, args=next(batches))
         return {name: strategy.gather(value, axis=0) for name, value in metrics.items()}

@@ -121,6 +121,7 @@ def _train(path: str, strategy_name: str, stop: _Stop, phase: _Phase) -> dict[st
                     initial_weights=weights,
                     eval_batch_size=request.eval_batch_size,
                     phase=phase.begins,
+                    class_names=request.class_names,
                 )
         except Exception as error:
             if is_chief and request.log_dir:
