@@ -171,9 +171,11 @@ def _for_graph(data: LabeledImages) -> LabeledImages:
 
 
 def _rows(data: LabeledImages, rows: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    """The images and labels at some places, integers [n]."""
-    images = data.images.tensor() if isinstance(data.images, StoredImages) else data.images
-    return tf.gather(images, rows), tf.gather(data.labels, rows)
+    """The images and labels at some places, integers [n], n known."""
+    labels = tf.gather(data.labels, rows)
+    if isinstance(data.images, StoredImages):
+        return data.images.gather(rows), labels
+    return tf.gather(data.images, rows), labels
 
 
 def _pieces(

@@ -41,15 +41,19 @@ class StoredImages:
         read = [os.pread(self._file.fileno(), self._size, row * self._size) for row in numbers]
         return np.frombuffer(b''.join(read), self.dtype).reshape(-1, *self.shape[1:])
 
-    def tensor(self) -> tf.Tensor:
-        """All images, uint8 [n, *image_shape], mapped from the file and not read.
+    def gather(self, rows: tf.Tensor) -> tf.Tensor:
+        """Reads images in a graph.
 
-        In a graph the map is made each time that the graph runs, so that pages that were read once
-        do not count as memory of the process. Whatever runs the graph must keep this object.
+        A tensor that TensorFlow maps from a file (ImmutableConst) would be copied whole.
+
+        Args:
+            rows: integers [n], n known.
+
+        Returns:
+            uint8 [n, *image_shape].
         """
-        return tf.raw_ops.ImmutableConst(
-            dtype=tf.uint8, shape=self.shape, memory_region_name=f'/dev/fd/{self._file.fileno()}'
-        )
+        images = tf.numpy_function(self.__getitem__, [rows], tf.uint8, stateful=False)
+        return tf.ensure_shape(images, [rows.shape[0], *self.shape[1:]])
 
     def write(self, rows: np.ndarray, images: np.ndarray) -> None:
         """Writes some of the images. All must be written before one is read.

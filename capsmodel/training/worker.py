@@ -17,6 +17,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import dataclasses
+import gc
 import json
 import logging
 import os
@@ -58,6 +59,8 @@ def main() -> None:
     except Exception as error:
         logging.getLogger(__name__).exception('Training failed.')
         outcome = {'failure': f'{type(error).__name__}: {error}'}
+    # A dataset that is not read to its end calls Python: while Python ends, it would wait for ever.
+    gc.collect()
     if arguments.supervised:
         print(json.dumps(outcome), flush=True)
     elif 'folder' not in outcome:

@@ -29,7 +29,7 @@ def test_they_are_read_as_from_an_array(stored, rows):
 def test_a_graph_reads_its_rows_of_the_file(stored):
     @tf.function
     def rows(numbers):
-        return tf.gather(stored.tensor(), numbers)
+        return stored.gather(numbers)
 
     np.testing.assert_array_equal(rows(tf.constant([3, 19])), _IMAGES[[3, 19]])
 
