@@ -1,4 +1,4 @@
-"""Says what TensorFlow says when it is imported or decodes a JPEG, and may fail then: FAILS names how."""
+"""Says what TensorFlow says when it is imported or decodes a JPEG, and may fail then, by FAILS."""
 
 import os
 
