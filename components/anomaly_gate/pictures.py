@@ -17,7 +17,7 @@ from tfx.types import artifact_utils
 _BLANK = 0.01
 # The fraction of a split that may be blank: pictures of an empty place may be a class.
 _MOST_BLANK = 0.5
-# The fraction of a split that may also be in train: MNIST has none and Fashion-MNIST 0.1%.
+# The fraction of a split that may also be in train. Of MNIST and Fashion-MNIST none is.
 _MOST_SHARED = 0.01
 _BATCH_SIZE = 256
 _MOST_NAMED = 3
