@@ -114,7 +114,9 @@ class ServingModule(tf.Module):
         # Serving loads models, would restore only the copies (keras-team/keras issue 20096).
         self._network = lambda: model
         self._variables = [variable.value for variable in model.variables]
-        self.transform = transform_output.transform_features_layer()
+        # It has no variables, and saving it as a Keras layer would trace it once more.
+        transform = transform_output.transform_features_layer()
+        self._transform = lambda: transform
         # Clients send pictures only, without labels and ids.
         self._image_spec = transform_output.raw_feature_spec()[features.IMAGE]
 
@@ -212,8 +214,9 @@ class ServingModule(tf.Module):
         capsules = tf.repeat(capsule[:, tf.newaxis], classes, axis=1)
         return {'reconstruction': self.model.reconstruct(capsules, label)}
 
-    # A tf.function, like `_capsules` and `_transformed`, so that it is traced and saved once.
-    @tf.function
+    # A tf.function, like the next two, so that it is traced and saved once. AutoGraph, which has
+    # nothing to convert, would take five seconds.
+    @tf.function(autograph=False)
     def _explained(self, pixels: tf.Tensor) -> dict[str, tf.Tensor]:
         """uint8 [n, height, width] -> the outputs of `explain` that differ among images."""
         capsules = self._capsules(pixels)
@@ -234,7 +237,7 @@ class ServingModule(tf.Module):
         answer['known'] = guard.is_known(pixels, measured, self._guard_thresholds)
         return answer
 
-    @tf.function
+    @tf.function(autograph=False)
     def _capsules(self, pixels: tf.Tensor) -> tf.Tensor:
         """The network's capsules, for a few images at a time to bound the memory.
 
@@ -258,14 +261,14 @@ class ServingModule(tf.Module):
         )
         return tf.ensure_shape(pieces.concat(), shape)
 
-    @tf.function
+    @tf.function(autograph=False)
     def _transformed(self, image_bytes: tf.Tensor) -> tf.Tensor:
         image_bytes = images.limit_pixels(image_bytes)
         shape = [tf.shape(image_bytes)[0], *self._image_spec.shape]
         raw = {features.IMAGE: tf.reshape(image_bytes, shape)}
         config = self.model.config
         with _without_optimizers():
-            image = self.transform(raw)[features.IMAGE]
+            image = self._transform()(raw)[features.IMAGE]
         return raw_pixels(image, config.uncropped_shape, config.crop)
 
 

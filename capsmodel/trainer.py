@@ -7,11 +7,12 @@ import dataclasses
 import tensorflow_transform as tft
 from tfx.components.trainer.fn_args_utils import FnArgs
 
-from capsmodel import guard, signatures
+from capsmodel import guard, model_facts, signatures
 from capsmodel.data import class_names, dataset
 from capsmodel.networks import capsnet, choices, memory
 from capsmodel.summaries.console import say
 from capsmodel.training import launcher
+from capsmodel.training.errors import report_full_disk
 from capsmodel.training.request import TrainingRequest
 from capsmodel.training.state import load_best
 
@@ -32,16 +33,13 @@ def run_fn(fn_args: FnArgs) -> None:
     framing = settings.pop('framing')
     strategy = settings.pop('strategy')
     false_alarms = settings.pop('guard_false_alarms')
-    if settings.pop('warm_start'):
-        if fn_args.base_model:
-            say('training starts from the last blessed model')
-        else:
-            say('training starts from random weights: no model is blessed')
+    base_model = _base_model(fn_args.base_model, names) if settings.pop('warm_start') else ''
     request = TrainingRequest(
         train_files=fn_args.train_files,
         eval_files=fn_args.eval_files,
         log_dir=fn_args.model_run_dir,
-        warm_start_from=fn_args.base_model or '',
+        class_names=names,
+        warm_start_from=base_model,
         **settings,
     )
     if fn_args.hyperparameters:
@@ -51,9 +49,10 @@ def run_fn(fn_args: FnArgs) -> None:
     model = capsnet.CapsNet(dataclasses.replace(request.network, routing_algorithm=routing))
     load_best(model, checkpoints)
     network = request.network
-    evaluation_data = dataset.load_examples(
-        fn_args.eval_files, network.uncropped_shape, network.crop
-    )
+    with report_full_disk():
+        evaluation_data = dataset.load_examples(
+            fn_args.eval_files, network.uncropped_shape, network.crop
+        )
     images = evaluation_data.images
     signatures.export(
         model,
@@ -65,3 +64,16 @@ def run_fn(fn_args: FnArgs) -> None:
         framing=framing,
     )
     checkpoints.finish()
+
+
+def _base_model(last_blessed: str | None, names: list[str]) -> str:
+    """The folder of the model that training starts from, which it says; empty if there is none."""
+    if not last_blessed:
+        say('training starts from random weights: no model is blessed')
+        return ''
+    others = model_facts.class_names(last_blessed)
+    if others not in (None, names):
+        say('training starts from random weights: the last blessed model has other classes')
+        return ''
+    say('training starts from the last blessed model')
+    return last_blessed

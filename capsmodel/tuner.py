@@ -50,6 +50,7 @@ def tuner_fn(fn_args: FnArgs) -> TunerFnResult:
         train_files=fn_args.train_files,
         eval_files=fn_args.eval_files,
         log_dir='',
+        class_names=[],
         warm_start_from='',
         **settings,
     )

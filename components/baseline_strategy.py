@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
+import sys
+from typing import Any
 
 import ml_metadata as mlmd
 from tfx import types
@@ -14,6 +17,9 @@ from tfx.utils import path_utils
 from components.gate import BaselineMissing
 from components.infra_check.component import MODEL_ID_PROPERTY
 
+# What a model is about, in the folder of its SavedModel; see capsmodel/model_facts.py.
+_FACTS = os.path.join('assets.extra', 'model_facts.json')
+
 
 class LatestOtherBlessedModelStrategy(resolver.ResolverStrategy):
     """Resolves the last blessed model that can be served, other than the candidate itself.
@@ -23,7 +29,10 @@ class LatestOtherBlessedModelStrategy(resolver.ResolverStrategy):
     Pusher pushes the same model again. Without the candidate, the baseline of a rerun stays the
     same, and a retrained model is compared with the model before it.
 
-    A model that InfraCheck refused is no baseline, because it was never pushed.
+    A model that InfraCheck refused is no baseline, because it was never pushed. Nor is one with
+    other class names, or for images of another shape: a candidate for which there are only such
+    models is judged by the bounds alone, and a line says so. Models that were exported before they
+    had facts of their own can be compared with any.
 
     Channels of the Resolver: `candidate` is the model to be judged, if there is one already;
     `model`, `model_blessing` and `infra_blessing` have all models and blessings of the pipeline.
@@ -63,11 +72,23 @@ def _resolve(input_dict: dict[str, list[types.Artifact]]) -> dict[str, list[type
         if model_id in models
     ]
     others = [entry for entry in blessed if entry[2].id not in candidates]
+    nothing = {**input_dict, 'model': [], 'model_blessing': [], 'infra_blessing': []}
     if not others:
-        return {**input_dict, 'model': [], 'model_blessing': [], 'infra_blessing': []}
-    last, blessing, model = max(others, key=lambda entry: entry[0])
+        return nothing
+    others.sort(key=lambda entry: entry[0], reverse=True)
+    wanted = _facts(input_dict['candidate'][0]) if candidates else {}
+    comparable = [entry for entry in others if not _difference(wanted, _facts(entry[2]))]
+    if not comparable:
+        difference = _difference(wanted, _facts(others[0][2]))
+        print(
+            f'  the model is judged by the bounds alone: the last blessed one {difference}',
+            file=sys.stderr,
+            flush=True,
+        )
+        return nothing
+    last, blessing, model = comparable[0]
     # If the candidate was blessed since then, the cache has the result of their comparison.
-    if last == max(identifier for identifier, _, _ in blessed):
+    if not any(found.id in candidates and number > last for number, _, found in blessed):
         _check_is_there(model)
     return {
         **input_dict,
@@ -75,6 +96,24 @@ def _resolve(input_dict: dict[str, list[types.Artifact]]) -> dict[str, list[type
         'model_blessing': [blessing],
         'infra_blessing': [servable[model.id]],
     }
+
+
+def _facts(model: types.Artifact) -> dict[str, Any]:
+    """What a model is about; empty if it was exported before models had facts, or is gone."""
+    path = os.path.join(path_utils.serving_model_path(model.uri), _FACTS)
+    if not fileio.exists(path):
+        return {}
+    with fileio.open(path) as file:
+        return json.loads(file.read())
+
+
+def _difference(wanted: dict[str, Any], facts: dict[str, Any]) -> str:
+    """Why two models cannot be compared, said of the second one; empty if they can."""
+    if not (wanted and facts) or wanted == facts:
+        return ''
+    if wanted['class_names'] != facts['class_names']:
+        return 'has other classes'
+    return f'looks at images of {" x ".join(map(str, facts["image_shape"]))} pixels'
 
 
 def _check_is_there(model: types.Artifact) -> None:

@@ -1,6 +1,7 @@
 """Stops the run if the Evaluator did not bless the model."""
 
-from collections.abc import Mapping
+import json
+from collections.abc import Mapping, Sequence
 
 import tensorflow_model_analysis as tfma
 from tensorflow_model_analysis.proto import validation_result_pb2
@@ -10,14 +11,16 @@ from tfx.components.evaluator import constants
 from components.gate import GateRefused
 from components.picture_kinds.kinds import PLAIN
 
-# The feature that PictureKinds adds to examples.
+# The feature that PictureKinds adds to examples, and the one that has the class.
 _KIND = 'kind'
+_LABEL = 'label'
 
 
 @tfx.dsl.components.component
 def EvaluationGate(  # noqa: N802 (a component is named like a class)
     evaluation: tfx.dsl.components.InputArtifact[tfx.types.standard_artifacts.ModelEvaluation],
     blessing: tfx.dsl.components.InputArtifact[tfx.types.standard_artifacts.ModelBlessing],
+    class_names: tfx.dsl.components.Parameter[str],
     code_version: tfx.dsl.components.Parameter[str] = '',
 ) -> None:
     """Passes a blessed model; the Evaluator itself ends in success either way.
@@ -25,6 +28,7 @@ def EvaluationGate(  # noqa: N802 (a component is named like a class)
     Args:
         evaluation: The Evaluator's evaluation.
         blessing: The Evaluator's blessing.
+        class_names: The name of each class, a list in JSON.
         code_version: Version of this code; part of the cache key.
 
     Raises:
@@ -33,11 +37,13 @@ def EvaluationGate(  # noqa: N802 (a component is named like a class)
     """
     blessed = blessing.get_int_custom_property(constants.ARTIFACT_PROPERTY_BLESSED_KEY)
     if blessed != constants.BLESSED_VALUE:
-        result = tfma.load_validation_result(evaluation.uri)
-        raise GateRefused(f'The model is rejected: {"; ".join(shortfalls(result))}.')
+        missed = shortfalls(tfma.load_validation_result(evaluation.uri), json.loads(class_names))
+        raise GateRefused(f'The model is rejected: {"; ".join(missed)}.')
 
 
-def shortfalls(result: validation_result_pb2.ValidationResult) -> list[str]:
+def shortfalls(
+    result: validation_result_pb2.ValidationResult, class_names: Sequence[str]
+) -> list[str]:
     """A sentence for each missed threshold: the value, the bound and the difference.
 
     Only the worst kind of drawn pictures has a sentence, which says how many kinds miss the bound.
@@ -53,7 +59,7 @@ def shortfalls(result: validation_result_pb2.ValidationResult) -> list[str]:
         for failure in validation.failures:
             value = failure.metric_value.double_value.value
             if kind == PLAIN:
-                metric = f'{failure.metric_key.name} of {_images(of)}'
+                metric = f'{failure.metric_key.name} of {_images(of, class_names)}'
                 sentences += _bounds_missed(metric, value, failure)
             else:
                 of_kinds.append((value, kind, failure))
@@ -66,13 +72,16 @@ def shortfalls(result: validation_result_pb2.ValidationResult) -> list[str]:
         of = dict(missing.feature_values)
         if of.get(_KIND) == PLAIN:
             del of[_KIND]
-        sentences.append(f'there is no test image of {_images(of)}')
+        sentences.append(f'there is no test image of {_images(of, class_names)}')
     return sentences or ['no reason was recorded']
 
 
-def _images(of: Mapping[str, object]) -> str:
-    """Names a slice, such as 'label 3', by its features."""
-    return ' and '.join(f'{name} {value}' for name, value in of.items()) or 'all images'
+def _images(of: Mapping[str, object], class_names: Sequence[str]) -> str:
+    """Names a slice, such as 'class cat', by its features."""
+    named = dict(of)
+    if _LABEL in named:
+        named['class'] = class_names[int(str(named.pop(_LABEL)))]
+    return ' and '.join(f'{name} {value}' for name, value in named.items()) or 'all images'
 
 
 def _bounds_missed(

@@ -266,6 +266,11 @@ def _left_out(results: Results) -> str:
 
 
 def _blessing(results: Results) -> str:
+    if results.accuracy_change is None and results.others_blessed:
+        return (
+            'yes, by the bounds alone: the blessed models before have other classes, or look at '
+            'images of another shape'
+        )
     if results.accuracy_change is None:
         return 'yes; there was no blessed model before to compare with'
     return f'yes; accuracy {results.accuracy_change:+.2%} against the last blessed model'

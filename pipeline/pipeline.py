@@ -205,6 +205,7 @@ def _gate_nodes(
     evaluation_gate = EvaluationGate(
         evaluation=evaluator.outputs['evaluation'],
         blessing=evaluator.outputs['blessing'],
+        class_names=json.dumps(dataset.class_names),
         code_version=code_version('EvaluationGate'),
     )
     infra_check = InfraCheck(

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import os
+from collections.abc import Sequence
 from typing import Any
 
 import ml_metadata as mlmd
@@ -10,10 +12,10 @@ import tensorflow_model_analysis as tfma
 from ml_metadata.proto import metadata_store_pb2
 from tfx import v1 as tfx
 
-from capsmodel.data import features
+from capsmodel.data import class_names, features
 from components.picture_kinds.kinds import PLAIN
 from components.pusher import LIVE_ALREADY
-from pipeline import evaluation, metadata, var_folder
+from pipeline import evaluation, metadata, schema, var_folder
 from pipeline.settings import Config
 
 CACHED = metadata_store_pb2.Execution.CACHED
@@ -28,11 +30,12 @@ class Results:
         seconds: From the first node's start to the last one's end.
         accuracy: Fraction of the test images; NaN before the Evaluator has run.
         test_images: How many there are.
-        worst_class: The class with the lowest accuracy.
+        worst_class: The name of the class with the lowest accuracy.
         worst_class_accuracy: Fraction of its images.
         worst_kind: The kind of drawn pictures with the lowest accuracy; empty if none were drawn.
         worst_kind_accuracy: Fraction of its pictures.
-        accuracy_change: Against the last blessed model; None where there was none.
+        accuracy_change: Against the last blessed model; None where there was none to compare with.
+        others_blessed: Whether models were blessed before this one, be they comparable or not.
         pushed_to: Folder of the version that is the model; empty when there is none.
         pushed_earlier: Whether an earlier run had pushed it, and this one nothing.
         left_out: Images of the dataset that cannot be decoded.
@@ -41,11 +44,12 @@ class Results:
     seconds: float
     accuracy: float = float('nan')
     test_images: int = 0
-    worst_class: int = -1
+    worst_class: str = ''
     worst_class_accuracy: float = float('nan')
     worst_kind: str = ''
     worst_kind_accuracy: float = float('nan')
     accuracy_change: float | None = None
+    others_blessed: bool = False
     pushed_to: str = ''
     pushed_earlier: bool = False
     left_out: int = 0
@@ -60,16 +64,23 @@ def read(config: Config) -> Results:
     store = _store(config)
     run = _latest_run(store, config)
     executions = store.get_executions_by_context(run.id)
-    facts: dict[str, Any] = {}
-    for artifact in store.get_artifacts_by_context(run.id):
+    artifacts = store.get_artifacts_by_context(run.id)
+    facts: dict[str, Any] = {'others_blessed': _others_blessed(store, config, artifacts)}
+    names: list[str] = []
+    for artifact in artifacts:
         if artifact.type == tfx.types.standard_artifacts.ModelEvaluation.TYPE_NAME:
             facts |= _evaluation(var_folder.located(artifact.uri, config))
         elif artifact.type == tfx.types.standard_artifacts.PushedModel.TYPE_NAME:
             pushed_to = artifact.custom_properties['pushed_destination'].string_value
             facts['pushed_to'] = var_folder.located(pushed_to, config)
             facts['pushed_earlier'] = bool(artifact.custom_properties[LIVE_ALREADY].int_value)
+        elif artifact.type == tfx.types.standard_artifacts.Schema.TYPE_NAME:
+            folder = var_folder.located(artifact.uri, config)
+            names = class_names.read(os.path.join(folder, schema.FILE))
         elif artifact.custom_properties['undecodable_images'].int_value:
             facts['left_out'] = artifact.custom_properties['undecodable_images'].int_value
+    if names and 'worst_class' in facts:
+        facts['worst_class'] = names[int(facts['worst_class'])]
     return Results(
         seconds=(
             max(execution.last_update_time_since_epoch for execution in executions)
@@ -132,6 +143,35 @@ def _latest_run(store: mlmd.MetadataStore, config: Config) -> metadata_store_pb2
     return max(runs, key=lambda context: context.id)
 
 
+def _others_blessed(
+    store: mlmd.MetadataStore, config: Config, artifacts: Sequence[metadata_store_pb2.Artifact]
+) -> bool:
+    """Whether the pipeline has blessed a model that can be served before that of a run.
+
+    Args:
+        store: ML Metadata.
+        config: The settings.
+        artifacts: Those of the run.
+    """
+    pipeline = store.get_context_by_type_and_name('pipeline', config.pipeline_name)
+    infra = tfx.types.standard_artifacts.InfraBlessing.TYPE_NAME
+    blessing = tfx.types.standard_artifacts.ModelBlessing.TYPE_NAME
+    all_of_them = store.get_artifacts_by_context(pipeline.id)
+    models = {_model_of(each) for each in all_of_them if each.type == infra}
+    own = min((each.id for each in artifacts if each.type == blessing), default=0)
+    return any(
+        each.type == blessing
+        and each.id < own
+        and each.custom_properties['blessed'].int_value
+        and _model_of(each) in models
+        for each in all_of_them
+    )
+
+
+def _model_of(blessing: metadata_store_pb2.Artifact) -> int:
+    return blessing.custom_properties['current_model_id'].int_value
+
+
 def _evaluation(uri: str) -> dict[str, Any]:
     facts: dict[str, Any] = {}
     by_class: dict[int, float] = {}
@@ -155,7 +195,7 @@ def _evaluation(uri: str) -> dict[str, Any]:
             facts['accuracy_change'] = changes.get(evaluation.ACCURACY)
             facts['test_images'] = round(values['example_count'])
     worst = min(by_class, key=lambda label: by_class[label])
-    facts |= {'worst_class': worst, 'worst_class_accuracy': by_class[worst]}
+    facts |= {'worst_class': str(worst), 'worst_class_accuracy': by_class[worst]}
     if by_kind:
         worst_kind = min(by_kind, key=lambda kind: by_kind[kind])
         facts |= {'worst_kind': worst_kind, 'worst_kind_accuracy': by_kind[worst_kind]}

@@ -1,4 +1,4 @@
-"""Asks a running server what digit a picture shows: `python -m serving.client seven.png`.
+"""Asks a running server what a picture shows: `python -m serving.client seven.png`.
 
 It sends the file unchanged over TensorFlow Serving's REST interface; the model converts the picture
 to its own size and colours. `--show` writes the picture that the network was given. It needs only
@@ -11,6 +11,7 @@ import argparse
 import base64
 import contextlib
 import http.client
+import itertools
 import json
 import os
 import struct
@@ -124,7 +125,8 @@ def report(prediction: dict[str, Any], bar: str = '█') -> str:
 
     Args:
         prediction: Has `label`, and `scores` with a number for each class. If `known` is false, the
-            model says that the picture is none of its classes; older models do not say it.
+            model says that the picture is none of its classes. `class_names` are the classes'; if
+            they are missing, their numbers are shown. Older models say neither.
         bar: The character that bars are made of.
 
     Raises:
@@ -132,7 +134,8 @@ def report(prediction: dict[str, Any], bar: str = '█') -> str:
     """
     try:
         label, scores = int(prediction['label']), [float(score) for score in prediction['scores']]
-        answer = f'{label}, score {scores[label]:.3f}'
+        names = [str(name) for name in prediction.get('class_names', range(len(scores)))]
+        answer = f'{names[label]}, score {scores[label]:.3f}'
     except (KeyError, IndexError, TypeError, ValueError):
         raise ClientError(
             f'The answer has no label and scores, but {", ".join(prediction)}'
@@ -140,16 +143,19 @@ def report(prediction: dict[str, Any], bar: str = '█') -> str:
     if prediction.get('known') is False:
         answer = f'It is none of the classes that the network knows. The closest is {answer}.'
     lines = [answer, '']
-    for digit, score in enumerate(scores):
-        lines.append(f'{digit}  {score:.3f}  {bar * round(_BAR_WIDTH * score)}'.rstrip())
+    longest = max(map(len, names))
+    for name, score in zip(names, scores, strict=False):
+        row = f'{name:{longest}}  {score:.3f}  {bar * round(_BAR_WIDTH * score)}'
+        lines.append(row.rstrip())
     return '\n'.join(lines)
 
 
 def write_image(prediction: dict[str, Any], path: str) -> None:
-    """Writes the picture that the network was given, as a grey PNG.
+    """Writes the picture that the network was given, as a PNG.
 
     Args:
-        prediction: Has `image`, rows of numbers from 0 to 255.
+        prediction: Has `image`, rows of pixels. A pixel is a number from 0 to 255 or, in colour,
+            three of them: red, green and blue.
         path: Where to write. The file appears complete or not at all.
 
     Raises:
@@ -163,8 +169,8 @@ def write_image(prediction: dict[str, Any], path: str) -> None:
         )
     try:
         png = _png(prediction['image'])
-    except (TypeError, ValueError):
-        raise ClientError("The model's image does not have rows of grey values") from None
+    except (IndexError, TypeError, ValueError):
+        raise ClientError("The model's image does not have rows of pixels") from None
     unfinished = f'{path}.unfinished'
     try:
         with open(unfinished, 'wb') as file:
@@ -176,16 +182,23 @@ def write_image(prediction: dict[str, Any], path: str) -> None:
         raise ClientError(f'{path} cannot be written: {error.strerror}') from None
 
 
-def _png(rows: Sequence[Sequence[int]]) -> bytes:
-    """A PNG with 8 bits of grey for each pixel; see the PNG specification, section 5."""
+def _png(rows: Sequence[Sequence[Any]]) -> bytes:
+    """A PNG with 8 bits for each pixel, or for each of its colours.
+
+    See the PNG specification, section 5.
+    """
 
     def chunk(kind: bytes, content: bytes) -> bytes:
         checksum = zlib.crc32(kind + content)
         return struct.pack('>I', len(content)) + kind + content + struct.pack('>I', checksum)
 
-    header = struct.pack('>IIBBBBB', len(rows[0]), len(rows), 8, 0, 0, 0, 0)
+    colour = isinstance(rows[0][0], list)
+    lines = [bytes(itertools.chain(*row) if colour else row) for row in rows]
+    if {len(line) for line in lines} != {len(rows[0]) * (3 if colour else 1)}:
+        raise ValueError('the rows differ in length')
+    header = struct.pack('>IIBBBBB', len(rows[0]), len(rows), 8, 2 if colour else 0, 0, 0, 0)
     # The zero before each row says that the row is not filtered.
-    pixels = zlib.compress(b''.join(b'\0' + bytes(row) for row in rows))
+    pixels = zlib.compress(b''.join(b'\0' + line for line in lines))
     chunks = (chunk(b'IHDR', header), chunk(b'IDAT', pixels), chunk(b'IEND', b''))
     return b'\x89PNG\r\n\x1a\n' + b''.join(chunks)
 
@@ -196,7 +209,7 @@ def main() -> None:
     The exit code is 2 if there is no server or no such model, and 1 for every other error.
     """
     parser = argparse.ArgumentParser(
-        prog='python -m serving.client', description='Asks a server what digit a picture shows.'
+        prog='python -m serving.client', description='Asks a server what a picture shows.'
     )
     parser.add_argument('image', metavar='IMAGE', help='a PNG or JPEG file; - for standard input')
     parser.add_argument('--url', default=_URL, help='URL of the model (%(default)s)')
@@ -207,10 +220,15 @@ def main() -> None:
     parser.add_argument(
         '--show', metavar='PNG', help='a file for the picture that the network was given'
     )
+    # A terminal may lack letters of the classes' names.
+    sys.stdout.reconfigure(errors='replace')  # type: ignore[union-attr]
     arguments = parser.parse_args([_as_file(argument) for argument in sys.argv[1:]])
     try:
+        image = _read(arguments.image)
         signature = arguments.signature or ('explain' if arguments.show else 'serving_default')
-        prediction = predict(_read(arguments.image), arguments.url, signature)
+        prediction = predict(image, arguments.url, signature)
+        if _is_named(prediction) and not arguments.signature:
+            prediction = predict(image, arguments.url, 'explain')
         text = report(prediction, _bar())
         if arguments.show:
             write_image(prediction, arguments.show)
@@ -220,6 +238,14 @@ def main() -> None:
         sys.exit(2 if isinstance(error, NotServed) else 1)
     except OSError as error:
         sys.exit(f'{arguments.image} cannot be read: {error.strerror}.')
+
+
+def _is_named(prediction: dict[str, Any]) -> bool:
+    """Whether the class has a name, and `explain` can tell those of the others."""
+    return 'class_names' not in prediction and prediction.get('class_name') not in (
+        None,
+        str(prediction.get('label')),
+    )
 
 
 def _as_file(argument: str) -> str:

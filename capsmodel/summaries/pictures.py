@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+import unicodedata
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -17,6 +18,7 @@ OFFSETS = tuple(round(0.05 * number, 2) for number in range(-5, 6))
 
 _RECONSTRUCTIONS = 16
 _MISTAKES = 12
+_LONGEST_NAME = 16  # characters
 _PERTURBED_CLASSES = 10
 _PERTURBED_NUMBERS = 32  # of a capsule
 
@@ -29,13 +31,14 @@ class Picture:
         name: Its title.
         description: What it shows.
         draw: Makes the picture, uint8 [height, width, channels], from the network, the evaluation
-            images and the lengths of their capsules, float32 [n, classes].
+            images, the lengths of their capsules, float32 [n, classes], and the classes' names
+            as `readable` makes them.
         needs_decoder: Whether the picture needs a network with a decoder.
     """
 
     name: str
     description: str
-    draw: Callable[[capsnet.CapsNet, dataset.LabeledImages, np.ndarray], np.ndarray]
+    draw: Callable[[capsnet.CapsNet, dataset.LabeledImages, np.ndarray, Sequence[str]], np.ndarray]
     needs_decoder: bool = False
 
 
@@ -44,42 +47,69 @@ def of(config: NetworkConfig) -> list[Picture]:
     return [picture for picture in _PICTURES if config.decoder or not picture.needs_decoder]
 
 
+def readable(class_names: Sequence[str]) -> list[str]:
+    """The classes' names in letters that the figures' font has, and not too long for a figure.
+
+    Letters lose their accents. A name in another script becomes the number of its class.
+    """
+    names = []
+    for label, name in enumerate(class_names):
+        decomposed = unicodedata.normalize('NFKD', name)
+        plain = ''.join(each for each in decomposed if not unicodedata.combining(each))
+        if not plain.isascii() or not plain.isprintable():
+            plain = str(label)
+        names.append(f'{plain[: _LONGEST_NAME - 1]}…' if len(plain) > _LONGEST_NAME else plain)
+    return names
+
+
 def _confusion_matrix(
-    model: capsnet.CapsNet, labeled: dataset.LabeledImages, lengths: np.ndarray
+    model: capsnet.CapsNet,
+    labeled: dataset.LabeledImages,
+    lengths: np.ndarray,
+    names: Sequence[str],
 ) -> np.ndarray:
     classes = model.config.num_classes
     counts = np.zeros((classes, classes), np.int64)
     np.add.at(counts, (labeled.labels, np.argmax(lengths, axis=1)), 1)
-    return figures.confusion_matrix(counts)
+    return figures.confusion_matrix(counts, names)
 
 
 def _worst_mistakes(
-    model: capsnet.CapsNet, labeled: dataset.LabeledImages, lengths: np.ndarray
+    model: capsnet.CapsNet,
+    labeled: dataset.LabeledImages,
+    lengths: np.ndarray,
+    names: Sequence[str],
 ) -> np.ndarray:
     chosen = worst(labeled.labels, lengths)
     images, labels = labeled.images[chosen], labeled.labels[chosen]
     reconstructed = np.zeros((0, *images.shape[1:]))
     if model.config.decoder:
         reconstructed = _reconstructed(model, images, np.argmax(lengths[chosen], axis=1))
-    return figures.mistakes(images, reconstructed, labels, lengths[chosen])
+    return figures.mistakes(images, reconstructed, labels, lengths[chosen], names)
 
 
 def _reconstructions(
-    model: capsnet.CapsNet, labeled: dataset.LabeledImages, lengths: np.ndarray
+    model: capsnet.CapsNet,
+    labeled: dataset.LabeledImages,
+    lengths: np.ndarray,
+    names: Sequence[str],
 ) -> np.ndarray:
     images, labels = (part[:_RECONSTRUCTIONS] for part in labeled)
     predictions = np.argmax(lengths[:_RECONSTRUCTIONS], axis=1)
     reconstructed = _reconstructed(model, images, predictions)
-    return figures.reconstructions(images, reconstructed, labels, predictions)
+    return figures.reconstructions(images, reconstructed, labels, predictions, names)
 
 
 def _capsule_dimensions(
-    model: capsnet.CapsNet, labeled: dataset.LabeledImages, lengths: np.ndarray
+    model: capsnet.CapsNet,
+    labeled: dataset.LabeledImages,
+    lengths: np.ndarray,
+    names: Sequence[str],
 ) -> np.ndarray:
     present, firsts = np.unique(labeled.labels, return_index=True)
     present, firsts = present[:_PERTURBED_CLASSES], firsts[:_PERTURBED_CLASSES]
     varied = perturbed(model, labeled.images[firsts], present)
-    return figures.capsule_dimensions(varied, present, OFFSETS)
+    return figures.capsule_dimensions(varied, [names[label] for label in present], OFFSETS)
 
 
 def worst(labels: np.ndarray, lengths: np.ndarray) -> np.ndarray:
@@ -133,13 +163,13 @@ _PICTURES = (
     ),
     Picture(
         'inputs over reconstructions',
-        'Below each digit is the reconstruction from its longest capsule.',
+        'Below each image is the reconstruction from its longest capsule.',
         _reconstructions,
         needs_decoder=True,
     ),
     Picture(
         'capsule dimensions',
-        'Reconstructions of a digit of each class. In each row, one number of its capsule is '
+        'Reconstructions of an image of each class. In each row, one number of its capsule is '
         'changed by -0.25 to 0.25, in steps of 0.05 (Sabour, Frosst, Hinton 2017, figure 4).',
         _capsule_dimensions,
         needs_decoder=True,
@@ -147,7 +177,7 @@ _PICTURES = (
     Picture(
         'worst mistakes',
         'The images whose longest wrong capsule exceeds the right one by most: the label and the '
-        'length of its capsule, the predicted class and the length of its capsule; the digit and '
+        'length of its capsule, the predicted class and the length of its capsule; the image and '
         'its reconstruction; the lengths of the capsules between 0 and 1. If there are many '
         'classes, only the longest capsules and that of the label are shown.',
         _worst_mistakes,

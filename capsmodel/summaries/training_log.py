@@ -24,6 +24,7 @@ from tensorboard.plugins.hparams import api_pb2 as hparams_pb2
 from tensorboard.plugins.hparams import summary as hparams_summary
 
 from capsmodel.data import dataset
+from capsmodel.data.stored_images import StoredImages
 from capsmodel.networks import capsnet
 from capsmodel.networks.choices import is_by_agreement
 from capsmodel.summaries import coupling, event_files, pictures
@@ -64,6 +65,7 @@ class TrainingLog:
             as text.
         learning_rate: Maps a step to its learning rate.
         batch_size: Images a step.
+        class_names: The name of each class; empty: their numbers.
         first_step: The step that training starts from.
         earlier_log: Folder of the log with the steps before `first_step`, by default `log_dir`.
             They are copied to `log_dir`. The earlier log is removed on entering the context; store
@@ -80,6 +82,7 @@ class TrainingLog:
         settings: Mapping[str, Any],
         learning_rate: Callable[[int], Any],
         batch_size: int,
+        class_names: Sequence[str] = (),
         first_step: int = 0,
         earlier_log: str | None = None,
         profile_steps: Sequence[int] = (),
@@ -90,6 +93,8 @@ class TrainingLog:
         self._evaluation_data = evaluation_data
         self._learning_rate = learning_rate
         self._batch_size = batch_size
+        numbers = [str(label) for label in range(model.config.num_classes)]
+        self._class_names = class_names or numbers
         self._profile_steps = tuple(profile_steps)
         self._profiling = False
         self._window: list[Mapping[str, tf.Tensor]] = []
@@ -230,13 +235,14 @@ class TrainingLog:
         self._write_scalars('eval', step, scalars)
         model, labeled = self._model, self._evaluation_data
         with self._written_to('eval', step, "the capsules' lengths"):
-            _write_lengths(labeled.labels, lengths)
+            _write_lengths(labeled.labels, lengths, self._class_names)
         if is_by_agreement(model.config.routing_algorithm):
             with self._written_to('eval', step, 'the coupling coefficients'):
                 _write_routing(model, labeled.images)
+        names = pictures.readable(self._class_names)
         for picture in pictures.of(model.config):
             with self._written_to('eval', step, f'the picture "{picture.name}"'):
-                figure = picture.draw(model, labeled, lengths)
+                figure = picture.draw(model, labeled, lengths, names)
                 tf.summary.image(
                     f'pictures/{picture.name}',
                     figure[np.newaxis],
@@ -253,20 +259,20 @@ class TrainingLog:
                 tf.summary.scalar(f'{group}/{name}', value)
 
 
-def _write_lengths(labels: np.ndarray, lengths: np.ndarray) -> None:
+def _write_lengths(labels: np.ndarray, lengths: np.ndarray, names: Sequence[str]) -> None:
     """Writes a pair of histograms for each class or, for many classes, one pair for all."""
     classes = lengths.shape[1]
     is_there = labels[:, np.newaxis] == np.arange(classes)
     groups = {'of its class': slice(None)}
     if classes <= _CLASSES_WITH_HISTOGRAMS:
-        groups = {f'{label}': slice(label, label + 1) for label in range(classes)}
+        groups = {name: slice(label, label + 1) for label, name in enumerate(names)}
     for name, group in groups.items():
         some, there = lengths[:, group], is_there[:, group]
         tf.summary.histogram(f'scores/length of capsule {name} where it is', some[there])
         tf.summary.histogram(f'scores/length of capsule {name} where it is not', some[~there])
 
 
-def _write_routing(model: capsnet.CapsNet, images: np.ndarray) -> None:
+def _write_routing(model: capsnet.CapsNet, images: np.ndarray | StoredImages) -> None:
     children, parents, _, dim = model.digit_caps.kernel.shape
     fitting = _ROUTED_BYTES // (4 * children * parents * dim)
     images = images[: max(1, min(_ROUTED_IMAGES, fitting))]
@@ -282,7 +288,8 @@ def _graph(model: capsnet.CapsNet) -> tf.Graph:
     """The network as a graph: images -> lengths and reconstructions."""
 
     @tf.function(
-        input_signature=[tf.TensorSpec([None, *model.config.image_shape], tf.uint8, name='images')]
+        input_signature=[tf.TensorSpec([None, *model.config.image_shape], tf.uint8, name='images')],
+        autograph=False,
     )
     def answer(images: tf.Tensor) -> Any:
         capsules = model(images)

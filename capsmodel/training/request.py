@@ -29,6 +29,7 @@ class TrainingRequest(ProcessSettings):
         eval_files: Patterns of those that pick the best epoch.
         log_dir: Folder for TensorBoard; empty: no log.
         checkpoint_root: Folder in which each training has one for its checkpoints.
+        class_names: The name of each class, for the log; empty: their numbers.
         warm_start_from: Folder of an exported network whose weights to start from; empty: none.
         code_version: Of the code that trains: a checkpoint of another one is not used.
     """
@@ -38,6 +39,7 @@ class TrainingRequest(ProcessSettings):
     train_files: list[str]
     eval_files: list[str]
     log_dir: str
+    class_names: list[str]
     checkpoint_root: str
     warm_start_from: str
     code_version: str

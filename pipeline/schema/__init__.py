@@ -12,7 +12,10 @@ from capsmodel.data import class_names as names
 from capsmodel.data import features
 from components.datasets.errors import DatasetError
 
-_CURATED = pathlib.Path(__file__).with_name('schema.pbtxt')
+# The name of the file, also in the artifact that ImportSchemaGen makes of it.
+FILE = 'schema.pbtxt'
+
+_CURATED = pathlib.Path(__file__).with_name(FILE)
 
 
 def write_schema(class_names: Sequence[str], directory: str, own: str | None = None) -> str:
@@ -48,7 +51,7 @@ def write_schema(class_names: Sequence[str], directory: str, own: str | None = N
     content = text_format.MessageToString(schema)
     folder = pathlib.Path(directory) / hashlib.sha256(content.encode()).hexdigest()[:16]
     folder.mkdir(parents=True, exist_ok=True)
-    path = folder / 'schema.pbtxt'
+    path = folder / FILE
     half_written = folder / f'.{os.getpid()}'
     half_written.write_text(content)
     os.replace(half_written, path)

@@ -1,4 +1,4 @@
-/* The page: asks the model about a drawing or a photograph and shows what it answers. */
+/* The page: asks the model about a drawing or a picture and shows what it answers. */
 
 import { Drawing } from './drawing.js';
 import { fromPhotograph, fromStrokes } from './pictures.js';
@@ -9,6 +9,11 @@ const PAUSE = 50; // ms between requests while the drawing or a slider moves
 const RETRY = 2000; // ms
 const REFRESH = 10_000; // ms after which it is asked again which version is served
 const REST = 800; // ms without a change after which the answer is final, and read out
+const LONGEST_NAME = 14; // of a class, in characters
+
+// A PNG of one white pixel. What a model says of it tells what it says of each picture.
+const BLANK =
+  'iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAAAAAA6fptVAAAACklEQVR4nGP4DwABAQEAsTj2FAAAAABJRU5ErkJggg==';
 
 const $ = (id) => document.getElementById(id);
 
@@ -17,6 +22,8 @@ const look = latestOnly(() => untilAnswered(askAboutPicture, look), PAUSE, showB
 const bend = latestOnly(() => untilAnswered(askForBent, bend), PAUSE, showBusy);
 
 let signature; // the one that is asked; undefined until it is known what the model has
+let version; // that is served
+let names = []; // of the classes
 let canBend = false; // whether the model has a decoder
 let photograph = null; // in base64, instead of a drawing
 let choices = 0; // of photographs
@@ -43,13 +50,16 @@ for (const [button, input] of [
     input.value = ''; // or the same file could not be chosen again
   });
 }
+$('drawing').parentElement.addEventListener('click', () => {
+  if (!readsStrokes()) $('file').click();
+});
 document.addEventListener('paste', (event) => usePhotograph(event.clipboardData.files[0]));
 document.addEventListener('dragover', (event) => event.preventDefault());
 document.addEventListener('drop', (event) => {
   event.preventDefault();
   usePhotograph(event.dataTransfer.files[0]);
 });
-build(10, 16);
+build(numbers(10), 16);
 refresh();
 
 /** Reads what the server serves now, and again from time to time while the page is looked at. */
@@ -72,20 +82,31 @@ async function untilAnswered(ask, again) {
 }
 
 async function askAboutModel() {
-  const { version, signatures } = await model.describe();
-  const isFirst = signature === undefined;
+  const { version: served, signatures } = await model.describe();
+  if (served === version) return;
   // Older networks without a decoder have no `explain`, and older models do not show their image.
-  signature = 'explain' in signatures ? 'explain' : 'serving_default';
+  const asked = 'explain' in signatures ? 'explain' : 'serving_default';
+  const classes = Number(signatures.serving_default.outputs.scores.tensor_shape.dim[1].size);
+  const isNamed = 'class_names' in signatures[asked].outputs;
+  // Older models have no names for their classes. They read strokes.
+  const facts = isNamed ? await model.predict(asked, { image_bytes: [{ b64: BLANK }] }) : null;
+  const isFirst = signature === undefined;
+  [signature, version] = [asked, served];
   canBend = 'decode' in signatures;
+  document.body.classList.toggle('strokes', !isNamed || facts.framing[0] === 'strokes');
   $('served').textContent = `Model ${model.name}, version ${version}`;
-  $('framed').hidden = !('image' in signatures[signature].outputs);
+  $('framed').hidden = !('image' in signatures[asked].outputs);
   $('reconstructed').hidden = $('bend').hidden = !canBend;
   build(
-    Number(signatures.serving_default.outputs.scores.tensor_shape.dim[1].size),
+    isNamed ? facts.class_names[0] : numbers(classes),
     canBend ? Number(signatures.decode.inputs.capsule.tensor_shape.dim[1].size) : 0,
   );
   if (isFirst) look();
 }
+
+const numbers = (count) => Array.from({ length: count }, (_, i) => `${i}`);
+
+const readsStrokes = () => document.body.classList.contains('strokes');
 
 /** Takes a file in place of the drawing; nothing if there is none, as in a pasted text. */
 async function usePhotograph(file) {
@@ -179,7 +200,7 @@ function show() {
   const isUnknown = answer?.isKnown === false;
   $('lengths').classList.toggle('unknown', isUnknown);
   if (!isUnknown) $('unknown').hidden = true;
-  $('winner').textContent = answer ? `capsule\u00a0${answer.label}` : 'the winning capsule';
+  $('winner').textContent = answer ? `capsule\u00a0${names[answer.label]}` : 'the winning capsule';
   allowSliders();
   clearTimeout(reading);
   reading = setTimeout(readOut, REST);
@@ -198,7 +219,7 @@ function readOut() {
     $('says').textContent = 'There is no picture';
     return;
   }
-  const winner = `${answer.label}, length ${answer.scores[answer.label].toFixed(2)}`;
+  const winner = `${names[answer.label]}, length ${answer.scores[answer.label].toFixed(2)}`;
   $('says').textContent = answer.isKnown
     ? winner
     : `None of the classes that the network knows; the closest is ${winner}`;
@@ -229,16 +250,32 @@ function allowSliders() {
   $('straighten').disabled = !sliders.some(({ input }) => Number(input.value));
 }
 
-/** Makes the bars and the sliders, where there are not so many already. */
-function build(classes, numbers) {
-  if (bars.length !== classes) {
-    bars = Array.from({ length: classes }, (_, i) => fromTemplate('bar', i));
-    bars.forEach((bar, i) => bar.setAttribute('aria-label', `Capsule ${i}`));
+/**
+ * Makes the bars and the sliders, where they are not there already.
+ *
+ * @param {string[]} classes names
+ * @param {number} length of a capsule
+ */
+function build(classes, length) {
+  if (classes.join('\n') !== names.join('\n')) {
+    names = classes;
+    bars = names.map((name) => fromTemplate('bar', '.name', name));
+    bars.forEach((bar, i) => {
+      bar.setAttribute('aria-label', `Capsule ${names[i]}`);
+      bar.title = names[i];
+    });
+    const longest = Math.max(...names.map((name) => name.length));
+    $('bars').classList.toggle('named', longest > 2);
+    if (longest > 2) {
+      $('bars').style.setProperty('--names', `${Math.min(longest, LONGEST_NAME)}ch`);
+    } else {
+      $('bars').style.removeProperty('--names');
+    }
     $('bars').replaceChildren(...bars);
   }
-  if (sliders.length !== numbers) {
-    sliders = Array.from({ length: numbers }, (_, i) => {
-      const item = fromTemplate('slider', i + 1);
+  if (sliders.length !== length) {
+    sliders = Array.from({ length }, (_, i) => {
+      const item = fromTemplate('slider', '.number', i + 1);
       const input = item.querySelector('input');
       input.min = -BEND;
       input.max = BEND;
@@ -255,18 +292,24 @@ function build(classes, numbers) {
   show();
 }
 
-function fromTemplate(name, number) {
+function fromTemplate(name, place, text) {
   const element = $(`${name}-template`).content.cloneNode(true).firstElementChild;
-  element.querySelector('.number').textContent = number;
+  element.querySelector(place).textContent = text;
   return element;
 }
 
-/** Paints rows of values black on nothing; the style sheet makes them light where it is dark. */
+/**
+ * Paints rows of values or, in colour, of three values each.
+ *
+ * Strokes are painted black on nothing; the style sheet makes them light where it is dark.
+ */
 function paint(canvas, rows, full) {
   [canvas.width, canvas.height] = [rows[0].length, rows.length];
   const image = new ImageData(canvas.width, canvas.height);
   rows.flat().forEach((value, i) => {
-    image.data[4 * i + 3] = (255 * value) / full;
+    const shares = [value].flat().map((each) => (255 * each) / full);
+    const [red, green = red, blue = red] = shares;
+    image.data.set(readsStrokes() ? [0, 0, 0, red] : [red, green, blue, 255], 4 * i);
   });
   canvas.getContext('2d').putImageData(image, 0, 0);
 }

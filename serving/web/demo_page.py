@@ -1,4 +1,4 @@
-"""The page for drawing digits."""
+"""The page for drawings and pictures."""
 
 from __future__ import annotations
 

@@ -1,5 +1,6 @@
 """Which model a candidate is compared with."""
 
+import json
 import pathlib
 import shutil
 
@@ -22,13 +23,16 @@ def _in_var(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
 
 
-def _model(identifier):
+def _model(identifier, **facts):
     model = standard_artifacts.Model()
     model.id = identifier
     model.uri = f'Trainer/model/{identifier}'
     exported = pathlib.Path(model.uri, 'Format-Serving')
     exported.mkdir(parents=True)
     (exported / 'saved_model.pb').touch()
+    if facts:
+        (exported / 'assets.extra').mkdir()
+        (exported / 'assets.extra' / 'model_facts.json').write_text(json.dumps(facts))
     return model
 
 
@@ -104,6 +108,47 @@ def test_model_that_failed_the_infra_check_is_no_baseline():
     first, second, third = _model(1), _model(2), _model(3)
     blessings = [_blessing(10, first), _blessing(11, second)]
     assert _baseline(third, [first, second, third], blessings, servable=[first]) == 1
+
+
+_CATS = {'class_names': ['cat', 'dog'], 'image_shape': [28, 28]}
+
+
+@pytest.mark.parametrize(
+    ('changes', 'said'),
+    [
+        ({'class_names': ['cat', 'dög']}, 'has other classes'),
+        ({'class_names': ['cat', 'dog', 'fish']}, 'has other classes'),
+        ({'image_shape': [28, 28, 3]}, 'looks at images of 28 x 28 x 3 pixels'),
+    ],
+)
+def test_model_of_other_classes_or_images_is_no_baseline(capsys, changes, said):
+    first, second, third = _model(1, **_CATS), _model(2, **{**_CATS, **changes}), _model(3, **_CATS)
+    assert _baseline(third, [second, third], [_blessing(11, second)]) is None
+    assert capsys.readouterr().err == (
+        f'  the model is judged by the bounds alone: the last blessed one {said}\n'
+    )
+    # The last one that can be compared is, also when others were blessed since then.
+    blessings = [_blessing(10, first), _blessing(11, second)]
+    assert _baseline(third, [first, second, third], blessings) == 1
+    # Without a candidate, whoever starts from the model looks at its classes.
+    assert _baseline(None, [first, second], blessings) == 2
+    assert capsys.readouterr().err == ''
+
+
+def test_baseline_that_is_gone_stops_the_run_though_others_were_blessed_since_then():
+    first, second, third = (
+        _model(1, **_CATS),
+        _model(2, **{**_CATS, 'image_shape': [32, 32]}),
+        _model(3, **_CATS),
+    )
+    _remove(pathlib.Path(first.uri))
+    with pytest.raises(BaselineMissing):
+        _baseline(third, [first, second, third], [_blessing(10, first), _blessing(11, second)])
+
+
+def test_earlier_model_without_facts_is_compared():
+    first, second = _model(1), _model(2, **_CATS)
+    assert _baseline(second, [first, second], [_blessing(10, first)]) == 1
 
 
 @pytest.mark.parametrize('gone', ['', 'Format-Serving', 'Format-Serving/saved_model.pb'])

@@ -25,6 +25,7 @@ _RUN_BY = {
     'components/infra_check/probe.py': {'InfraCheck'},
     'components/checked_images.py': _READS,
     'components/datasets/slice_rules.py': {'TfdsExampleGen'},
+    'components/datasets/folder_listing.py': {'ImageFolderExampleGen'},
     'serving/requests/batching.py': {'InfraCheck'},
     'serving/client.py': set(),
     'capsmodel/data/png_chunks.py': _DECODES,

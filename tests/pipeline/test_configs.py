@@ -64,7 +64,7 @@ def test_continuous_integration_is_told_which_of_its_variables_are_settings():
     [
         ('PRESET', 'huge', "PRESET is 'huge': it must be one of tiny, quick, paper"),
         ('EPOCHS', 'three', "EPOCHS is 'three': it must be a whole number"),
-        ('EPOCHS', '0', 'EPOCHS is 0: it must be at least 1'),
+        ('EPOCHS', '0', "EPOCHS is '0': it must be at least 1"),
         ('LEARNING_RATE', 'nan', "LEARNING_RATE is 'nan': it must be a finite number"),
         ('LEARNING_RATE', 'fast', "LEARNING_RATE is 'fast': it must be a number"),
         ('LEARNING_RATE_DECAY', '1.5', "LEARNING_RATE_DECAY is '1.5': it must be at most 1"),

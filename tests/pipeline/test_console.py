@@ -35,7 +35,7 @@ def _summary(**changes):
             'seconds': 75,
             'accuracy': 0.98765,
             'test_images': 10000,
-            'worst_class': 9,
+            'worst_class': '9',
             'worst_class_accuracy': 0.9712,
             'pushed_to': 'var/serving_model/capsnet/17',
             **changes,
@@ -58,6 +58,13 @@ def test_summary_of_a_rerun_and_of_a_comparison():
     lines = _summary(accuracy_change=-0.0012, pushed_earlier=True)
     assert lines[2] == 'Blessed:        yes; accuracy -0.12% against the last blessed model'
     assert lines[3] == 'Pushed to:      var/serving_model/capsnet/17 (in an earlier run)'
+
+
+def test_summary_says_that_earlier_models_cannot_be_compared():
+    assert _summary(others_blessed=True)[2] == (
+        'Blessed:        yes, by the bounds alone: the blessed models before have other classes, '
+        'or look at images of another shape'
+    )
 
 
 def test_summary_names_the_worst_kind_of_picture():

@@ -1,6 +1,8 @@
 """Thresholds and the gate behind them, on real SavedModels analysed as the Evaluator does."""
 
 import dataclasses
+import json
+import pathlib
 
 import apache_beam as beam
 import numpy as np
@@ -15,6 +17,7 @@ from tfx_bsl.public import tfxio
 from components.evaluation_gate import EvaluationGate, shortfalls
 from components.gate import GateRefused
 from pipeline import configs, evaluation, metadata, results
+from pipeline.schema import write_schema
 
 _CONFIG = configs.from_preset(
     'tiny',
@@ -23,6 +26,7 @@ _CONFIG = configs.from_preset(
     max_accuracy_drop=0.05,
     min_test_images=30,
 )
+_NAMES = ['cat', 'dög', 'a fish', 'a bird']
 
 
 class _Predictor(tf.Module):
@@ -44,7 +48,11 @@ class _Predictor(tf.Module):
         }
         parsed = tf.io.parse_example(examples, specification)
         predicted = parsed[self.feature]
-        outputs = {'label': predicted, 'scores': tf.one_hot(predicted, 3)}
+        outputs = {
+            'label': predicted,
+            'class_name': tf.gather(['cat', 'dög', 'a fish'], predicted),
+            'scores': tf.one_hot(predicted, 3),
+        }
         if self.guard:
             outputs['known'] = parsed['known'] == 1
         if self.decoder:
@@ -164,9 +172,9 @@ def test_no_decoder_has_no_reconstruction_error_and_classes_or_kinds_without_ima
     )
     result = tfma.load_validation_result(output)
     assert not result.validation_ok
-    assert sorted(shortfalls(result)) == [
+    assert sorted(shortfalls(result, _NAMES)) == [
+        'there is no test image of class a bird',
         'there is no test image of kind chalk',
-        'there is no test image of label 3',
     ]
     metrics = _metrics(output)[('kind', 'plain'),]
     assert 'reconstruction_error' not in metrics
@@ -177,23 +185,27 @@ def test_each_missed_bound_is_named_with_the_shortfall(tmp_path, models):
     output = _evaluate(tmp_path, models, _BAD, baseline=_EARLIER)
     result = tfma.load_validation_result(output)
     assert not result.validation_ok
-    assert sorted(shortfalls(result)) == [
+    assert sorted(shortfalls(result, _NAMES)) == [
         'accuracy of all images changed by -0.1333 against the last blessed model, 0.0833 beyond '
         'the bound of -0.0500',
-        'accuracy of label 1 is 0.5000, 0.1000 below the bound 0.6',
+        'accuracy of class dög is 0.5000, 0.1000 below the bound 0.6',
     ]
     evaluated, blessing = standard_artifacts.ModelEvaluation(), standard_artifacts.ModelBlessing()
     evaluated.uri = output
     examples = standard_artifacts.Examples()
     examples.set_int_custom_property('undecodable_images', 7)
-    found = _read_of_a_run(tmp_path, examples, evaluated)
+    schema = standard_artifacts.Schema()
+    schema.uri = str(pathlib.Path(write_schema(_NAMES, str(tmp_path / 'schema'))).parent)
+    found = _read_of_a_run(tmp_path, examples, schema, evaluated)
     assert found.accuracy == pytest.approx(0.8)
     assert found.accuracy_change == pytest.approx(24 / 30 - 28 / 30)
     assert (found.test_images, found.left_out) == (30, 7)
-    assert (found.worst_class, found.worst_class_accuracy) == (1, 0.5)
+    assert (found.worst_class, found.worst_class_accuracy) == ('dög', 0.5)
     blessing.set_int_custom_property('blessed', 0)
     with pytest.raises(GateRefused, match=r'^The model is rejected: accuracy of .*; accuracy of '):
-        EvaluationGate.test_call(evaluation=evaluated, blessing=blessing)
+        EvaluationGate.test_call(
+            evaluation=evaluated, blessing=blessing, class_names=json.dumps(_NAMES)
+        )
 
 
 def test_bounds_hold_for_plain_images_and_kinds_have_their_own(tmp_path, models):
@@ -218,7 +230,7 @@ def test_bounds_hold_for_plain_images_and_kinds_have_their_own(tmp_path, models)
         kinds=('chalk', 'thin pen', 'wide sheet'),
     )
     result = tfma.load_validation_result(output)
-    assert sorted(shortfalls(result)) == [
+    assert sorted(shortfalls(result, _NAMES)) == [
         'refused of all images is 0.0333, 0.0233 above the bound 0.01',
         'the worst kind of picture is chalk: its accuracy is 0.3333, 0.6167 below the bound 0.95 '
         '(2 kinds miss it)',
@@ -234,7 +246,7 @@ def test_bounds_hold_for_plain_images_and_kinds_have_their_own(tmp_path, models)
     found = _read_of_a_run(tmp_path, evaluated)
     assert found.accuracy == pytest.approx(28 / 30)
     assert (found.accuracy_change, found.test_images) == (0, 30)
-    assert (found.worst_class, found.worst_class_accuracy) == (1, pytest.approx(0.9))
+    assert (found.worst_class, found.worst_class_accuracy) == ('1', pytest.approx(0.9))
     assert (found.worst_kind, found.worst_kind_accuracy) == ('chalk', pytest.approx(1 / 3))
 
 
@@ -277,10 +289,11 @@ def test_model_is_exactly_on_its_bounds_but_there_are_too_few_images(tmp_path, m
     )
     output = _evaluate(tmp_path, models, _GOOD, config=exact)
     result = tfma.load_validation_result(output)
-    assert shortfalls(result) == ['example_count of all images is 30, 1 below the bound 31']
+    assert shortfalls(result, _NAMES) == ['example_count of all images is 30, 1 below the bound 31']
 
 
 def test_gate_lets_a_blessed_model_pass():
     blessing = standard_artifacts.ModelBlessing()
     blessing.set_int_custom_property('blessed', 1)
-    EvaluationGate.test_call(evaluation=standard_artifacts.ModelEvaluation(), blessing=blessing)
+    evaluation = standard_artifacts.ModelEvaluation()
+    EvaluationGate.test_call(evaluation=evaluation, blessing=blessing, class_names='[]')

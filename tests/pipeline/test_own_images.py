@@ -45,7 +45,7 @@ def test_images_choose_the_preset_and_the_name():
         ({'IMAGES': 'a', 'DATASET': 'mnist'}, 'IMAGES and DATASET exclude each other: your'),
         ({'IMAGES': 'a', 'TEST_SPLIT': 'test'}, 'IMAGES and TEST_SPLIT exclude each other'),
         ({'PRESET': 'folder'}, 'PRESET is folder: it needs IMAGES, the folder of your pictures'),
-        ({'PRESET': 'quick', 'EPOCHS': '0'}, 'EPOCHS is 0: it must be at least 1'),
+        ({'PRESET': 'quick', 'EPOCHS': '0'}, "EPOCHS is '0': it must be at least 1"),
     ],
 )
 def test_settings_that_exclude_each_other_are_refused(environment, said):

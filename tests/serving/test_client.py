@@ -198,16 +198,25 @@ def test_other_answers_are_no_digits(prediction, said):
     ('prediction', 'said'),
     [
         ({'label': 1, 'scores': [0.25, 0.9]}, 'does not show .* but label, scores. Ask a newer'),
-        ({'image': 7}, 'image does not have rows of grey values'),
-        ({'image': [[[1, 2, 3]]]}, 'image does not have rows of grey values'),
-        ({'image': [[0.5]]}, 'image does not have rows of grey values'),
-        ({'image': [[256]]}, 'image does not have rows of grey values'),
+        *(
+            ({'image': image}, 'image does not have rows of pixels')
+            for image in (
+                *(7, [], [[0.5]], [[256]], [[1, 2], [3]]),
+                *([[[1, 2, 256]]], [[[1, 2]]], [[[1, 2, 3], 4]], [[1, [2, 3, 4]]]),
+            )
+        ),
     ],
 )
 def test_an_answer_without_an_image_is_refused(tmp_path, prediction, said):
     with pytest.raises(client.ClientError, match=said):
         client.write_image(prediction, str(tmp_path / 'frame.png'))
     assert not os.listdir(tmp_path)
+
+
+def test_a_coloured_image_is_written_in_its_colours(tmp_path):
+    image = np.random.default_rng(1).integers(0, 256, (4, 5, 3), np.uint8)
+    client.write_image({'image': image.tolist()}, str(tmp_path / 'frame.png'))
+    np.testing.assert_array_equal(Image.open(tmp_path / 'frame.png'), image)
 
 
 def test_report_has_a_line_for_each_class():
@@ -218,4 +227,11 @@ def test_report_has_a_line_for_each_class():
         assert client.report({**prediction, **known}) == f'1, score 0.900\n\n{rows}'
     assert client.report({**prediction, 'known': False}) == (
         f'{NONE_OF_THEM}The closest is 1, score 0.900.\n\n{rows}'
+    )
+
+
+def test_report_names_the_classes():
+    prediction = {'label': 1, 'scores': [0.25, 0.9], 'class_names': ['T-shirt', 'dög']}
+    assert client.report(prediction, '#') == (
+        f'dög, score 0.900\n\nT-shirt  0.250  {"#" * 10}\ndög      0.900  {"#" * 36}'
     )

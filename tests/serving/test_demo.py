@@ -64,7 +64,7 @@ def _click(page, name):
 def _answer(page):
     """The digit that wins, or None, once all has been asked and shown; and the bars' lengths."""
     page.wait_for('document.getElementById("lengths").ariaBusy === "false"')
-    winner = page.evaluate('document.querySelector(".bar.wins .number")?.textContent')
+    winner = page.evaluate('document.querySelector(".bar.wins .name")?.textContent')
     lengths = page.evaluate(
         '[...document.querySelectorAll(".bar")].map((bar) => Number(bar.ariaValueNow))'
     )
@@ -429,7 +429,7 @@ def test_a_network_without_decoder_shows_its_lengths_alone(new_page, digits_url)
     page.wait_for('document.getElementById("served").textContent')
     shown = page.evaluate(
         '[...document.querySelectorAll("main h2")]'
-        '.filter((title) => title.checkVisibility()).map((title) => title.textContent)'
+        '.filter((title) => title.checkVisibility()).map((title) => title.innerText.trim())'
     )
     assert shown == ['Your digit', 'Capsule lengths']
     _draw(page, 7)

@@ -30,6 +30,7 @@ def write(folder, **changes):
         train_files=[str(folder / 'train.gz')],
         eval_files=[str(folder / 'eval.gz')],
         log_dir=str(folder / 'log'),
+        class_names=[],
         checkpoint_root=str(folder / 'checkpoints'),
         checkpoint_steps=5,
         eval_batch_size=0,

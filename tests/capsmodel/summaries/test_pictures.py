@@ -44,6 +44,13 @@ def test_worst_mistakes_come_first():
     assert list(worst) == [1, 2, 3, 0]
 
 
+def test_names_are_written_in_letters_that_the_font_has():
+    names = ['cat', 'dög', 'čeština', '猫', 'a\tb', 'T-shirt/top', 'an exceedingly long name']
+    assert pictures.readable(names) == [
+        *('cat', 'dog', 'cestina', '3', '4', 'T-shirt/top', 'an exceedingly …')
+    ]
+
+
 _SIZES = st.sampled_from((17, 18, 28, 60))
 
 
@@ -54,12 +61,16 @@ _SIZES = st.sampled_from((17, 18, 28, 60))
     digit_dim=st.sampled_from((1, 2, 40)),
     count=st.integers(1, 20),
     decoder=st.booleans(),
+    channels=st.sampled_from((1, 3)),
     seed=st.integers(0, 99),
 )
-def test_there_is_every_picture_of_any_network(classes, size, digit_dim, count, decoder, seed):
+def test_there_is_every_picture_of_any_network(
+    classes, size, digit_dim, count, decoder, channels, seed
+):
     config = NetworkConfig(
         image_height=size[0],
         image_width=size[1],
+        image_channels=channels,
         num_classes=classes,
         conv1_filters=2,
         primary_channels=1,
@@ -71,13 +82,14 @@ def test_there_is_every_picture_of_any_network(classes, size, digit_dim, count, 
     )
     random = np.random.default_rng(seed)
     labeled = dataset.LabeledImages(
-        random.integers(0, 256, (count, *size), dtype=np.uint8),
+        random.integers(0, 256, (count, *config.image_shape), dtype=np.uint8),
         random.integers(0, classes, count),  # most classes are without an image
     )
     lengths = random.random((count, classes)).astype(np.float32)
+    names_of_classes = pictures.readable([f'{label} of them' * 3 for label in range(classes)])
     names = set()
     for picture in pictures.of(config):
-        figure = picture.draw(capsnet.CapsNet(config), labeled, lengths)
+        figure = picture.draw(capsnet.CapsNet(config), labeled, lengths, names_of_classes)
         assert figure.dtype == np.uint8
         assert figure.size < 2e7
         assert figure.min() < figure.max()
