@@ -243,8 +243,8 @@ def test_each_reason_has_a_sentence(tmp_path):
     blank = [example(label, contrast=0.0) for label in range(9)]
     message = refusal(judged(tmp_path, test=blank, train=blank), min_test_images=10)
     for start in (
-        'No model can be judged by the test images (TEST_SPLIT): there are 9,',
-        'A class has no images in a split: train (TRAIN_SPLIT) has none of class 9; test',
+        'No model can be judged by the test images: there are 9,',
+        'A class has no images in a split: train has none of class 9; test',
         'Most pictures are blank, with all pixels alike: 100% of train, 100% of test.',
         '9 of the 9 test images are also in train,',
     ):
