@@ -226,7 +226,7 @@ def test_run_unlike_an_earlier_one_is_refused(tmp_path):
     darker = {split: many(split, 0.1, 0.02) for split in splits}
     message = refusal(judged(tmp_path / 'darker', before['statistics'], **darker))
     assert re.fullmatch(
-        r'The images of train are not like those of the last run that came as far as this: '
+        r'The images of train are not like those of the last run that passed this gate: '
         r'brightness \(mean 0\.\d+ in train\) diverges by [01]\.\d\d, and 0\.25 is allowed\. If '
         r'this is meant to be so, set SCHEMA_FILE to a copy of pipeline/schema/schema\.pbtxt with '
         r'a higher threshold of the drift_comparator for one run\.',
