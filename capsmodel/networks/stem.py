@@ -52,10 +52,16 @@ class Stem(keras.layers.Layer):
     def _convolutions(self) -> list[keras.layers.Conv2D]:
         return [getattr(self, f'convolution_{number}') for number in range(len(self.strides))]
 
-    def compute_output_shape(self, input_shape: Sequence[int | None]) -> tuple[int | None, ...]:
+    def output_shapes(self, input_shape: Sequence[int | None]) -> list[tuple[int | None, ...]]:
+        """The shape of the outputs of each convolution."""
+        shapes = []
         for layer in self._convolutions():
             input_shape = layer.compute_output_shape(input_shape)
-        return tuple(input_shape)
+            shapes.append(tuple(input_shape))
+        return shapes
+
+    def compute_output_shape(self, input_shape: Sequence[int | None]) -> tuple[int | None, ...]:
+        return self.output_shapes(input_shape)[-1]
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), 'strides': [list(pair) for pair in self.strides]}

@@ -28,8 +28,10 @@ _POINTS = tuple(
     for point in ((0, 1), (3, 4), (-3, 4), (4, 3), (-4, 3), (2, 5), (-2, 5), (5, 2), (-5, 2))
 )
 
+# Those of a tile along an axis, with infinity.
+MOST_POINTS = len(_POINTS) + 1
 # With more taps in a phase, a tile would have no output.
-_MOST_TAPS = len(_POINTS) + 1
+_MOST_TAPS = MOST_POINTS
 
 Matrix = list[list[Fraction]]
 

@@ -1,7 +1,8 @@
 """Draws pictures for TensorBoard from arrays: each result is uint8 [height, width, channels].
 
-Images of digits are uint8, reconstructions are float in [0, 1]; 0 is black in both. A picture has
-three channels, or one if it has no colors.
+Images are uint8 [height, width], or [height, width, 3] in color; reconstructions are float in
+[0, 1] of the same shapes; 0 is black in both. A picture has three channels, or one if it has no
+colors.
 """
 
 from __future__ import annotations
@@ -50,8 +51,8 @@ def reconstructions(
     """Inputs over their reconstructions from the winning capsule, eight in a row.
 
     Args:
-        images: [n, height, width].
-        reconstructed: [n, height, width].
+        images: [n, height, width] or [n, height, width, 3].
+        reconstructed: Of the same shape.
         labels: integers [n], the true classes.
         predictions: integers [n]; a wrong one is written in red beside the label.
         names: The name of each class.
@@ -82,20 +83,22 @@ def capsule_dimensions(
     """The meaning of each number in a capsule (Sabour, Frosst, Hinton 2017, figure 4).
 
     Args:
-        reconstructed: [n, dims, offsets, height, width]: the reconstructions when the offset is
-            added to that one number of the image's capsule.
+        reconstructed: [n, dims, offsets, height, width] or [n, dims, offsets, height, width, 3]:
+            the reconstructions when the offset is added to that one number of the image's capsule.
         names: Those of the images' classes.
         offsets: The numbers that are added, from left to right.
     """
     reconstructed = _thinned(reconstructed, _LARGEST_SMALL_IMAGE)
-    n, dims, steps, height, width = reconstructed.shape
+    n, dims, steps, height, width, *colors = reconstructed.shape
     across = min(5, n)
     left, head = 26, 2 * _LINE + 4
     titles = [f'capsule of class {name}' for name in names]
     longest = max(font(15).getlength(title) for title in titles)
     step_x = left + max(steps * (width + 1), int(longest)) + 20
     step_y = head + dims * (height + 1) + 20
-    figure, draw = _figure(across * step_x - 20, -(-n // across) * step_y - 20, mode='L')
+    figure, draw = _figure(
+        across * step_x - 20, -(-n // across) * step_y - 20, 'RGB' if colors else 'L'
+    )
     for index, title in enumerate(titles):
         x, y = _MARGIN + index % across * step_x + left, _MARGIN + index // across * step_y
         write(draw, (x, y), title, 15)
@@ -108,10 +111,11 @@ def capsule_dimensions(
             write(draw, (x - 6, middle), f'{dim + 1}', 12, _FAINT, 'rm')
         # A line to the right of each image and below it. It is dark: TensorBoard's small view of a
         # picture leaves out pixels, and would show only some of light lines.
-        grid = np.pad(reconstructed[index], [(0, 0), (0, 0), (0, 1), (0, 1)], constant_values=0.3)
-        grid = grid.transpose(0, 2, 1, 3).reshape(dims * (height + 1), steps * (width + 1))
-        figure.paste(_gray(grid), (x, y + head))
-    return np.asarray(figure)[..., np.newaxis]
+        lines = [(0, 0), (0, 0), (0, 1), (0, 1), (0, 0)][: 4 + len(colors)]
+        grid = np.pad(reconstructed[index], lines, constant_values=0.3).swapaxes(1, 2)
+        grid = grid.reshape(dims * (height + 1), steps * (width + 1), *colors)
+        figure.paste(_image(grid), (x, y + head))
+    return np.asarray(figure) if colors else np.asarray(figure)[..., np.newaxis]
 
 
 def confusion_matrix(counts: np.ndarray, names: Sequence[str]) -> np.ndarray:
@@ -199,8 +203,8 @@ def mistakes(
     """Images beside their reconstructions and the lengths of their capsules, three in a row.
 
     Args:
-        images: [n, height, width].
-        reconstructed: [n, height, width], from the capsule of the predicted class; [0, ...]
+        images: [n, height, width] or [n, height, width, 3].
+        reconstructed: Of the same shape, from the capsule of the predicted class; [0, ...]
             without a decoder.
         labels: integers [n], the true classes.
         lengths: float [n, classes]; the longest capsule is the predicted class. Of more than 45
@@ -273,17 +277,24 @@ def _figure(width: int, height: int, mode: str = 'RGB') -> tuple[Image.Image, Im
 
 def _tiles(images: np.ndarray) -> list[Image.Image]:
     images = _thinned(images, 2 * _TILE)
-    scale = max(1, round(_TILE / max(images.shape[1:])))
-    return [_gray(np.kron(image, np.ones((scale, scale), image.dtype))) for image in images]
+    scale = max(1, round(_TILE / max(images.shape[1:3])))
+    return [_image(image.repeat(scale, 0).repeat(scale, 1)) for image in images]
 
 
 def _thinned(images: np.ndarray, largest: int) -> np.ndarray:
-    """Keeps every k-th row and column so that [..., height, width] are at most `largest`."""
-    stride = -(-max(images.shape[-2:]) // largest)
-    return images[..., ::stride, ::stride]
+    """Keeps every k-th row and column so that there are at most `largest` of each.
+
+    Args:
+        images: [..., height, width], or [..., height, width, 3] in color.
+        largest: The most rows or columns.
+    """
+    colors = [slice(None)] * (images.shape[-1] == 3)
+    size = images.shape[-2 - len(colors) :][:2]
+    step = slice(None, None, -(-max(size) // largest))
+    return images[(..., step, step, *colors)]
 
 
-def _gray(image: np.ndarray) -> Image.Image:
+def _image(image: np.ndarray) -> Image.Image:
     if image.dtype != np.uint8:
         image = np.round(255 * np.clip(image, 0, 1)).astype(np.uint8)
     return Image.fromarray(image)

@@ -62,6 +62,28 @@ def test_each_number_of_a_capsule_has_its_row_and_each_offset_its_column():
     assert np.all(np.diff(places[..., 1], axis=0) > 5 * 9)
 
 
+def test_pictures_of_colour_images_are_in_colour():
+    colours = _RNG.integers(1, 255, (2, 3, 2, 9, 8, 3), dtype=np.uint8)
+    drawings = colours / 255
+    images, drawn = colours[0, 0], drawings[1, 0]
+    labels = np.array([0, 1])
+    lengths = np.eye(2, dtype=np.float32)
+    shown = {
+        'reconstructions': figures.reconstructions(images, drawn, labels, labels, NUMBERS),
+        'mistakes': figures.mistakes(images, drawn, labels, lengths, NUMBERS),
+    }
+    for name, figure in shown.items():
+        for tile in (images[1], colours[1, 0, 1]):
+            large = tile.repeat(9, 0).repeat(9, 1)
+            (place,) = _find(figure, large[..., 0])
+            found = figure[place[0] :, place[1] :][: large.shape[0], : large.shape[1]]
+            np.testing.assert_array_equal(found, large, err_msg=name)
+    figure = figures.capsule_dimensions(drawings, NUMBERS[:2], (0.0, 0.1))
+    for tile in colours.reshape(-1, 9, 8, 3):
+        (place,) = _find(figure, tile[..., 0])
+        np.testing.assert_array_equal(figure[place[0] :, place[1] :][:9, :8], tile)
+
+
 def test_large_drawings_are_shown_in_a_picture_of_bounded_size():
     drawings = np.linspace(0.01, 0.99, 100 * 90).reshape(1, 1, 1, 100, 90)
     figure = figures.capsule_dimensions(drawings, NUMBERS[:1], (0.0,))

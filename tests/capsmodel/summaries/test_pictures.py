@@ -61,12 +61,16 @@ _SIZES = st.sampled_from((17, 18, 28, 60))
     digit_dim=st.sampled_from((1, 2, 40)),
     count=st.integers(1, 20),
     decoder=st.booleans(),
+    channels=st.sampled_from((1, 3)),
     seed=st.integers(0, 99),
 )
-def test_there_is_every_picture_of_any_network(classes, size, digit_dim, count, decoder, seed):
+def test_there_is_every_picture_of_any_network(
+    classes, size, digit_dim, count, decoder, channels, seed
+):
     config = NetworkConfig(
         image_height=size[0],
         image_width=size[1],
+        image_channels=channels,
         num_classes=classes,
         conv1_filters=2,
         primary_channels=1,
@@ -78,7 +82,7 @@ def test_there_is_every_picture_of_any_network(classes, size, digit_dim, count, 
     )
     random = np.random.default_rng(seed)
     labeled = dataset.LabeledImages(
-        random.integers(0, 256, (count, *size), dtype=np.uint8),
+        random.integers(0, 256, (count, *config.image_shape), dtype=np.uint8),
         random.integers(0, classes, count),  # most classes are without an image
     )
     lengths = random.random((count, classes)).astype(np.float32)
