@@ -96,15 +96,20 @@ def measure_training(pixels: int, classes: int, images: int) -> dict[str, Any]:
     labeled = dataset.LabeledImages(noise, np.arange(len(noise)) % classes)
     few = dataset.LabeledImages(labeled.images[:2], labeled.labels[:2])
     training = TrainingConfig(batch_size=images, augmentation='none')
-    # What is taken before the first step, and when; it is asked before each step.
+    # The memory and the time before each step.
     before: list[tuple[int, float]] = []
+
+    def should_stop() -> bool:
+        before.append((_peak(), time.monotonic()))
+        return False
+
     model = loop.train(
         config,
         training,
         labeled,
         few,
         None,
-        should_stop=lambda: bool(before.append((_peak(), time.monotonic()))),
+        should_stop=should_stop,
         eval_batch_size=1,
     )
     (at_first, _), *_, (_, last) = before

@@ -12,6 +12,7 @@ import numpy as np
 import tensorflow as tf
 
 from capsmodel.data import ink
+from capsmodel.data.stored_images import StoredImages
 from capsmodel.networks import memory
 from capsmodel.networks.capsnet import CapsNet, lengths
 from capsmodel.networks.losses import reconstruction_loss
@@ -72,7 +73,9 @@ def is_known(images: tf.Tensor, measured: tf.Tensor, thresholds: np.ndarray) -> 
     return ~is_blank & tf.reduce_all(measured >= thresholds, axis=1)
 
 
-def thresholds(model: CapsNet, images: np.ndarray, false_alarms: float) -> np.ndarray:
+def thresholds(
+    model: CapsNet, images: np.ndarray | StoredImages, false_alarms: float
+) -> np.ndarray:
     """The least of each measure that an image of the classes must have.
 
     All of them are the same quantile of their measure. It is the largest one with which at most
@@ -86,10 +89,10 @@ def thresholds(model: CapsNet, images: np.ndarray, false_alarms: float) -> np.nd
     Returns:
         float32 [3], or [4] if the network has a decoder.
     """
-    images = images[:: -(-len(images) // _MOST_IMAGES)]
-    pieces = -(-len(images) // memory.images_at_once(model.config))
+    rows = np.arange(0, len(images), -(-len(images) // _MOST_IMAGES))
+    pieces = -(-len(rows) // memory.images_at_once(model.config))
     measured = np.concatenate(
-        [_measured_by(model, piece) for piece in np.array_split(images, pieces)]
+        [_measured_by(model, images[piece]) for piece in np.array_split(rows, pieces)]
     )
     low, high = 0.0, 1.0
     for _ in range(_HALVINGS):

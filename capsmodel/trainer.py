@@ -12,6 +12,7 @@ from capsmodel.data import class_names, dataset
 from capsmodel.networks import capsnet, choices, memory
 from capsmodel.summaries.console import say
 from capsmodel.training import launcher
+from capsmodel.training.errors import report_full_disk
 from capsmodel.training.request import TrainingRequest
 from capsmodel.training.state import load_best
 
@@ -48,9 +49,10 @@ def run_fn(fn_args: FnArgs) -> None:
     model = capsnet.CapsNet(dataclasses.replace(request.network, routing_algorithm=routing))
     load_best(model, checkpoints)
     network = request.network
-    evaluation_data = dataset.load_examples(
-        fn_args.eval_files, network.uncropped_shape, network.crop
-    )
+    with report_full_disk():
+        evaluation_data = dataset.load_examples(
+            fn_args.eval_files, network.uncropped_shape, network.crop
+        )
     images = evaluation_data.images
     signatures.export(
         model,

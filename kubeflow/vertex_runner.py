@@ -56,7 +56,8 @@ def main() -> None:
 
         from pipeline.pipeline import create_pipeline
 
-        pipeline = create_pipeline(config, latest_blessed_model)
+        # It has no strategy that could leave out statistics that were refused.
+        pipeline = create_pipeline(config, latest_blessed_model, earlier_statistics=None)
         images = {pipeline_builder.DEFAULT_IMAGE_PATH_KEY: settings.image}
         for component in pipeline.components:
             resources = settings.resources(component.id)

@@ -59,7 +59,7 @@ def from_preset(preset: str, **changes: Any) -> Config:
         config = Config(**{'preset': preset, **PRESETS.get(preset, {}), **changes})
     except ValidationError as error:
         raise SettingError(settings.refusal(error)) from None
-    config = _own_images(config, changes) if config.images else _dataset(config)
+    config = _own_images(config, changes) if config.images else _dataset(config, changes)
     _check_metadata(config.metadata)
     name = config.pipeline_name or _default_name(config)
     if len(name) > _LONGEST_PIPELINE_NAME:
@@ -82,12 +82,12 @@ def _absolute(path: str) -> str:
     return os.path.abspath(os.path.expanduser(path))
 
 
-def _dataset(config: Config) -> Config:
+def _dataset(config: Config, changes: Mapping[str, Any]) -> Config:
     """Checks what belongs to datasets of TFDS."""
     if config.preset == 'folder':
         raise SettingError('PRESET is folder: it needs IMAGES, the folder of your pictures')
     if not config.epochs:
-        raise SettingError('EPOCHS is 0: it must be at least 1')
+        raise SettingError(f'EPOCHS is {changes["epochs"]!r}: it must be at least 1')
     try:
         dataset, version = name_and_version(config.dataset, config.dataset_version)
     except DatasetError as error:

@@ -5,8 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
-from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from collections.abc import Callable
 
 from tfx import v1 as tfx
 from tfx.dsl.components.base.base_node import BaseNode
@@ -16,7 +15,6 @@ from capsmodel.data import choices
 from capsmodel.networks.settings import NetworkConfig
 from capsmodel.training import checkpoints
 from capsmodel.training.settings import TrainerSettings, TrainingConfig
-from components.anomaly_gate import AnomalyGate
 from components.baseline_strategy import LatestOtherBlessedModelStrategy
 from components.checkpoint_removal import CheckpointRemoval
 from components.datasets import image_folder
@@ -24,16 +22,23 @@ from components.datasets.image_folder import ImageFolder
 from components.datasets.info import ImageDatasetInfo
 from components.datasets.tfds_dataset import image_dataset_info
 from components.evaluation_gate import EvaluationGate
-from components.image_folder_example_gen import ImageFolderExampleGen
 from components.infra_check import InfraCheck
 from components.picture_kinds import drawn_examples
 from components.picture_kinds.component import PictureKinds
 from components.picture_kinds.kinds import KINDS
 from components.pusher import Pusher
-from components.tfds_example_gen import TfdsExampleGen
-from pipeline import evaluation, image_settings, metadata, own_images, schema, slices
+from pipeline import (
+    comparisons,
+    data_nodes,
+    evaluation,
+    image_settings,
+    metadata,
+    own_images,
+    slices,
+)
 from pipeline.beam_options import beam_options
 from pipeline.code_version import code_version
+from pipeline.data_nodes import DataNodes
 from pipeline.settings import MOST_PICTURES, Config
 
 
@@ -58,6 +63,7 @@ def latest_other_blessed_model(
 def create_pipeline(
     config: Config,
     blessed_model: Callable[..., tfx.dsl.Resolver] = latest_other_blessed_model,
+    earlier_statistics: comparisons.EarlierStatistics | None = comparisons.earlier_statistics,
     folder: ImageFolder | None = None,
 ) -> tfx.dsl.Pipeline:
     """From a prepared dataset, or a folder of pictures, to a pushed model.
@@ -66,6 +72,8 @@ def create_pipeline(
         config: The settings.
         blessed_model: Makes the nodes that find earlier models, for a runner that cannot run those
             of `latest_other_blessed_model`.
+        earlier_statistics: Makes the node that finds the statistics of an earlier run, with which
+            those of this run are compared; None: they are not compared.
         folder: What is in the folder IMAGES; by default it is looked at now.
 
     Raises:
@@ -84,105 +92,23 @@ def create_pipeline(
         )
         config = slices.choose(config)
     config = image_settings.choose(config, dataset)
-    data = _data_nodes(config, dataset, folder)
+    data = data_nodes.create(config, dataset, folder, earlier_statistics)
     training = _training_nodes(config, dataset, data, blessed_model)
     gates = _gate_nodes(config, dataset, data, training[-1], blessed_model)
     return tfx.dsl.Pipeline(
         pipeline_name=config.pipeline_name,
         pipeline_root=config.pipeline_root,
         metadata_connection_config=metadata.connection_config(config),
-        components=[*data, *training, *gates],
+        components=[*filter(None, data), *training, *gates],
         enable_cache=True,
         beam_pipeline_args=beam_options(config.beam_args),
-    )
-
-
-class _DataNodes(NamedTuple):
-    """From the prepared dataset to transformed examples, in the order in which they run."""
-
-    example_gen: BaseNode
-    statistics_gen: BaseNode
-    schema_gen: BaseNode
-    example_validator: BaseNode
-    anomaly_gate: BaseNode
-    transform: BaseNode
-
-
-def _example_gen(
-    config: Config, image_shape: Mapping[str, int], folder: ImageFolder | None
-) -> BaseNode:
-    """Reads the folder, or the dataset of TFDS if there is none."""
-    checked: dict[str, Any] = {
-        'image_check': 'capsmodel.data.image_facts.check',
-        'custom_config': image_shape,
-        'max_bad_images': config.max_bad_images,
-    }
-    if folder:
-        return ImageFolderExampleGen(
-            folder=folder.folder,
-            fingerprint=folder.fingerprint,
-            code_version=code_version('ImageFolderExampleGen'),
-            **checked,
-        )
-    return TfdsExampleGen(
-        dataset=config.dataset,
-        version=config.dataset_version or None,
-        data_dir=config.data_dir,
-        splits={'train': config.train_split, 'eval': config.eval_split, 'test': config.test_split},
-        code_version=code_version('TfdsExampleGen'),
-        **checked,
-    )
-
-
-def _data_nodes(
-    config: Config, dataset: ImageDatasetInfo, folder: ImageFolder | None
-) -> _DataNodes:
-    image_shape = {
-        'image_height': config.image_height,
-        'image_width': config.image_width,
-        'channels': config.channels,
-    }
-    example_gen = _example_gen(config, image_shape, folder)
-    examples = example_gen.outputs['examples']
-    statistics_gen = tfx.components.StatisticsGen(examples=examples)
-    schema_gen = tfx.components.ImportSchemaGen(
-        schema_file=schema.write_schema(
-            dataset.class_names, config.schema_dir, config.schema_file or None
-        )
-    )
-    example_validator = tfx.components.ExampleValidator(
-        statistics=statistics_gen.outputs['statistics'], schema=schema_gen.outputs['schema']
-    )
-    anomaly_gate = AnomalyGate(
-        anomalies=example_validator.outputs['anomalies'],
-        examples=examples,
-        num_classes=dataset.num_classes,
-        min_test_images=config.min_test_images,
-        code_version=code_version('AnomalyGate'),
-    )
-    transform = tfx.components.Transform(
-        examples=examples,
-        schema=schema_gen.outputs['schema'],
-        preprocessing_fn='capsmodel.data.preprocessing.preprocessing_fn',
-        # The Evaluator reads the raw test images: the exported model transforms them itself.
-        splits_config=tfx.proto.SplitsConfig(analyze=['train'], transform=['train', 'eval']),
-        disable_statistics=True,
-        custom_config={
-            **image_shape,
-            'framing': config.framing,
-            'code_version': code_version('Transform'),
-        },
-    )
-    transform.add_upstream_node(anomaly_gate)
-    return _DataNodes(
-        example_gen, statistics_gen, schema_gen, example_validator, anomaly_gate, transform
     )
 
 
 def _training_nodes(
     config: Config,
     dataset: ImageDatasetInfo,
-    data: _DataNodes,
+    data: DataNodes,
     blessed_model: Callable[..., tfx.dsl.Resolver],
 ) -> list[BaseNode]:
     """The Trainer, and before it the nodes that TUNER and WARM_START add."""
@@ -238,7 +164,7 @@ def _training_nodes(
     ]
 
 
-def _picture_kinds(config: Config, data: _DataNodes) -> BaseNode:
+def _picture_kinds(config: Config, data: DataNodes) -> BaseNode:
     """Draws test images again, when the gate behind them has found nothing wrong."""
     picture_kinds = PictureKinds(
         examples=data.example_gen.outputs['examples'],
@@ -257,7 +183,7 @@ def _picture_kinds(config: Config, data: _DataNodes) -> BaseNode:
 def _gate_nodes(
     config: Config,
     dataset: ImageDatasetInfo,
-    data: _DataNodes,
+    data: DataNodes,
     trainer: BaseNode,
     blessed_model: Callable[..., tfx.dsl.Resolver],
 ) -> list[BaseNode]:

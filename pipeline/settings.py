@@ -31,6 +31,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         'min_accuracy': 0.80,
         'min_class_accuracy': 0.50,
         'min_kind_accuracy': 0.6,
+        'min_class_images': 1,
         'max_accuracy_drop': 0.05,
     },
     # One pass over all training images: small batches for many steps, a falling learning rate.
@@ -156,8 +157,16 @@ class DataSettings(Settings):
         at_least=0,
         at_most=1,
     )
+    min_class_images: int = setting(
+        10,
+        'images of a class, in any split, below which the run stops before the training; a class '
+        'without images always stops it',
+        at_least=0,
+    )
     schema_file: str = setting(
-        '', 'a schema (text proto) instead of the curated one in pipeline/schema'
+        '',
+        'a schema (text proto) instead of the curated one in pipeline/schema; its comparators say '
+        'how much splits and runs may differ',
     )
 
 

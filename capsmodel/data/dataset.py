@@ -1,13 +1,14 @@
 """The transformed images as batches of training, in an order and with changes from a seed.
 
-Beam writes examples in any order, so images are sorted by their ids when they are loaded. The batch
-of a step depends only on the seed and the step's number: no random state is stored, and any step
-can be repeated.
+Beam writes examples in any order, so images are sorted by their ids when they are loaded, into a
+file: each step reads the rows that it needs. The batch of a step depends only on the seed and the
+step's number: no random state is stored, and any step can be repeated.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -15,6 +16,7 @@ import tensorflow as tf
 
 from capsmodel.data import features, preprocessing
 from capsmodel.data.augmentation import augment
+from capsmodel.data.stored_images import StoredImages, rows_in_piece
 
 
 class LabeledImages(NamedTuple):
@@ -25,12 +27,14 @@ class LabeledImages(NamedTuple):
         labels: int64 [n].
     """
 
-    images: np.ndarray
+    images: np.ndarray | StoredImages
     labels: np.ndarray
 
 
 def load_examples(patterns: Sequence[str], shape: Sequence[int], crop: int = 0) -> LabeledImages:
-    """Loads transformed examples into memory, in the order of their ids.
+    """Brings transformed examples into the order of their ids, the images in a temporary file.
+
+    The files are read twice: once for the order, and once to write each image to its place.
 
     Args:
         patterns: Patterns of Transform's files, TFRecords compressed by gzip.
@@ -38,26 +42,36 @@ def load_examples(patterns: Sequence[str], shape: Sequence[int], crop: int = 0) 
         crop: Rows and columns in the middle of each image that are kept; 0: all.
 
     Raises:
+        OSError: There is no space left for the images, in the folder that TMPDIR names.
         ValueError: There is no example.
     """
-    specification = {
-        features.IMAGE: tf.io.FixedLenFeature([], tf.string),
-        features.LABEL: tf.io.FixedLenFeature([], tf.int64),
-        features.ID: tf.io.FixedLenFeature([], tf.string),
-    }
-
-    def parse(serialized: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-        example = tf.io.parse_example(serialized, specification)
-        pixels = preprocessing.raw_pixels(example[features.IMAGE], shape, crop)
-        return pixels, example[features.LABEL], example[features.ID]
-
-    records = tf.data.TFRecordDataset(tf.io.gfile.glob(list(patterns)), compression_type='GZIP')
-    batches = list(records.batch(1024).map(parse).as_numpy_iterator())
+    paths = tf.io.gfile.glob(list(patterns))
+    batches = list(_parsed(paths, {features.ID: tf.string, features.LABEL: tf.int64}, 1024))
     if not batches:
         raise ValueError(f'No transformed examples in {", ".join(patterns)}')
-    pixels, labels, ids = (np.concatenate(column) for column in zip(*batches, strict=True))
+    ids, labels = (
+        np.concatenate([batch[name] for batch in batches]) for name in (features.ID, features.LABEL)
+    )
     order = np.argsort(ids, kind='stable')
-    return LabeledImages(pixels[order], labels[order])
+    places = np.argsort(order)
+    images = StoredImages(len(order), (crop, crop, *shape[2:]) if crop else shape)
+    first = 0
+    for batch in _parsed(paths, {features.IMAGE: tf.string}, rows_in_piece(math.prod(shape))):
+        pixels = preprocessing.raw_pixels(batch[features.IMAGE], shape, crop).numpy()
+        images.write(places[first : first + len(pixels)], pixels)
+        first += len(pixels)
+    return LabeledImages(images, labels[order])
+
+
+def _parsed(
+    paths: Sequence[str], types: Mapping[str, tf.DType], batch_size: int
+) -> Iterator[dict[str, np.ndarray]]:
+    """Some features of all examples in files, each [n] in batches, in the order in the files."""
+    specification = {name: tf.io.FixedLenFeature([], dtype) for name, dtype in types.items()}
+    records = tf.data.TFRecordDataset(paths, compression_type='GZIP').batch(batch_size)
+    yield from records.map(
+        lambda serialized: tf.io.parse_example(serialized, specification)
+    ).as_numpy_iterator()
 
 
 def training_batch(
@@ -83,15 +97,14 @@ def training_batch(
     Returns:
         images uint8 [batch_size, *shape], labels int64 [batch_size].
     """
-    images, labels = tf.convert_to_tensor(data.images), tf.convert_to_tensor(data.labels)
-    count = images.shape[0]
+    count = data.labels.shape[0]
     steps_per_epoch = count // batch_size
     positions = step % steps_per_epoch * batch_size + tf.range(batch_size, dtype=tf.int64)
     order = tf.random.experimental.index_shuffle(
         positions, tf.stack([seed, step // steps_per_epoch]), tf.constant(count - 1, tf.int64)
     )
-    changed = augment(tf.gather(images, order), augmentation, seed=seed, step=step)
-    return changed, tf.gather(labels, order)
+    images, labels = _rows(data, order)
+    return augment(images, augmentation, seed=seed, step=step), labels
 
 
 def training_dataset(
@@ -118,8 +131,7 @@ def training_dataset(
     Returns:
         For each step, one pair of images and labels for each of this pipeline's replicas in turn.
     """
-    # Tensors outside the function: constants inside it would be copied at each step.
-    tensors = LabeledImages(tf.constant(data.images), tf.constant(data.labels))
+    tensors = _for_graph(data)
 
     def batch(step: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         return training_batch(
@@ -143,14 +155,25 @@ def evaluation_dataset(
     Returns:
         For each batch, one pair of images and labels for each of this pipeline's replicas in turn.
     """
-    tensors = LabeledImages(tf.constant(data.images), tf.constant(data.labels))
-    count = len(data.labels)
+    tensors, count = _for_graph(data), len(data.labels)
 
     def batch(start: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         positions = tf.minimum(start + tf.range(batch_size, dtype=tf.int64), count - 1)
-        return tf.gather(tensors.images, positions), tf.gather(tensors.labels, positions)
+        return _rows(tensors, positions)
 
     return _pieces(tf.data.Dataset.range(0, count, batch_size), batch, context)
+
+
+def _for_graph(data: LabeledImages) -> LabeledImages:
+    """Tensors for arrays, which a graph would hold as constants and copy each time."""
+    images = data.images if isinstance(data.images, StoredImages) else tf.constant(data.images)
+    return LabeledImages(images, tf.constant(data.labels))
+
+
+def _rows(data: LabeledImages, rows: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """The images and labels at some places, integers [n]."""
+    images = data.images.tensor() if isinstance(data.images, StoredImages) else data.images
+    return tf.gather(images, rows), tf.gather(data.labels, rows)
 
 
 def _pieces(

@@ -24,6 +24,7 @@ from tensorboard.plugins.hparams import api_pb2 as hparams_pb2
 from tensorboard.plugins.hparams import summary as hparams_summary
 
 from capsmodel.data import dataset
+from capsmodel.data.stored_images import StoredImages
 from capsmodel.networks import capsnet
 from capsmodel.networks.choices import is_by_agreement
 from capsmodel.summaries import coupling, event_files, pictures
@@ -271,7 +272,7 @@ def _write_lengths(labels: np.ndarray, lengths: np.ndarray, names: Sequence[str]
         tf.summary.histogram(f'scores/length of capsule {name} where it is not', some[~there])
 
 
-def _write_routing(model: capsnet.CapsNet, images: np.ndarray) -> None:
+def _write_routing(model: capsnet.CapsNet, images: np.ndarray | StoredImages) -> None:
     children, parents, _, dim = model.digit_caps.kernel.shape
     fitting = _ROUTED_BYTES // (4 * children * parents * dim)
     images = images[: max(1, min(_ROUTED_IMAGES, fitting))]

@@ -34,7 +34,8 @@ def check(model: CapsNet, batch_size: int, strategy: tf.distribute.Strategy) -> 
     )
     if needed > free:
         raise TrainingError(
-            f'A step takes about {_size(needed)} of memory, and {_size(free)} are free: lower BATCH_SIZE or what makes the network large (IMAGE_HEIGHT and IMAGE_WIDTH, '
+            f'A step takes about {_size(needed)} of memory, and {_size(free)} are free: lower '
+            'BATCH_SIZE or what makes the network large (IMAGE_HEIGHT and IMAGE_WIDTH, '
             'CONV1_FILTERS, PRIMARY_CHANNELS), leave out the decoder (DECODER=no), or let STEM be '
             'auto'
         )

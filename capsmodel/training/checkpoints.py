@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from capsmodel.data.stored_images import StoredImages, pieces
 from capsmodel.summaries.console import reason, say
 from capsmodel.training.errors import TrainingError
 
@@ -48,12 +49,13 @@ class Progress:
     best: tuple[float, float] | None = None
 
 
-def fingerprint(settings: Any, arrays: Sequence[np.ndarray]) -> str:
+def fingerprint(settings: Any, arrays: Sequence[np.ndarray | StoredImages]) -> str:
     """A hash, 16 hexadecimal digits, of settings that JSON can hold and of arrays."""
     digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode())
     for array in arrays:
         digest.update(f'{array.dtype} {array.shape} '.encode())
-        digest.update(array.tobytes())
+        for piece in pieces(array):
+            digest.update(piece.tobytes())
     return digest.hexdigest()[:16]
 
 

@@ -1,5 +1,10 @@
 """The errors of a training that cannot start or cannot go on."""
 
+import contextlib
+import errno
+import tempfile
+from collections.abc import Iterator
+
 
 class TrainingError(Exception):
     """Training is not complete; the message is for the person who started it."""
@@ -7,6 +12,25 @@ class TrainingError(Exception):
 
 class Diverged(TrainingError):
     """The loss is no longer finite."""
+
+
+@contextlib.contextmanager
+def report_full_disk() -> Iterator[None]:
+    """Around `load_examples`: turns the error of a full disk into a sentence.
+
+    Raises:
+        TrainingError: There is no space left for the temporary file with the images.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise TrainingError(
+            'The transformed images do not fit on the disk of the folder for temporary files, '
+            f'{tempfile.gettempdir()}: free some space there, or have VAR (in a container: TMPDIR) '
+            'name a folder on another disk'
+        ) from error
 
 
 def out_of_memory(what: str, phase: str) -> str:

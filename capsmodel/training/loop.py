@@ -18,7 +18,7 @@ from capsmodel.networks import capsnet
 from capsmodel.networks.settings import NetworkConfig
 from capsmodel.summaries.console import progress_bar, say
 from capsmodel.summaries.training_log import TrainingLog
-from capsmodel.training import capacity, strategies, warm_start
+from capsmodel.training import capacity, class_weights, strategies, warm_start
 from capsmodel.training.checkpoints import Checkpoints, fingerprint
 from capsmodel.training.errors import Diverged, TrainingError
 from capsmodel.training.evaluation import Evaluator
@@ -46,10 +46,10 @@ def train(
     """Trains a network and returns it with the weights of its best epoch.
 
     The loss is the margin loss plus `reconstruction_weight` times the squared reconstruction error
-    of the true class's capsule (Sabour, Frosst, Hinton 2017, sections 3 and 4.1). Adam minimizes it
-    with an exponentially decaying learning rate. After each epoch the network, with the average of
-    its weights if there is one, is evaluated on `evaluation_data`. The best epoch is the one with
-    the highest accuracy there and, among equals, the lowest margin loss.
+    of the true class's capsule (Sabour, Frosst, Hinton 2017, sections 3 and 4.1), times the weight
+    of the class. Adam minimizes it with an exponentially decaying learning rate. After each epoch
+    the network, with the average of its weights if there is one, is evaluated on `evaluation_data`.
+    The best epoch has the highest accuracy there and, among equals, the lowest margin loss.
 
     Args:
         network_config: The network.
@@ -91,12 +91,13 @@ def train(
         first_step=steps.start,
         profile_steps=profile_steps,
     )
+    weights = _class_weights(config, training_data, network_config.num_classes, class_names)
     _Loop(
         config=config,
         steps=steps,
         steps_per_epoch=steps_per_epoch,
         batches=_batches(training_data, config, strategy, steps),
-        train_step=make_train_step(model, optimizer, config, strategy),
+        train_step=make_train_step(model, optimizer, config, strategy, weights),
         learning_rate=schedule,
         evaluator=Evaluator(model, evaluation_data, strategy, eval_batch_size),
         state=state,
@@ -229,6 +230,24 @@ def _start(
             f'There is no step {profile_steps[0]:,} to profile: training ends at step '
             f'{steps.stop:,}. Lower PROFILE_STEPS'
         )
+
+
+def _class_weights(
+    config: TrainingConfig,
+    training_data: dataset.LabeledImages,
+    num_classes: int,
+    class_names: Sequence[str],
+) -> np.ndarray | None:
+    """float32 [num_classes], and a line that says them; None if all images count the same."""
+    if config.class_weights == 'none':
+        return None
+    weights = class_weights.balanced(training_data.labels, num_classes)
+    least, most = (
+        f'{weights[label]:.2g} times (class {class_names[label] if class_names else label})'
+        for label in map(int, (np.argmin(np.where(weights, weights, np.inf)), np.argmax(weights)))
+    )
+    say(f'in the loss, an image counts from {least} to {most}, depending on its class')
+    return weights
 
 
 def _open_log(

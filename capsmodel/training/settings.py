@@ -15,6 +15,7 @@ from capsmodel.settings import STRICT, Numbers, Settings, setting
 LEARNING_RATE_SCALINGS = ('none', 'linear', 'sqrt')
 # Text; spelled in one way, since caches and checkpoints are found by it.
 Augmentation = Annotated[str, AfterValidator(augmentation_parts.normalized)]
+CLASS_WEIGHTS = ('none', 'balanced')
 STRATEGIES = ('auto', 'default', 'mirrored', 'multi_worker')
 
 
@@ -48,6 +49,12 @@ class TrainingSettings(Settings):
     )
     reconstruction_weight: float = setting(
         0.0005, 'weight of the squared reconstruction error beside the margin loss', at_least=0
+    )
+    class_weights: str = setting(
+        'none',
+        'how much an image counts in the loss; balanced: the more, the fewer training images its '
+        'class has, so that all classes have the same part in the loss',
+        choices=CLASS_WEIGHTS,
     )
     ema_decay: float = setting(
         0.0,

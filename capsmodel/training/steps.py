@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from capsmodel.networks import capsnet, losses
@@ -50,6 +51,7 @@ def make_train_step(
     optimizer: keras.optimizers.Optimizer,
     config: TrainingConfig,
     strategy: tf.distribute.Strategy,
+    class_weights: np.ndarray | None = None,
 ) -> Any:
     """Makes the tf.function of a training step.
 
@@ -58,13 +60,15 @@ def make_train_step(
         optimizer: An optimizer that is built for the network's trainable variables.
         config: How to train.
         strategy: Where to train.
+        class_weights: float32 [classes], factors on the losses of each class's images; None: 1.
 
     Returns:
         A function that takes an iterator over `dataset.training_dataset`, trains on its next batch
-        and returns float32 scalars by name: `loss` and the means of the metrics over the batch; and
-        `gradient_norm`, the Euclidean norm of the gradient of all weights. With several replicas
-        this is the root mean square of their norms, each for its own part of the batch. The norm is
-        computed every STEPS_BETWEEN_SCALARS steps (about 1% of a step) and is 0 otherwise.
+        and returns float32 scalars by name: `loss`; the means of the metrics over the batch, which
+        class weights do not change; and `gradient_norm`, the Euclidean norm of the gradient of all
+        weights. With several replicas this is the root mean square of their norms, each for its own
+        part of the batch. The norm is computed every
+        STEPS_BETWEEN_SCALARS steps (about 1% of a step) and is 0 otherwise.
     """
 
     def replica_step(images: tf.Tensor, labels: tf.Tensor) -> dict[str, tf.Tensor]:
@@ -74,9 +78,15 @@ def make_train_step(
             # Each replica divides by the whole batch's size, and the optimizer adds the replicas'
             # gradients up: the sum is the gradient of the mean over the whole batch.
             means = {k: tf.reduce_sum(v) / config.batch_size for k, v in metrics.items()}
-            loss = means['margin_loss']
+            weighted = means
+            if class_weights is not None:
+                weights = tf.gather(class_weights, labels)
+                weighted = {
+                    k: tf.reduce_sum(weights * v) / config.batch_size for k, v in metrics.items()
+                }
+            loss = weighted['margin_loss']
             if model.config.decoder:
-                loss += config.reconstruction_weight * means['reconstruction_loss']
+                loss += config.reconstruction_weight * weighted['reconstruction_loss']
         variables = model.trainable_variables
         gradients = tape.gradient(loss, variables)
         replicas = strategy.num_replicas_in_sync

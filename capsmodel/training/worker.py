@@ -27,7 +27,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import start_tensorflow
-from capsmodel.training.errors import Diverged, TrainingError, out_of_memory
+from capsmodel.training.errors import Diverged, TrainingError, out_of_memory, report_full_disk
 from capsmodel.training.request import TrainingRequest
 
 
@@ -90,8 +90,9 @@ def _train(path: str, strategy_name: str, stop: _Stop, phase: _Phase) -> dict[st
     if request.deterministic:
         tf.config.experimental.enable_op_determinism()
     shape = request.network.uncropped_shape
-    training_data = load_examples(request.train_files, shape)
-    evaluation_data = load_examples(request.eval_files, shape, request.network.crop)
+    with report_full_disk():
+        training_data = load_examples(request.train_files, shape)
+        evaluation_data = load_examples(request.eval_files, shape, request.network.crop)
     exported = request.warm_start_from
     weights = warm_start.exported_weights(exported) if exported else []
     scaled = request.training.scaled_to(strategy.num_replicas_in_sync)

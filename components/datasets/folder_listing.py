@@ -118,7 +118,7 @@ def _in_order(found: Listing) -> Listing:
 def _reason(error: Exception) -> str:
     """The first line of what a file system says; Beam's errors hold those of each pattern."""
     details: Any = getattr(error, 'exception_details', None)
-    return first_line(next(iter(details.values()))) if details else first_line(error)
+    return _reason(next(iter(details.values()))) if details else first_line(error)
 
 
 def _is_hidden(name: str) -> bool:

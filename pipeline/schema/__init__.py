@@ -27,11 +27,13 @@ def write_schema(class_names: Sequence[str], directory: str, own: str | None = N
         class_names: The name of each label from 0 on.
         directory: Where to write.
         own: A schema (text proto) that is taken in place of the curated one. It gets the classes'
-            names as well.
+            names as well, and the features that the curated one has of pictures, such as
+            `brightness`, where it says nothing of them.
 
     Raises:
         DatasetError: `own` cannot be read as a schema.
     """
+    curated = text_format.Parse(_CURATED.read_text(), schema_pb2.Schema())
     try:
         schema = text_format.Parse(pathlib.Path(own or _CURATED).read_text(), schema_pb2.Schema())
     except (OSError, UnicodeDecodeError, text_format.ParseError) as error:
@@ -39,6 +41,12 @@ def write_schema(class_names: Sequence[str], directory: str, own: str | None = N
     for feature in schema.feature:
         if feature.name == features.LABEL and not own:
             feature.int_domain.max = len(class_names) - 1
+    named = {feature.name for feature in schema.feature}
+    schema.feature.extend(
+        feature
+        for feature in curated.feature
+        if feature.name not in named | {features.IMAGE, features.LABEL, features.ID}
+    )
     names.put(class_names, schema)
     content = text_format.MessageToString(schema)
     folder = pathlib.Path(directory) / hashlib.sha256(content.encode()).hexdigest()[:16]

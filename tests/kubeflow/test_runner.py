@@ -7,7 +7,7 @@ from kfp import components
 from kfp.kubernetes import kubernetes_executor_config_pb2
 from kfp.pipeline_spec import pipeline_spec_pb2
 
-from kubeflow import cluster, runner
+from kubeflow import cluster, runner, submit
 from pipeline import configs, run_node
 
 _SETTINGS = {
@@ -83,7 +83,13 @@ def test_each_node_is_a_task_in_the_order_of_the_graph(spec):
         'TfdsExampleGen': ['PrepareDataset'],
         'StatisticsGen': ['TfdsExampleGen'],
         'ExampleValidator': ['ImportSchemaGen', 'StatisticsGen'],
-        'AnomalyGate': ['ExampleValidator', 'TfdsExampleGen'],
+        'SplitComparison': ['StatisticsGen'],
+        'EarlierStatistics': ['StatisticsGen'],
+        'RunComparison': ['EarlierStatistics', 'StatisticsGen'],
+        'AnomalyGate': [
+            *('ExampleValidator', 'RunComparison', 'SplitComparison', 'StatisticsGen'),
+            'TfdsExampleGen',
+        ],
         'Transform': ['AnomalyGate', 'ImportSchemaGen', 'TfdsExampleGen'],
         'Trainer': ['ImportSchemaGen', 'Transform'],
         'BaselineResolver': ['Trainer'],
@@ -104,7 +110,8 @@ def test_settings_are_parameters_of_the_run_or_fixed(spec):
     assert parameters['learning_rate']['defaultValue'] == ''  # the preset's
     every = {field.upper() for field in configs.Config.__dataclass_fields__}
     assert {name.upper() for name in parameters} == every - {
-        *('DATASET', 'DATASET_VERSION', 'FRAMING', 'TUNER', 'WARM_START', 'PIPELINE_NAME'),
+        *('IMAGES', 'DATASET', 'DATASET_VERSION', 'FRAMING'),
+        *('TUNER', 'WARM_START', 'PIPELINE_NAME'),
         *('VAR', 'METADATA', 'PIPELINE_ROOT'),
     }
     container = _container(spec, 'trainer')
@@ -211,6 +218,21 @@ def test_settings_that_change_the_graph(tmp_path):
         *('import-schema-gen', 'transform', 'tuner', 'warm-start-resolver')
     ]
     assert {'name': 'TUNER', 'value': 'yes'} in _container(spec, 'pusher')['env']
+
+
+def test_a_folder_of_pictures_need_not_be_here(tmp_path):
+    path = tmp_path / 'capsnet.yaml'
+    _compile(path, cluster.load(), {'IMAGES': 'gs://bucket/pets'})
+    spec = next(yaml.safe_load_all(path.read_text()))
+    tasks = spec['root']['dag']['tasks']
+    assert tasks['image-folder-example-gen']['dependentTasks'] == ['prepare-dataset']
+    assert 'tfds-example-gen' not in tasks
+    environment = {each['name']: each['value'] for each in _container(spec, 'trainer')['env']}
+    assert environment['IMAGES'] == 'gs://bucket/pets'
+    assert 'DATASET' not in environment
+    assert spec['root']['inputDefinitions']['parameters']['preset']['defaultValue'] == 'folder'
+    arguments = submit.Compiled(path).arguments({'EPOCHS': '3', 'IMAGES': 'gs://bucket/pets/'})
+    assert arguments == {'epochs': '3'}
 
 
 def test_wrong_settings_are_refused(settings, tmp_path):

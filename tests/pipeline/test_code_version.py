@@ -14,7 +14,8 @@ from pipeline import code_version
 
 _PACKAGES = ('capsmodel', 'components', 'pipeline', 'serving')
 _TRAINS = {'Tuner', 'Trainer'}
-_DECODES = {'TfdsExampleGen', 'Transform', 'PictureKinds', *_TRAINS}
+_READS = {'ImageFolderExampleGen', 'TfdsExampleGen'}
+_DECODES = {*_READS, 'Transform', 'PictureKinds', *_TRAINS}
 
 # Which nodes run a file.
 _RUN_BY = {
@@ -22,10 +23,13 @@ _RUN_BY = {
     'components/picture_kinds/kinds.py': {'PictureKinds', 'EvaluationGate'},
     'components/gate.py': {'AnomalyGate', 'EvaluationGate', 'InfraCheck'},
     'components/infra_check/probe.py': {'InfraCheck'},
+    'components/checked_images.py': _READS,
     'components/datasets/slice_rules.py': {'TfdsExampleGen'},
+    'components/datasets/folder_listing.py': {'ImageFolderExampleGen'},
     'serving/requests/batching.py': {'InfraCheck'},
     'serving/client.py': set(),
     'capsmodel/data/png_chunks.py': _DECODES,
+    'capsmodel/data/image_facts.py': _READS,
     'capsmodel/data/__init__.py': _DECODES,
     'capsmodel/data/preprocessing.py': {'Transform', *_TRAINS},
     'capsmodel/networks/winograd.py': _TRAINS,
@@ -86,7 +90,7 @@ def test_functions_that_tfx_is_told_of_are_in_the_keys(root):
     """TFX gets them as strings in the modules that declare the nodes."""
     started = {module for modules in code_version.STARTS_WITH.values() for module in modules}
     told = set()
-    for name in ('pipeline', 'evaluation'):
+    for name in ('pipeline', 'data_nodes', 'evaluation'):
         source = pathlib.Path(root, 'pipeline', f'{name}.py').read_text()
         told |= set(re.findall(r"'((?:capsmodel|components)\.[\w.]+)'", source))
     assert len(told) == 6

@@ -28,7 +28,8 @@ def test_every_field_is_read_from_its_variable():
         if settings.choices(configs.DECLARED[name]) or name in ('metadata', 'augmentation'):
             continue
         kind = type(configs.DECLARED[name].default)
-        expected = os.path.abspath('text') if name in ('var', 'pipeline_root') else values[kind]
+        is_path = name in ('var', 'pipeline_root', 'images')
+        expected = os.path.abspath('text') if is_path else values[kind]
         for prefix in ('', 'CAPSNET_'):
             config = configs.from_environment({prefix + variable: texts[kind]})
             assert getattr(config, name) == expected, name

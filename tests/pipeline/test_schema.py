@@ -27,6 +27,10 @@ def test_features_are_dense_scalars_for_transform(tmp_path):
         'id': tf.io.FixedLenFeature([], tf.string),
         'image': tf.io.FixedLenFeature([], tf.string),
         'label': tf.io.FixedLenFeature([], tf.int64),
+        **dict.fromkeys(
+            ('brightness', 'contrast', 'colourfulness'), tf.io.FixedLenFeature([], tf.float32)
+        ),
+        **dict.fromkeys(('width', 'height'), tf.io.FixedLenFeature([], tf.int64)),
     }
 
 
@@ -58,6 +62,9 @@ def test_schema_of_the_users_own_keeps_its_features_and_its_edits_are_seen(tmp_p
     assert class_names.read(first) == NAMES
     parsed = io_utils.SchemaReader().read(first)
     assert parsed.feature[0].int_domain.max == 6
+    # What it does not say of pictures is the curated schema's.
+    facts = ['brightness', 'contrast', 'colourfulness', 'width', 'height']
+    assert [feature.name for feature in parsed.feature] == ['label', *facts]
     assert {domain.name for domain in parsed.string_domain} == {'other', 'class_names'}
     own.write_text('feature { name: "label" type: INT int_domain { min: 0 max: 7 } }')
     assert write_schema(NAMES, str(tmp_path / 'written'), str(own)) != first

@@ -93,7 +93,7 @@ def export(network: capsnet.CapsNet, folder: pathlib.Path) -> None:
 
 def questions() -> dict[str, dict[str, np.ndarray]]:
     """Inputs by signature and name."""
-    asked = images(5, seed=5).images
+    asked = images(5, seed=5).images[:]
     pngs = [tf.io.encode_png(image[..., np.newaxis]).numpy() for image in asked]
     examples = []
     for png in pngs:

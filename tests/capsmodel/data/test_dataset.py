@@ -1,5 +1,7 @@
 """What training sees: a function of seed, step and the examples' ids."""
 
+import functools
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -35,8 +37,19 @@ def test_reading_does_not_depend_on_the_order_in_files(tmp_path):
     transformed_examples.write(tmp_path / 'a.gz', labeled, order[:20])
     transformed_examples.write(tmp_path / 'b.gz', labeled, order[20:])
     result = dataset.load_examples([str(tmp_path / '*.gz')], (_HEIGHT, _WIDTH))
-    np.testing.assert_array_equal(result.images, labeled.images)
+    np.testing.assert_array_equal(result.images[:], labeled.images)
     np.testing.assert_array_equal(result.labels, labeled.labels)
+
+
+def test_batches_from_the_file_are_those_from_memory(tmp_path, monkeypatch):
+    monkeypatch.setattr('capsmodel.data.stored_images.PIECE', 7 * _HEIGHT * _WIDTH)
+    labeled = _labeled(30)
+    transformed_examples.write(tmp_path / 'a.gz', labeled, np.arange(30)[::-1])
+    stored = dataset.load_examples([str(tmp_path / 'a.gz')], (_HEIGHT, _WIDTH))
+    for batches in (_batches, functools.partial(_evaluated, batch_size=8)):
+        for read, expected in zip(batches(stored), batches(labeled), strict=True):
+            np.testing.assert_array_equal(read[0], expected[0])
+            np.testing.assert_array_equal(read[1], expected[1])
 
 
 def test_reading_nothing_says_where(tmp_path):

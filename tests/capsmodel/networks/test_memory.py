@@ -118,19 +118,19 @@ def test_images_at_once_follow_the_memory_and_the_network(monkeypatch):
 
 
 def test_a_step_takes_more_with_images_classes_and_pixels():
-    def needed(images, *size, classes=10, channels=3, **settings):
-        config = NetworkConfig(*size, classes, image_channels=channels, **settings)
+    def needed(images, side, classes=10, channels=3, **settings):
+        config = NetworkConfig(side, side, classes, image_channels=channels, **settings)
         return memory.needed_to_train(config, images, parameters=7_000_000)
 
     # Measured: 573 MB and, in colour behind a stem of two convolutions, 924 MB.
-    assert 550 < needed(128, 28, 28, channels=1) / 2**20 < 900
-    assert needed(128, 28, 28) < needed(400, 28, 28) < needed(400, 28, 28, classes=100)
-    assert needed(64, 96, 96, stem='none') > 5 * needed(64, 96, 96)
-    assert needed(64, 96, 96, decoder=False) < needed(64, 96, 96)
-    stored = needed(64, 28, 28, routing_algorithm='reference')
-    assert stored > needed(64, 28, 28) + 64 * 4 * 1152 * 10 * 16
+    assert 550 < needed(128, 28, channels=1) / 2**20 < 900
+    assert needed(128, 28) < needed(400, 28) < needed(400, 28, classes=100)
+    assert needed(64, 96, stem='none') > 5 * needed(64, 96)
+    assert needed(64, 96, decoder=False) < needed(64, 96)
+    stored = needed(64, 28, routing_algorithm='reference')
+    assert stored > needed(64, 28) + 64 * 4 * 1152 * 10 * 16
     # Below 16 images the kernel of the primary capsules is not transformed.
-    assert needed(16, 28, 28) > needed(15, 28, 28) + 100 * 2**20
+    assert needed(16, 28) > needed(15, 28) + 100 * 2**20
 
 
 def test_gpu_memory_is_what_nvidia_smi_says_of_the_visible_ones(tmp_path, monkeypatch):

@@ -20,7 +20,6 @@ def test_the_network_is_described_and_too_large_a_step_is_refused(monkeypatch, c
         '50 images takes about 2.0 GB of memory\n'
     )
     monkeypatch.setattr(memory, 'free', lambda: 10**9 - 1)
-    with pytest.raises(
-        TrainingError, match='2.0 GB of memory, and 1,000 MB are free: lower BATCH_'
-    ):
+    with pytest.raises(TrainingError) as refused:
         capacity.check(model, 50, strategy)
+    assert '2.0 GB of memory, and 1,000 MB are free: lower BATCH_SIZE or' in str(refused.value)
