@@ -46,10 +46,9 @@ def train(
     """Trains a network and returns it with the weights of its best epoch.
 
     The loss is the margin loss plus `reconstruction_weight` times the squared reconstruction error
-    of the true class's capsule (Sabour, Frosst, Hinton 2017, sections 3 and 4.1), times the weight
-    of the class. Adam minimizes it with an exponentially decaying learning rate. After each epoch
-    the network, with the average of its weights if there is one, is evaluated on `evaluation_data`.
-    The best epoch has the highest accuracy there and, among equals, the lowest margin loss.
+    of the true class's capsule (Sabour, Frosst, Hinton 2017, sections 3 and 4.1), times the class's
+    weight. After each epoch the network, with the average of its weights if there is one, is
+    evaluated. The best has the highest accuracy and, among equals, the lowest margin loss.
 
     Args:
         network_config: The network.
