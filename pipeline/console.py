@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import datetime
 import errno
+import io
 import logging
 import os
 import signal
@@ -204,6 +205,9 @@ def exit_on_error(config: Config, log_name: str = '') -> Iterator[None]:
         log = open_log(config, log_name)
     except OSError as error:
         sys.exit(f'No log can be written in {config.log_dir}: {error.strerror}')
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # A terminal may lack letters that the classes' names have.
+        sys.stdout.reconfigure(errors='backslashreplace')
     signal.signal(signal.SIGTERM, _interrupt)
     try:
         start_tensorflow.load()

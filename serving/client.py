@@ -135,7 +135,7 @@ def report(prediction: dict[str, Any], bar: str = '█') -> str:
     try:
         label, scores = int(prediction['label']), [float(score) for score in prediction['scores']]
         names = [str(name) for name in prediction.get('class_names', range(len(scores)))]
-        answer = f'{names[label]}, score {scores[label]:.3f}'
+        answer = f'{prediction.get("class_name", names[label])}, score {scores[label]:.3f}'
     except (KeyError, IndexError, TypeError, ValueError):
         raise ClientError(
             f'The answer has no label and scores, but {", ".join(prediction)}'

@@ -104,9 +104,13 @@ async function askAboutModel() {
   if (isFirst) look();
 }
 
-const numbers = (count) => Array.from({ length: count }, (_, i) => `${i}`);
+function numbers(count) {
+  return Array.from({ length: count }, (_, i) => `${i}`);
+}
 
-const readsStrokes = () => document.body.classList.contains('strokes');
+function readsStrokes() {
+  return document.body.classList.contains('strokes');
+}
 
 /** Takes a file in place of the drawing; nothing if there is none, as in a pasted text. */
 async function usePhotograph(file) {
@@ -267,7 +271,7 @@ function build(classes, length) {
     const longest = Math.max(...names.map((name) => name.length));
     $('bars').classList.toggle('named', longest > 2);
     if (longest > 2) {
-      $('bars').style.setProperty('--names', `${Math.min(longest, LONGEST_NAME)}ch`);
+      $('bars').style.setProperty('--names', `${0.6 * Math.min(longest, LONGEST_NAME)}rem`);
     } else {
       $('bars').style.removeProperty('--names');
     }

@@ -1,5 +1,6 @@
 """What a person sees when a run ends, in whatever way."""
 
+import os
 import subprocess
 import sys
 
@@ -79,9 +80,10 @@ def test_summary_says_how_many_images_were_left_out():
     )
 
 
-def _run(tmp_path, how):
+def _run(tmp_path, how, heading='Slices chosen', **environment):
     return subprocess.run(
-        [sys.executable, PROGRAMS / 'end_a_run.py', tmp_path, how],
+        [sys.executable, PROGRAMS / 'end_a_run.py', tmp_path, how, heading],
+        env={**os.environ, **environment},
         capture_output=True,
         text=True,
         check=False,
@@ -96,6 +98,12 @@ def _log(tmp_path):
 def test_refusal_is_one_sentence_and_exit_code_1(tmp_path):
     done = _run(tmp_path, 'refused')
     assert (done.returncode, done.stdout) == (1, 'Slices chosen\n')
+    assert done.stderr == 'The model is rejected: too short.\n'
+
+
+def test_a_terminal_may_lack_letters(tmp_path):
+    done = _run(tmp_path, 'refused', heading='cat, dög', PYTHONIOENCODING='ascii')
+    assert done.stdout == 'cat, d\\xf6g\n'
     assert done.stderr == 'The model is rejected: too short.\n'
 
 

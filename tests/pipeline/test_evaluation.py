@@ -250,8 +250,8 @@ def test_bounds_hold_for_plain_images_and_kinds_have_their_own(tmp_path, models)
     assert (found.worst_kind, found.worst_kind_accuracy) == ('chalk', pytest.approx(1 / 3))
 
 
-def _read_of_a_run(tmp_path, *artifacts):
-    """What `results` reads of a run that has recorded nothing but artifacts."""
+def _read_of_a_run(tmp_path, *artifacts, earlier=()):
+    """What `results` reads of a run that has recorded nothing but artifacts, after earlier ones."""
     config = configs.from_preset('tiny', var=str(tmp_path / 'var'))
     with Metadata(metadata.connection_config(config)) as handle:
         store = handle.store
@@ -265,17 +265,43 @@ def _read_of_a_run(tmp_path, *artifacts):
         store.put_parent_contexts([parent])
         type_id = store.put_execution_type(metadata_store_pb2.ExecutionType(name='node'))
         (execution,) = store.put_executions([metadata_store_pb2.Execution(type_id=type_id)])
-        for artifact in artifacts:
+        recorded = [*earlier, *artifacts]
+        for artifact in recorded:
             artifact.type_id = store.put_artifact_type(artifact.artifact_type)
-        identifiers = store.put_artifacts([artifact.mlmd_artifact for artifact in artifacts])
+        identifiers = store.put_artifacts([artifact.mlmd_artifact for artifact in recorded])
         store.put_attributions_and_associations(
             [
-                metadata_store_pb2.Attribution(artifact_id=each, context_id=run)
-                for each in identifiers
+                metadata_store_pb2.Attribution(artifact_id=each, context_id=context)
+                for context, which in ((pipeline, identifiers), (run, identifiers[len(earlier) :]))
+                for each in which
             ],
             [metadata_store_pb2.Association(execution_id=execution, context_id=run)],
         )
     return results.read(config)
+
+
+def _blessings(model, blessed=1):
+    blessing, infra_blessing = (
+        standard_artifacts.ModelBlessing(),
+        standard_artifacts.InfraBlessing(),
+    )
+    blessing.set_int_custom_property('blessed', blessed)
+    for each in (blessing, infra_blessing):
+        each.set_int_custom_property('current_model_id', model)
+    return [blessing, infra_blessing]
+
+
+@pytest.mark.parametrize(
+    ('earlier', 'known'),
+    [
+        ([], False),
+        (_blessings(1), True),
+        (_blessings(1, blessed=0), False),
+        (_blessings(1)[:1], False),  # InfraCheck has refused it
+    ],
+)
+def test_whether_models_were_blessed_before_is_read(tmp_path, earlier, known):
+    assert _read_of_a_run(tmp_path, *_blessings(2), earlier=earlier).others_blessed == known
 
 
 def test_worse_model_within_the_change_bound_is_blessed(tmp_path, models):
@@ -297,3 +323,17 @@ def test_gate_lets_a_blessed_model_pass():
     blessing.set_int_custom_property('blessed', 1)
     evaluation = standard_artifacts.ModelEvaluation()
     EvaluationGate.test_call(evaluation=evaluation, blessing=blessing, class_names='[]')
+
+
+@pytest.mark.parametrize(
+    ('min_test_images', 'bound'),
+    # Of 50 images, 5% +- sqrt(2 * 0.05 * 0.95 / 50) = 4.4% are refused by chance.
+    [(1000, 0.11), (50, 0.05 + 3 * 0.0436)],
+)
+def test_few_test_images_may_be_refused_by_chance(min_test_images, bound):
+    config = dataclasses.replace(_CONFIG, min_test_images=min_test_images)
+    (spec,) = evaluation.eval_config(config, num_classes=2).metrics_specs
+    (refused,) = (metric for metric in spec.metrics if metric.class_name == 'Refused')
+    (threshold,) = refused.per_slice_thresholds
+    found = threshold.threshold.value_threshold.upper_bound.value
+    assert found == pytest.approx(bound, abs=1e-3)

@@ -26,6 +26,16 @@ VERSION = 3
 _NETWORK = NetworkConfig(
     28, 28, 10, conv1_filters=32, primary_channels=8, digit_dim=16, decoder_units=(64, 128)
 )
+# Of photographs; it has learned nothing.
+_COLOURS = NetworkConfig(
+    *(20, 24, 3),
+    image_channels=3,
+    conv1_filters=4,
+    primary_channels=2,
+    digit_dim=4,
+    decoder_units=(8,),
+)
+
 _TRAINING = TrainingConfig(
     epochs=3,
     batch_size=50,
@@ -48,7 +58,8 @@ def digits_url(mnist_dir, tmp_path_factory):
     """URL of the model `digits`, trained on genuine digits, on a running server with the page.
 
     It merges requests, and also serves `undecoded`, a network without a decoder that has learned
-    nothing, and `unchecked`, which takes float32 [n, 2, 3] but makes rows of whatever it gets.
+    nothing, `colours`, one of photographs with named classes that has not either, and `unchecked`,
+    which takes float32 [n, 2, 3] but makes rows of whatever it gets.
     """
     temporary = tmp_path_factory.getbasetemp()
     # Processes that test side by side share what one of them has trained.
@@ -66,33 +77,47 @@ def digits_url(mnist_dir, tmp_path_factory):
         )
     (temporary / 'models.config').write_text(f'model_config_list {{ {config} }}')
     flags = [f'--model_config_file={temporary / "models.config"}', '--demo', '--enable_batching']
+    flags.append('--max_load_seconds=600')  # the machine may be busy with other tests
     with rest_server(*flags, '--batching_parameters_file=serving/config/batching.config') as url:
         yield url
 
 
 def _write_models(mnist_dir, folder):
     learned, judged = _load(mnist_dir, 'train[:3000]'), _load(mnist_dir, 'train[3000:3300]')
-    with tempfile.TemporaryDirectory() as log_dir, tempfile.TemporaryDirectory() as transformed:
-        models = {
-            'digits': loop.train(_NETWORK, _TRAINING, learned, judged, log_dir),
-            'undecoded': capsnet.CapsNet(dataclasses.replace(_NETWORK, decoder=False)),
-        }
-        png = tf.io.encode_png(judged.images[0][..., np.newaxis]).numpy()
-        raw = [{features.IMAGE: png, features.LABEL: 0, features.ID: b'a'}]
-        _, transform_output = run_transform(raw, transformed, 28, 28)
+    numbers = [str(label) for label in range(10)]
+    with tempfile.TemporaryDirectory() as log_dir:
+        digits = loop.train(_NETWORK, _TRAINING, learned, judged, log_dir)
+    undecoded = capsnet.CapsNet(dataclasses.replace(_NETWORK, decoder=False))
+    photographs = np.random.default_rng(1).integers(0, 256, (20, 20, 24, 3), np.uint8)
+    models = {'digits': digits, 'undecoded': undecoded}
+    _export(models, folder, judged.images, numbers, 'strokes')
+    _export(
+        {'colours': capsnet.CapsNet(_COLOURS)},
+        folder,
+        photographs,
+        ['red', 'dark green', 'dög'],
+        'whole',
+    )
+    saved_models.export(str(folder / 'unchecked'), VERSION, {'serving_default': _unchecked})
+
+
+def _export(models, folder, images, names, framing):
+    """Exports models for images of one shape, uint8 [n, height, width] or in colour."""
+    png = tf.io.encode_png(images[0].reshape(*images[0].shape[:2], -1)).numpy()
+    raw = [{features.IMAGE: png, features.LABEL: 0, features.ID: b'a'}]
+    with tempfile.TemporaryDirectory() as transformed:
+        channels = next(iter(models.values())).config.image_channels
+        _, transform_output = run_transform(raw, transformed, *images.shape[1:3], framing, channels)
         for name, model in models.items():
-            version_dir = folder / name / str(VERSION)
-            thresholds = guard.thresholds(model, judged.images, false_alarms=0.05)
             signatures.export(
                 model,
                 transform_output,
-                str(version_dir),
-                judged.images[:2],
-                thresholds,
-                class_names=[str(label) for label in range(10)],
-                framing='strokes',
+                str(folder / name / str(VERSION)),
+                images[:2],
+                guard.thresholds(model, images, false_alarms=0.05),
+                names,
+                framing,
             )
-    saved_models.export(str(folder / 'unchecked'), VERSION, {'serving_default': _unchecked})
 
 
 @tf.function(input_signature=[tf.TensorSpec([None, 2, 3], tf.float32, 'x')])

@@ -235,3 +235,17 @@ def test_report_names_the_classes():
     assert client.report(prediction, '#') == (
         f'dög, score 0.900\n\nT-shirt  0.250  {"#" * 10}\ndög      0.900  {"#" * 36}'
     )
+
+
+def test_it_asks_for_the_names_of_the_classes(seven, digits_url):
+    url = digits_url.replace('digits', 'colours')
+    code, output, errors = _run(seven, '--url', url)
+    assert (code, errors) == (0, '')
+    first, _, *rows = output.splitlines()
+    assert [row[:10].strip() for row in rows] == ['red', 'dark green', 'dög']
+    assert first.split(',')[0] in ('red', 'dark green', 'dög')
+    # A signature that is asked for by its name has but the number and the name.
+    _, output, _ = _run(seven, '--url', url, '--signature', 'serving_default')
+    assert [row.split()[0] for row in output.splitlines()[2:]] == ['0', '1', '2']
+    _, output, _ = _run(seven, '--url', url, encoding='ascii')
+    assert output.splitlines()[-1].startswith('d?g')

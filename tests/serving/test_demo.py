@@ -13,6 +13,8 @@ from PIL import Image
 from rest_server import request
 from strokes import DIGITS
 
+COLOUR_NAMES = ['red', 'dark green', 'dög']
+
 pytestmark = needs_chromium
 
 DESKTOP = (1280, 800)
@@ -71,10 +73,15 @@ def _answer(page):
     return (None if winner is None else int(winner)), lengths
 
 
-def _opacity(page, name):
-    """What is painted on a canvas, uint8 [side, side]: full ink is 255."""
+def _painted(page, name):
+    """What is painted on a canvas, uint8 [height, width, 4]: red, green, blue and opacity."""
     url = page.evaluate(f'document.getElementById("{name}").toDataURL()')
-    return np.array(Image.open(io.BytesIO(base64.b64decode(url.split(',')[1]))))[..., 3]
+    return np.array(Image.open(io.BytesIO(base64.b64decode(url.split(',')[1]))))
+
+
+def _opacity(page, name):
+    """The ink on a canvas, uint8 [side, side]: full ink is 255."""
+    return _painted(page, name)[..., 3]
 
 
 def test_a_drawn_seven_is_a_seven(page):
@@ -435,4 +442,40 @@ def test_a_network_without_decoder_shows_its_lengths_alone(new_page, digits_url)
     _draw(page, 7)
     assert _answer(page)[0] in range(10)
     assert _opacity(page, 'seen').max() > 200
+    assert page.complaints == []
+
+
+def test_a_model_of_photographs_takes_a_picture_and_names_its_classes(
+    new_page, digits_url, tmp_path
+):
+    page = new_page()
+    page.show(*DESKTOP)
+    _open(page, digits_url, '?model=colours')
+    page.wait_for('!document.body.classList.contains("strokes")')
+    names = page.evaluate('[...document.querySelectorAll(".bar .name")].map((e) => e.textContent)')
+    assert names == COLOUR_NAMES
+    shown = page.evaluate('[...document.querySelectorAll("main")][0].innerText')
+    assert 'Your picture' in shown
+    assert 'Drop or choose a picture' in shown
+    assert 'digit' not in page.evaluate('document.body.innerText')
+    for name in ('drawing', 'undo', 'cursor'):
+        assert not _shown(page, name)
+    image = np.zeros((40, 48, 3), np.uint8)
+    image[:, :24] = 250, 10, 20
+    image[:, 24:] = 5, 200, 90
+    Image.fromarray(image).save(tmp_path / 'colours.png')
+    page.choose('file', tmp_path / 'colours.png')
+    page.wait_for('!!document.querySelector(".bar.wins")')
+    page.wait_for('document.getElementById("lengths").ariaBusy === "false"')
+    seen = _painted(page, 'seen')
+    np.testing.assert_array_equal(seen[..., :3], image[::2, ::2])
+    assert (seen[..., 3] == 255).all()
+    drawn = _painted(page, 'reconstruction')
+    assert drawn.shape == (20, 24, 4)
+    assert np.ptp(drawn[..., :3].astype(int), axis=-1).max() > 0
+    winner = page.evaluate('document.querySelector(".bar.wins .name").textContent')
+    assert page.evaluate('document.getElementById("winner").textContent') == (
+        f'capsule\u00a0{winner}'
+    )
+    assert page.evaluate('document.querySelectorAll("#sliders input:enabled").length') == 4
     assert page.complaints == []

@@ -1,4 +1,4 @@
-"""Ends a run of the pipeline in some way: VAR HOW."""
+"""Ends a run of the pipeline in some way: VAR HOW HEADING."""
 
 import sys
 import types
@@ -16,11 +16,11 @@ _ENDS = {
 }
 # Takes seconds to load, and has no part in this.
 sys.modules['tensorflow'] = types.ModuleType('tensorflow')
-_, var, how = sys.argv
+_, var, how, heading = sys.argv
 config = configs.from_preset('tiny', var=var)
 with (
     console.exit_on_error(config),
-    console.node_lines(config, nodes=2, heading='Slices chosen'),
+    console.node_lines(config, nodes=2, heading=heading),
 ):
     logging.info('Component %s is running.', 'Trainer')
     logging.info('a detail of TFX')
