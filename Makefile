@@ -93,7 +93,7 @@ tensorboard: setup ## Show all trainings in the browser, running ones too (PORT=
 		--logdir "$$folder"
 
 serve: setup ## Serve the pushed model, with a page for drawings and photographs (PORT=8501 LISTEN=127.0.0.1)
-	@set -e; $(serving); echo "Loading; then draw a digit at http://127.0.0.1:$$port/demo/"; \
+	@set -e; $(serving); echo "Loading; then show it pictures at http://127.0.0.1:$$port/demo/"; \
 	$(quiet) python -m serving.server --host="$${LISTEN:-127.0.0.1}" --rest_api_port="$$port" \
 		--model_config_file="$$folder/models.config" --model_config_file_poll_wait_seconds=1 \
 		--allow_version_labels_for_unavailable_models=true \

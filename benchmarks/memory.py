@@ -1,8 +1,9 @@
-"""The main memory that an evaluation takes, compared with capsmodel.networks.memory's estimate.
+"""The main memory that an evaluation or training takes, and capsmodel.networks.memory's estimates.
 
 `python -m benchmarks.memory` evaluates the paper's network, untrained, on noise of several sizes
-and for several numbers of classes. Each case has a process of its own, and the growth of its peak
-resident memory is compared with the estimate.
+and for several numbers of classes. With `--train` it trains it for a few steps on coloured noise,
+with the stem that STEM=auto gives it. Each case has a process of its own, and the growth of its
+peak resident memory is compared with the estimate.
 """
 
 from __future__ import annotations
@@ -35,6 +36,18 @@ CASES = (
     (96, 10, 60),
 )
 
+TRAINED_CASES = (
+    (28, 10, 32),
+    (28, 10, 400),
+    (28, 100, 128),
+    (64, 10, 32),
+    (64, 10, 128),
+    (96, 10, 32),
+    (96, 10, 128),
+    (224, 10, 16),
+    (224, 10, 64),
+)
+
 _COLUMNS = {
     'pixels': '',
     'classes': '',
@@ -55,7 +68,7 @@ def measure(pixels: int, classes: int, images: int) -> dict[str, Any]:
     from capsmodel.networks import capsnet, memory
     from capsmodel.training import evaluation
 
-    config = NetworkConfig(pixels, pixels, classes)
+    config = NetworkConfig(pixels, pixels, classes, stem='none')
     model = capsnet.CapsNet(config)
     shape = (2 * images, pixels, pixels)
     noise = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
@@ -65,13 +78,55 @@ def measure(pixels: int, classes: int, images: int) -> dict[str, Any]:
     evaluation.evaluate(model, labeled, batch_size=images)
     seconds = time.monotonic() - started
     once, each = memory.needed(config)
-    estimate, measured = (once + images * each) / _MB, (_peak() - before) / _MB
+    return _row(pixels, classes, images, once + images * each, _peak() - before, seconds)
+
+
+def measure_training(pixels: int, classes: int, images: int) -> dict[str, Any]:
+    """Measures the steps of one training, which must be the first one of this process."""
+    import numpy as np
+
+    from capsmodel.data import dataset
+    from capsmodel.networks import memory
+    from capsmodel.training import loop
+    from capsmodel.training.settings import TrainingConfig
+
+    config = NetworkConfig(pixels, pixels, classes, image_channels=3)
+    shape = (3 * images, *config.image_shape)
+    noise = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
+    labeled = dataset.LabeledImages(noise, np.arange(len(noise)) % classes)
+    few = dataset.LabeledImages(labeled.images[:2], labeled.labels[:2])
+    training = TrainingConfig(batch_size=images, augmentation='none')
+    # The memory and the time before each step.
+    before: list[tuple[int, float]] = []
+
+    def should_stop() -> bool:
+        before.append((_peak(), time.monotonic()))
+        return False
+
+    model = loop.train(
+        config,
+        training,
+        labeled,
+        few,
+        None,
+        should_stop=should_stop,
+        eval_batch_size=1,
+    )
+    (at_first, _), *_, (_, last) = before
+    estimate = memory.needed_to_train(config, images, model.count_params())
+    seconds = time.monotonic() - last
+    return _row(pixels, classes, images, estimate, _peak() - at_first, seconds)
+
+
+def _row(
+    pixels: int, classes: int, images: int, estimate: int, measured: int, seconds: float
+) -> dict[str, Any]:
     return {
         'pixels': pixels,
         'classes': classes,
         'images': images,
-        'estimate_mb': estimate,
-        'measured_mb': measured,
+        'estimate_mb': estimate / _MB,
+        'measured_mb': measured / _MB,
         'ratio': estimate / measured,
         'seconds': seconds,
     }
@@ -98,15 +153,17 @@ def _main() -> None:
     parser.add_argument(
         '--case', type=int, nargs=3, help='pixels, classes, images: measure only this'
     )
+    parser.add_argument('--train', action='store_true', help='measure training, not evaluation')
     parser.add_argument('--json', help='a file for the rows')
     arguments = parser.parse_args()
     start_tensorflow.load()
     if arguments.case:
-        print(json.dumps(measure(*arguments.case)))
+        print(json.dumps((measure_training if arguments.train else measure)(*arguments.case)))
         return
     rows = []
-    for case in CASES:
+    for case in TRAINED_CASES if arguments.train else CASES:
         command = [sys.executable, '-m', 'benchmarks.memory', '--case', *map(str, case)]
+        command += ['--train'] * arguments.train
         done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
         rows.append(json.loads(done.stdout.splitlines()[-1]))
         print(f'{case}: {rows[-1]["measured_mb"]:,.0f} MB', file=sys.stderr)

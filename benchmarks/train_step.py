@@ -103,12 +103,15 @@ def prepare_step(name: str, data_path: str, batch_size: int) -> Callable[[], obj
     import keras
 
     from capsmodel.data import dataset
+    from capsmodel.data.stored_images import StoredImages
     from capsmodel.networks import capsnet
     from capsmodel.training.optimizer import FusedAdam
 
     routing, primary, gradient, adam = STEPS[name]
     with np.load(data_path) as arrays:
-        labeled = dataset.LabeledImages(arrays['images'], arrays['labels'])
+        images = StoredImages(len(arrays['images']), arrays['images'].shape[1:])
+        images.write(np.arange(len(images)), arrays['images'])
+        labeled = dataset.LabeledImages(images, arrays['labels'])
     config = dataclasses.replace(
         mnist_config(),
         primary_algorithm=primary,

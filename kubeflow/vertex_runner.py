@@ -84,6 +84,10 @@ def _check(config: Config) -> None:
         raise configs.SettingError(
             f"PIPELINE_ROOT is '{config.pipeline_root}': on Vertex AI it must be gs://BUCKET/FOLDER"
         )
+    if config.images and not config.images.startswith('gs://'):
+        raise configs.SettingError(
+            f"IMAGES is '{config.images}': on Vertex AI it must be gs://BUCKET/FOLDER"
+        )
     if not re.fullmatch('[a-z0-9][a-z0-9-]{0,127}', config.pipeline_name):
         raise configs.SettingError(
             f"PIPELINE_NAME is '{config.pipeline_name}': on Vertex AI it must be of lower case "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
 
 # The package itself exports these names in 0.47, but not in 0.52.
@@ -72,7 +73,7 @@ def eval_config(
                     config_pb2.MetricConfig(class_name='ReconstructionError', **ours),
                     config_pb2.MetricConfig(
                         class_name='Refused',
-                        per_slice_thresholds=[_few_refused(config.guard_false_alarms, overall)],
+                        per_slice_thresholds=[_few_refused(config, overall)],
                         **ours,
                     ),
                 ]
@@ -106,19 +107,22 @@ def _accuracy(
 
 
 def _few_refused(
-    false_alarms: float, overall: config_pb2.SlicingSpec
+    config: Config, overall: config_pb2.SlicingSpec
 ) -> config_pb2.PerSliceMetricThreshold:
     """The fraction of test images that the guard may refuse.
 
     Its thresholds refuse `false_alarms` of the images that they are computed from. If those are
-    few, or the test images are harder, it may be twice that; and never is a bound less than 1%.
+    few, or the test images are harder, it may be twice that; and never is a bound less than 1%. On
+    few images it may differ by chance: by up to three standard errors of the difference between two
+    fractions of MIN_TEST_IMAGES.
     """
+    false_alarms = config.guard_false_alarms
+    variance = false_alarms * (1 - false_alarms) / max(config.min_test_images, 1)
+    most = max(2 * false_alarms + 0.01, false_alarms + 3 * math.sqrt(2 * variance))
     return config_pb2.PerSliceMetricThreshold(
         slicing_specs=[overall],
         threshold=config_pb2.MetricThreshold(
-            value_threshold=config_pb2.GenericValueThreshold(
-                upper_bound={'value': 2 * false_alarms + 0.01}
-            )
+            value_threshold=config_pb2.GenericValueThreshold(upper_bound={'value': most})
         ),
     )
 

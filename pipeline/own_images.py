@@ -54,8 +54,8 @@ def heading(config: Config) -> str:
     ]
     if folder.others:
         count = len(folder.others)
-        files = '1 file that is no picture' if count == 1 else f'{count:,} files that are none'
-        lines.append(f'Left aside: {files}: {_named(folder.others)}')
+        which = 'file that is no picture' if count == 1 else 'files that are no pictures'
+        lines.append(f'Left aside: {count:,} {which}: {_named(folder.others)}')
     if max(height, width) > LARGEST_OF_FOLDER and not config.decoder:
         lines.append(
             f'No decoder, since the images have more than {LARGEST_OF_FOLDER} pixels a side: no '

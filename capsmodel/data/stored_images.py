@@ -45,7 +45,7 @@ class StoredImages:
         """All images, uint8 [n, *image_shape], mapped from the file and not read.
 
         In a graph the map is made each time that the graph runs, so that pages that were read once
-        do not count as memory of the process. These images must outlive the graph.
+        do not count as memory of the process. Whatever runs the graph must keep this object.
         """
         return tf.raw_ops.ImmutableConst(
             dtype=tf.uint8, shape=self.shape, memory_region_name=f'/dev/fd/{self._file.fileno()}'

@@ -130,8 +130,9 @@ class PrimaryCaps(keras.layers.Layer):
 
     def transformed_floats(self, input_shape: Sequence[Any]) -> int:
         """How many numbers 'winograd' stores for one image's transformed input; 0 if not used."""
-        _, height, width, filters = input_shape
+        n, height, width, filters = input_shape
         suits = self._winograd_suits(input_shape, tf.as_dtype(self.compute_dtype))
+        suits &= n is None or n >= _SMALLEST_WINOGRAD_BATCH
         if self.algorithm == 'conv2d' or (self.algorithm == 'auto' and not suits):
             return 0
         return filters * winograd.products((height, width), self.kernel_size, self.strides)

@@ -51,10 +51,9 @@ def images_at_once(config: NetworkConfig, most: int = MOST_IMAGES, processes: in
     Returns:
         At least 1.
     """
-    has_gpu = bool(tf.config.list_logical_devices('GPU'))
-    bytes_ = gpu_available() if has_gpu else available() // processes
+    sharing = 1 if tf.config.list_logical_devices('GPU') else processes
     once, each = needed(config)
-    return max(1, min(most, (int(_SHARE * bytes_) - once) // each))
+    return max(1, min(most, (int(_SHARE * (free() // sharing)) - once) // each))
 
 
 def images_at_once_when_exported(config: NetworkConfig) -> int:
@@ -99,15 +98,15 @@ def needed_to_train(config: NetworkConfig, images: int, parameters: int) -> int:
         images: How many images of the step are computed with the same memory.
         parameters: How many numbers the network learns.
     """
-    counts = _Counts.of(config)
+    counts = _Counts.of(config, images)
     routed = counts.coupling * (config.routing_iterations - 1)
     if choices.ROUTINGS[config.routing_algorithm].stores_predictions:
         routed += 3 * counts.predictions
     elif tf.config.list_logical_devices('GPU'):
         routed += 3 * counts.primary * config.num_classes
-    each = 3 * counts.stem + 2 * counts.conv1 + 5 * counts.transformed + 8 * counts.primary
+    each = 3 * counts.stem + 2 * counts.conv1 + 4 * counts.transformed + 8 * counts.primary
     each += routed + 2 * counts.decoded
-    once = 2 * parameters + 10 * counts.routing_weights + 3 * counts.transformed_weights
+    once = 4 * parameters + 8 * counts.routing_weights + 2 * counts.transformed_weights
     return _FLOAT * (once + images * each)
 
 
@@ -138,14 +137,13 @@ class _Counts:
     decoded: int
 
     @classmethod
-    def of(cls, config: NetworkConfig) -> _Counts:
-        """Counts from the shapes."""
+    def of(cls, config: NetworkConfig, images: int | None = None) -> _Counts:
+        """Counts from the shapes; the graph knows the number of images unless it is None."""
         stem = 0
         if config.stem_strides:
-            shape: tuple[Any, ...] = (None, *config.image_shape[:2], config.image_channels)
-            stem = math.prod(shape[1:]) + sum(
-                math.prod(shape[1:]) for shape in Stem(config.stem_strides).output_shapes(shape)
-            )
+            pixels = (1, *config.image_shape[:2], config.image_channels)
+            outputs: list[Any] = Stem(config.stem_strides).output_shapes(pixels)
+            stem = sum(map(math.prod, [pixels, *outputs]))
         rows, columns = (size - config.conv1_kernel_size + 1 for size in config.conv1_size)
         primary_caps = layers.PrimaryCaps(
             config.primary_channels,
@@ -155,9 +153,9 @@ class _Counts:
             config.primary_algorithm,
             dtype=config.precision,
         )
-        inputs = (None, rows, columns, config.conv1_filters)
+        inputs = (images, rows, columns, config.conv1_filters)
         transformed = primary_caps.transformed_floats(inputs)
-        primary = math.prod(filter(None, primary_caps.compute_output_shape(inputs)))
+        primary = math.prod(primary_caps.compute_output_shape(inputs)[1:])
         children = primary // config.primary_dim
         weights = (winograd.MOST_POINTS * config.primary_stride) ** 2
         weights *= config.conv1_filters * config.primary_channels * config.primary_dim
@@ -176,6 +174,11 @@ class _Counts:
             routing_weights=primary * config.num_classes * config.digit_dim,
             decoded=decoded,
         )
+
+
+def free() -> int:
+    """Bytes that are free where networks compute: on the GPU if there is one, or in main memory."""
+    return gpu_available() if tf.config.list_logical_devices('GPU') else available()
 
 
 def available(root: str = '/') -> int:

@@ -288,10 +288,10 @@ def _thinned(images: np.ndarray, largest: int) -> np.ndarray:
         images: [..., height, width], or [..., height, width, 3] in color.
         largest: The most rows or columns.
     """
-    colors = [slice(None)] * (images.shape[-1] == 3)
-    size = images.shape[-2 - len(colors) :][:2]
-    step = slice(None, None, -(-max(size) // largest))
-    return images[(..., step, step, *colors)]
+    has_colors = images.shape[-1] == 3
+    size = images.shape[-3:-1] if has_colors else images.shape[-2:]
+    step = -(-max(size) // largest)
+    return images[..., ::step, ::step, :] if has_colors else images[..., ::step, ::step]
 
 
 def _image(image: np.ndarray) -> Image.Image:

@@ -18,7 +18,7 @@ from capsmodel.networks import capsnet
 from capsmodel.networks.settings import NetworkConfig
 from capsmodel.summaries.console import progress_bar, say
 from capsmodel.summaries.training_log import TrainingLog
-from capsmodel.training import class_weights, strategies, warm_start
+from capsmodel.training import capacity, class_weights, strategies, warm_start
 from capsmodel.training.checkpoints import Checkpoints, fingerprint
 from capsmodel.training.errors import Diverged, TrainingError
 from capsmodel.training.evaluation import Evaluator
@@ -68,8 +68,9 @@ def train(
 
     Raises:
         TrainingError: The batch is larger than the data, or cannot be split among the replicas; the
-            loss is no longer finite; a checkpoint cannot be written; `should_stop` returned True;
-            another worker is gone or trains something else; training ends before `profile_steps`.
+            loss is no longer finite; a step does not fit into memory; a checkpoint cannot be
+            written; `should_stop` returned True; another worker is gone or trains something else;
+            training ends before `profile_steps`.
     """
     strategy = strategy or tf.distribute.get_strategy()
     config = config.scaled_to(strategy.num_replicas_in_sync)
@@ -80,7 +81,7 @@ def train(
     is_chief = strategies.is_chief(strategy)
     state = TrainingState(model, optimizer, checkpoints, writes=is_chief)
     steps = range(state.progress.step, config.epochs * steps_per_epoch)
-    _start(config, strategy, state, steps, profile_steps)
+    _start(model, config, strategy, state, steps, profile_steps)
     log = _open_log(
         *(log_dir if is_chief else None, checkpoints, model, evaluation_data),
         settings={**dataclasses.asdict(network_config), **dataclasses.asdict(config)},
@@ -204,6 +205,7 @@ def _build(
 
 
 def _start(
+    model: capsnet.CapsNet,
     config: TrainingConfig,
     strategy: tf.distribute.Strategy,
     state: TrainingState,
@@ -220,6 +222,7 @@ def _start(
         f'training on {place}: {config.batch_size:,} images a step{share}; '
         f'learning rate {config.learning_rate:g}'
     )
+    capacity.check(model, config.batch_size, strategy)
     if steps.start:
         say(f'resuming from the checkpoint of step {steps.start:,} of {steps.stop:,}')
     if profile_steps and profile_steps[0] >= steps.stop:

@@ -39,7 +39,7 @@ class TrainingRequest(ProcessSettings):
     train_files: list[str]
     eval_files: list[str]
     log_dir: str
-    class_names: list[str]
+    class_names: list[str] = dataclasses.field(default_factory=list)
     checkpoint_root: str
     warm_start_from: str
     code_version: str

@@ -10,7 +10,6 @@ import numpy as np
 _WIDTH = 120
 # The most classes that a sentence names.
 _MOST_NAMED = 10
-_SETTINGS = {'train': 'TRAIN_SPLIT', 'eval': 'EVAL_SPLIT', 'test': 'TEST_SPLIT'}
 
 
 def count(labels: Mapping[str, np.ndarray], num_classes: int) -> dict[str, np.ndarray]:
@@ -70,9 +69,8 @@ def refusals(
     total = counts['test'].sum()
     if total < min_test_images:
         yield (
-            f'No model can be judged by the test images (TEST_SPLIT): there are {total:,}, and '
-            f'MIN_TEST_IMAGES asks for at least {min_test_images:,}. Choose a TEST_SPLIT that has '
-            'more, or a lower bound.'
+            f'No model can be judged by the test images: there are {total:,}, and MIN_TEST_IMAGES '
+            f'asks for at least {min_test_images:,}. Give more of them, or set a lower bound.'
         )
     nowhere = np.sum(list(counts.values()), 0) == 0
     if nowhere.any():
@@ -84,7 +82,7 @@ def refusals(
     missing = {split: (each == 0) & ~nowhere for split, each in counts.items()}
     if any(each.any() for each in missing.values()):
         where = '; '.join(
-            f'{_split(split)} has none of class {_named(each, names)}'
+            f'{split} has none of class {_named(each, names)}'
             for split, each in missing.items()
             if each.any()
         )
@@ -95,7 +93,7 @@ def refusals(
     few = {split: (each > 0) & (each < min_class_images) for split, each in counts.items()}
     if any(each.any() for each in few.values()):
         where = '; '.join(
-            f'{_split(split)} has {_named(each, names, counts[split])}'
+            f'{split} has {_named(each, names, counts[split])}'
             for split, each in few.items()
             if each.any()
         )
@@ -103,10 +101,6 @@ def refusals(
             f'A class has too few images in a split: {where}; and MIN_CLASS_IMAGES asks for at '
             f'least {min_class_images:,}. Add images of these classes, or set a lower bound.'
         )
-
-
-def _split(split: str) -> str:
-    return f'{split} ({_SETTINGS[split]})' if split in _SETTINGS else split
 
 
 def _named(chosen: np.ndarray, names: Sequence[str], counts: np.ndarray | None = None) -> str:

@@ -59,8 +59,8 @@ def from_earlier_run(
         found = _differing(comparison, pair) if sizes[split] >= _FEWEST else {}
         if found:
             yield (
-                f'The images of {split} are not like those of the last run that came as far as '
-                f'this: {_described(found, statistics, [split])}. {_HOW_TO_PASS}drift_comparator '
+                f'The images of {split} are not like those of the last run that passed this '
+                f'gate: {_described(found, statistics, [split])}. {_HOW_TO_PASS}drift_comparator '
                 'for one run.'
             )
 

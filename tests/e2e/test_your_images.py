@@ -21,7 +21,7 @@ _SMALL = {
     'DIGIT_DIM': '8',
     'IMAGE_HEIGHT': '56',
     'IMAGE_WIDTH': '50',
-    'EPOCHS': '12',
+    'EPOCHS': '5',
     'LEARNING_RATE': '0.004',
 }
 # With a tenth of the pictures this test would be about chance.

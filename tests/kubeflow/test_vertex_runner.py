@@ -91,6 +91,9 @@ def test_what_vertex_would_refuse_is_refused_before(tfx):
     assert done.returncode == 1
     assert 'on Vertex AI it must be gs://BUCKET/FOLDER' in done.stderr
     assert job is None
+    done, job = tfx(IMAGES='pets')
+    assert "pets': on Vertex AI it must be gs://BUCKET/FOLDER" in done.stderr
+    assert job is None
     done, job = tfx(PIPELINE_NAME='Caps_Net')
     assert done.returncode == 1
     assert "PIPELINE_NAME is 'Caps_Net'" in done.stderr

@@ -323,3 +323,17 @@ def test_gate_lets_a_blessed_model_pass():
     blessing.set_int_custom_property('blessed', 1)
     evaluation = standard_artifacts.ModelEvaluation()
     EvaluationGate.test_call(evaluation=evaluation, blessing=blessing, class_names='[]')
+
+
+@pytest.mark.parametrize(
+    ('min_test_images', 'bound'),
+    # Of 50 images, 5% +- sqrt(2 * 0.05 * 0.95 / 50) = 4.4% are refused by chance.
+    [(1000, 0.11), (50, 0.05 + 3 * 0.0436)],
+)
+def test_few_test_images_may_be_refused_by_chance(min_test_images, bound):
+    config = dataclasses.replace(_CONFIG, min_test_images=min_test_images)
+    (spec,) = evaluation.eval_config(config, num_classes=2).metrics_specs
+    (refused,) = (metric for metric in spec.metrics if metric.class_name == 'Refused')
+    (threshold,) = refused.per_slice_thresholds
+    found = threshold.threshold.value_threshold.upper_bound.value
+    assert found == pytest.approx(bound, abs=1e-3)

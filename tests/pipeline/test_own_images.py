@@ -85,7 +85,7 @@ def test_a_person_is_told_what_is_in_the_folder(folder):
         f'Pictures of {folder}: 60 in 3 classes (blueberry, lime, tomato); about 48 train, 6 eval, '
         '6 test',
         'The network gets them in colour as 48 x 44 pixels (height x width), for 667 epochs',
-        'Left aside: 2 files that are none: lime/Thumbs.db, notes.txt',
+        'Left aside: 2 files that are no pictures: lime/Thumbs.db, notes.txt',
     ]
     large = slices.chosen(settings(folder, IMAGE_HEIGHT='96', IMAGE_WIDTH='64', CHANNELS='1'))
     assert 'gets them grey as 96 x 64 pixels' in large

@@ -27,7 +27,7 @@ def write_folder(
     Args:
         folder: Where to write.
         count: The number of pictures, as many of each class as of the others.
-        damaged: How many of them cannot be decoded.
+        damaged: How many of them cannot be decoded, the last ones.
         seed: The same one gives the same pictures.
         classes: Hues by name.
     """
@@ -41,7 +41,7 @@ def write_folder(
         file = io.BytesIO()
         picture(rng, classes[name]).save(file, kind)
         content = file.getvalue()
-        if index < damaged:
+        if index >= count - damaged:
             content = rng.choice([b'', b'not a picture', content[: len(content) // 2]])
         suffix = {'PNG': 'png', 'JPEG': 'jpg'}[kind]
         pathlib.Path(folder, name, f'{index:04}.{suffix}').write_bytes(content)

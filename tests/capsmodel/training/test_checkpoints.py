@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from capsmodel.data.stored_images import StoredImages
 from capsmodel.training.checkpoints import Checkpoints, Progress, fingerprint
-from capsmodel.training.errors import TrainingError
+from capsmodel.training.errors import TrainingError, report_full_disk
 
 
 def _variables(value=0.0):
@@ -102,6 +103,14 @@ def small_disk(tmp_path):
         pytest.skip(f'a small file system cannot be mounted here: {mounted.stderr.strip()}')
     yield folder
     subprocess.run(['umount', str(folder)], check=True)
+
+
+def test_images_that_do_not_fit_on_the_disk_are_said_with_the_folder(small_disk, monkeypatch):
+    monkeypatch.setattr('tempfile.tempdir', str(small_disk))
+    images = np.zeros((3, 1000, 1000), np.uint8)
+    with pytest.raises(TrainingError, match=f'{small_disk}: free some space'), report_full_disk():
+        StoredImages(3, (1000, 1000)).write(np.arange(3), images)
+    assert list(small_disk.iterdir()) == []
 
 
 @contextlib.contextmanager

@@ -40,8 +40,8 @@ def test_enough_images_pass():
 
 def test_too_few_test_images_are_refused():
     assert _refusals(train=[9, 9], test=[7, 8], min_test_images=1000) == [
-        'No model can be judged by the test images (TEST_SPLIT): there are 15, and MIN_TEST_IMAGES '
-        'asks for at least 1,000. Choose a TEST_SPLIT that has more, or a lower bound.'
+        'No model can be judged by the test images: there are 15, and MIN_TEST_IMAGES asks for at '
+        'least 1,000. Give more of them, or set a lower bound.'
     ]
 
 
@@ -54,16 +54,16 @@ def test_class_without_any_image_is_a_gap_whatever_the_bound():
 
 def test_class_without_images_in_a_split_is_refused_whatever_the_bound():
     assert _refusals(train=[9, 9], eval=[0, 9], test=[9, 0]) == [
-        'A class has no images in a split: eval (EVAL_SPLIT) has none of class cat; test '
-        '(TEST_SPLIT) has none of class dog. Each split needs images of every class: train to '
+        'A class has no images in a split: eval has none of class cat; test '
+        'has none of class dog. Each split needs images of every class: train to '
         'learn from, eval to pick the best epoch, and test to judge the model.'
     ]
 
 
 def test_few_images_of_a_class_are_refused():
     assert _refusals(train=[9, 10], eval=[10, 10], test=[10, 3], min_class_images=10) == [
-        'A class has too few images in a split: train (TRAIN_SPLIT) has 9 of class cat; test '
-        '(TEST_SPLIT) has 3 of class dog; and MIN_CLASS_IMAGES asks for at least 10. Add images of '
+        'A class has too few images in a split: train has 9 of class cat; test '
+        'has 3 of class dog; and MIN_CLASS_IMAGES asks for at least 10. Add images of '
         'these classes, or set a lower bound.'
     ]
 

@@ -4,7 +4,8 @@ from components.anomaly_gate.pictures import Split, refusals
 
 
 def _split(digests, contrasts=(0.3,)):
-    return Split(np.zeros(len(digests), int), np.array(digests), np.array(contrasts))
+    ids = np.array([b'image %d' % digest for digest in digests], object)
+    return Split(np.zeros(len(digests), int), ids, np.array(digests), np.array(contrasts))
 
 
 def test_other_pictures_with_contrast_pass():
@@ -27,9 +28,9 @@ def test_one_of_a_hundred_test_images_may_be_in_train_and_no_more():
     splits = {'train': train, 'eval': _split(range(2000, 2100)), 'test': _split(range(999, 1099))}
     assert list(refusals(splits)) == []
     assert list(refusals({**splits, 'test': _split(range(998, 1098))})) == [
-        '2 of the 100 test images are also in train, the same files, and at most 1% may be: on '
-        'these, the accuracy tells what the network remembers, not what it has learned. Take them '
-        'out of one of the two splits.'
+        '2 of the 100 test images are also in train, and at most 1% may be: image 998, image 999. '
+        'On these, the accuracy tells what the network remembers, not what it has learned. Take '
+        'them out of one of the two splits.'
     ]
 
 

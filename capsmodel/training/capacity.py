@@ -1,0 +1,46 @@
+"""How large a network is, and whether a step of its training fits into memory."""
+
+from __future__ import annotations
+
+import tensorflow as tf
+
+from capsmodel.networks import memory
+from capsmodel.networks.capsnet import CapsNet
+from capsmodel.summaries.console import say
+from capsmodel.training import strategies
+from capsmodel.training.errors import TrainingError
+
+
+def check(model: CapsNet, batch_size: int, strategy: tf.distribute.Strategy) -> None:
+    """Says how large a network is and how much memory a step takes.
+
+    Args:
+        model: The network.
+        batch_size: Images a step, all replicas together.
+        strategy: The strategy that the network was made under.
+
+    Raises:
+        TrainingError: The step takes more memory than is free.
+    """
+    images = batch_size // strategy.num_replicas_in_sync
+    if not tf.config.list_logical_devices('GPU'):  # replicas on this machine share its memory
+        images *= strategies.replicas_here(strategy)
+    children = model.digit_caps.kernel.shape[0]
+    parameters = model.count_params()
+    needed, free = memory.needed_to_train(model.config, images, parameters), memory.free()
+    say(
+        f'the network has {children:,} primary capsules and {parameters:,} parameters; a step of '
+        f'{images:,} images takes about {_size(needed)} of memory'
+    )
+    if needed > free:
+        raise TrainingError(
+            f'A step takes about {_size(needed)} of memory, and {_size(free)} are free: lower '
+            'BATCH_SIZE or what makes the network large (IMAGE_HEIGHT and IMAGE_WIDTH, '
+            'CONV1_FILTERS, PRIMARY_CHANNELS), leave out the decoder (DECODER=no), or let STEM be '
+            'auto'
+        )
+
+
+def _size(count: int) -> str:
+    """Bytes in a unit that fits."""
+    return f'{count / 1e9:.1f} GB' if count >= 1e9 else f'{count / 1e6:,.0f} MB'
