@@ -30,7 +30,7 @@ let choices = 0; // of photographs
 let answer = null; // {label, scores, isKnown, image, capsule}; null where there is no picture
 let bars = []; // an element for each class
 let sliders = []; // {input, ends: [canvas, canvas]} for each number of a capsule
-let busy = 0; // of `look` and `bend`, how many have something to ask
+let busy = 1; // of `look`, `bend` and the first question about the model, how many still ask
 let reading; // timer
 
 const drawing = new Drawing($('drawing'), $('cursor'), () => showPicture(null));
@@ -101,7 +101,10 @@ async function askAboutModel() {
     isNamed ? facts.class_names[0] : numbers(classes),
     canBend ? Number(signatures.decode.inputs.capsule.tensor_shape.dim[1].size) : 0,
   );
-  if (isFirst) look();
+  if (isFirst) {
+    look();
+    showBusy(false);
+  }
 }
 
 function numbers(count) {

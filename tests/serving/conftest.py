@@ -58,7 +58,7 @@ def digits_url(mnist_dir, tmp_path_factory):
     """URL of the model `digits`, trained on genuine digits, on a running server with the page.
 
     It merges requests, and also serves `undecoded`, a network without a decoder that has learned
-    nothing, `colours`, one of photographs with named classes that has not either, and `unchecked`,
+    nothing, `photographs`, one with named classes that has not either, and `unchecked`,
     which takes float32 [n, 2, 3] but makes rows of whatever it gets.
     """
     temporary = tmp_path_factory.getbasetemp()
@@ -92,7 +92,7 @@ def _write_models(mnist_dir, folder):
     models = {'digits': digits, 'undecoded': undecoded}
     _export(models, folder, judged.images, numbers, 'strokes')
     _export(
-        {'colours': capsnet.CapsNet(_COLOURS)},
+        {'photographs': capsnet.CapsNet(_COLOURS)},
         folder,
         photographs,
         ['red', 'dark green', 'dög'],

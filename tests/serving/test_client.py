@@ -238,7 +238,7 @@ def test_report_names_the_classes():
 
 
 def test_it_asks_for_the_names_of_the_classes(seven, digits_url):
-    url = digits_url.replace('digits', 'colours')
+    url = digits_url.replace('digits', 'photographs')
     code, output, errors = _run(seven, '--url', url)
     assert (code, errors) == (0, '')
     first, _, *rows = output.splitlines()

@@ -450,7 +450,7 @@ def test_a_model_of_photographs_takes_a_picture_and_names_its_classes(
 ):
     page = new_page()
     page.show(*DESKTOP)
-    _open(page, digits_url, '?model=colours')
+    _open(page, digits_url, '?model=photographs')
     page.wait_for('!document.body.classList.contains("strokes")')
     names = page.evaluate('[...document.querySelectorAll(".bar .name")].map((e) => e.textContent)')
     assert names == COLOUR_NAMES
