@@ -67,9 +67,8 @@ def train(
 
     Raises:
         TrainingError: The batch is larger than the data, or cannot be split among the replicas; the
-            loss is no longer finite; a step does not fit into memory; a checkpoint cannot be
-            written; `should_stop` returned True; another worker is gone or trains something else;
-            training ends before `profile_steps`.
+            loss is not finite; memory is too small; a checkpoint cannot be written; `should_stop`
+            returned True; another worker is gone or differs; training ends before `profile_steps`.
     """
     strategy = strategy or tf.distribute.get_strategy()
     config = config.scaled_to(strategy.num_replicas_in_sync)
