@@ -59,8 +59,8 @@ def test_a_wrong_setting_ends_in_a_sentence(project):
     )
     assert done.returncode == 1
     assert done.stderr.strip().splitlines()[-1] == (
-        "Wrong setting: PRESET is 'enormous': it must be one of tiny, quick, paper, folder, cifar10, "
-        'svhn'
+        "Wrong setting: PRESET is 'enormous': it must be one of tiny, quick, paper, folder, "
+        'cifar10, svhn'
     )
     assert 'Traceback' not in done.stderr
 
