@@ -2,6 +2,7 @@
 
 import os
 import re
+import signal
 import socket
 import subprocess
 import sys
@@ -78,13 +79,13 @@ def test_the_page_leads_from_a_folder_to_answers_with_names(run, tmp_path):
     assert 'Left out:       5 images' in said
     assert re.search(r'Blessed: +yes', said)
 
-    with run('bash', '-c', f'exec {serve}') as server:
+    with run('bash', '-c', serve, start_new_session=True) as server:
         while 'Serving' not in server.stdout.readline():
             assert server.poll() is None
         try:
             answer = _output(run('bash', '-c', predict))
         finally:
-            server.terminate()
+            os.killpg(server.pid, signal.SIGTERM)  # make, its shell and the server
     assert 'lime' in answer.splitlines()[0]
     (program,) = _blocks('python')
     assert _output(run(sys.executable, '-c', program, cwd=tmp_path)).strip() == 'lime'
