@@ -144,6 +144,7 @@ def test_cache_keys_have_all_that_the_first_run_imported(imports):
     # Nodes that are never cached have no key; the others are what the runner itself uses.
     assert unknown('local_runner.py', set().union(*keys.values())) == {
         'components.baseline_strategy',
+        'components.earlier_statistics',
         'components.locks',
         'components.push_error',
         'components.pusher',
