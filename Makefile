@@ -56,7 +56,8 @@ help: ## List the targets
 setup: ## Make .venv; other targets do it where needed (TFX_LINE=1.16 or 1.21, PYTHON=path)
 	@tools/setup.sh
 	@$(if $(misplaced),echo "make $(MAKECMDGOALS) has no variable $(misplaced)." >&2; exit 1)
-	@$(if $(settings_given),$(commands) known $(settings_given))
+	@$(if $(settings_given),$(commands) known $(settings_given) \
+		--others $(foreach goal,$(MAKECMDGOALS),$(of_$(goal))))
 
 settings: setup ## Show the settings in force, and why they are so
 	@$(venv) python -m pipeline.configs

@@ -13,7 +13,7 @@ import os
 import re
 import sys
 import urllib.parse
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pydantic import ValidationError
@@ -157,16 +157,17 @@ def given(environment: Mapping[str, str]) -> dict[str, str]:
     return {name: text for name, text in texts.items() if text}
 
 
-def no_such_setting(name: str) -> str:
-    """Says that there is no setting of this name, and which one may be meant."""
+def no_such_setting(name: str, others: Sequence[str] = ()) -> str:
+    """Says that there is no setting of this name, and which one, or which of others, is meant."""
     prefix = PREFIX if name.startswith(PREFIX) else ''
-    like = _like(name.removeprefix(PREFIX))
+    like = _like(name.removeprefix(PREFIX), others)
     question = f'; did you mean {prefix}{like}?' if like else '; `make settings` lists them.'
     return f'There is no setting {name}{question}'
 
 
-def _like(name: str, cutoff: float = 0.6) -> str:
-    return next(iter(difflib.get_close_matches(name.upper(), NAMES, n=1, cutoff=cutoff)), '')
+def _like(name: str, others: Sequence[str] = (), cutoff: float = 0.6) -> str:
+    known = [*others, *NAMES]
+    return next(iter(difflib.get_close_matches(name.upper(), known, n=1, cutoff=cutoff)), '')
 
 
 def notice(environment: Mapping[str, str] = os.environ) -> str:

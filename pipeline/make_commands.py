@@ -199,11 +199,13 @@ def main() -> None:
     check.add_argument('target')
     known = commands.add_parser('known', help='fail if one of the names is not that of a setting')
     known.add_argument('names', nargs='+', metavar='NAME')
+    known.add_argument('--others', nargs='*', default=[], help="the target's own variables")
     arguments = parser.parse_args()
     if arguments.command == 'known':
         known_names = {*configs.NAMES, *(configs.PREFIX + name for name in configs.NAMES)}
         unknown = [name for name in arguments.names if name not in known_names]
-        sys.exit('\n'.join(map(configs.no_such_setting, unknown)) or None)
+        lines = [configs.no_such_setting(name, arguments.others) for name in unknown]
+        sys.exit('\n'.join(lines) or None)
     config = configs.from_environment_or_exit()
     if arguments.command == 'check':
         sys.exit(what_is_missing(arguments.target, config))

@@ -31,7 +31,7 @@ def _make(root, *arguments, **environment):
             ['settings', 'CAPSNET_SED=5'],
             'There is no setting CAPSNET_SED; did you mean CAPSNET_SEED?\n',
         ),
-        (['predict', 'IMAG=7.png'], 'There is no setting IMAG; `make settings` lists them.\n'),
+        (['predict', 'IMAG=7.png'], 'There is no setting IMAG; did you mean IMAGE?\n'),
         (['predict', 'IMAGE=7.png', 'HOST=x'], 'make predict has no variable HOST.\n'),
         (
             ['settings', 'EPOCHS=none'],
