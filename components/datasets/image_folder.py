@@ -177,12 +177,13 @@ def unread(folder: str) -> ImageFolder:
 
 
 def first_picture(folder: str) -> str:
-    """The path of a picture to show a person, by its name; '' if there is none on this machine."""
+    """The path of a picture to ask a model about; '' if there is none on this machine."""
     for path, folders, names in os.walk(folder, followlinks=True):
         folders.sort()
         for name in sorted(names):
-            if name.lower().endswith(_SHOWN) and not name.startswith('.'):
-                return os.path.join(path, name)
+            file = os.path.join(path, name)
+            if name.lower().endswith(_SHOWN) and picture_headers.can_be_decoded(file):
+                return file
     return ''
 
 

@@ -1,4 +1,4 @@
-"""The size and the colours that pictures have, by the headers of some of them."""
+"""What pictures are like: their size and colours, and whether they are damaged."""
 
 from __future__ import annotations
 
@@ -55,6 +55,16 @@ def look_at(paths: Sequence[str], opened: Callable[[str], IO[bytes]]) -> Typical
         return None
     height, width = (statistics.median_low(side) for side in zip(*sizes, strict=True))
     return TypicalPicture(height, width, 3 if in_colour else 1)
+
+
+def can_be_decoded(path: str) -> bool:
+    """Whether a file is a picture that can be read to its end."""
+    try:
+        with Image.open(path) as image:
+            image.load()
+    except Exception:  # damaged pictures make Pillow raise anything
+        return False
+    return True
 
 
 def _is_in_colour(image: Image.Image) -> bool:

@@ -1,6 +1,8 @@
 """What follows from a folder of one's own pictures: settings, and what a person is told."""
 
 import os
+import pathlib
+import shutil
 
 import own_images as pictures
 import pytest
@@ -106,11 +108,16 @@ def test_the_pipeline_reads_the_folder_and_nothing_of_tfds(folder, tmp_path):
 
 
 def test_next_steps_name_the_folder_and_one_of_its_pictures(folder, tmp_path):
+    folder = shutil.copytree(folder, tmp_path / 'fruit')
     config = settings(folder, VAR=str(tmp_path))
+    first = image_folder.first_picture(str(folder))
+    pathlib.Path(first).with_name('0 damaged.png').write_bytes(
+        pathlib.Path(first).read_bytes()[:60]
+    )
+    pathlib.Path(first).with_name('0 empty.jpg').touch()
     serve, predict, _ = make_commands.next_steps(config)
     assert serve.endswith(f'make serve IMAGES={folder} VAR={tmp_path}')
-    image = image_folder.first_picture(str(folder))
-    assert predict.endswith(f'make predict IMAGES={folder} VAR={tmp_path} IMAGE={image}')
-    with Image.open(image) as picture:
+    assert predict.endswith(f'make predict IMAGES={folder} VAR={tmp_path} IMAGE={first}')
+    with Image.open(first) as picture:
         assert picture.size
     assert len(make_commands.next_steps(settings('gs://bucket/pets', VAR=str(tmp_path)))) == 2
