@@ -278,6 +278,7 @@ function build(classes, length) {
     } else {
       $('bars').style.removeProperty('--names');
     }
+    $('bars').style.setProperty('--classes', names.length);
     $('bars').replaceChildren(...bars);
   }
   if (sliders.length !== length) {
