@@ -36,7 +36,7 @@ def test_a_command_that_fails_ends_in_a_sentence(tmp_path):
 
 
 @pytest.mark.slow
-def test_a_training_is_measured(tmp_path, capsys):
+def test_a_training_is_measured(tmp_path, capfd):
     scale.main(['--quick', '--training', '--json', str(tmp_path / 'rows.json')])
     (row,) = json.loads((tmp_path / 'rows.json').read_text())
     assert {key: row[key] for key in ('name', 'images', 'classes', 'pixels')} == {
@@ -47,4 +47,4 @@ def test_a_training_is_measured(tmp_path, capsys):
     }
     assert row['seconds'] > 1
     assert row['memory_mb'] > 100
-    assert 'memory_mb' in capsys.readouterr().out
+    assert 'memory_mb' in capfd.readouterr().out

@@ -548,7 +548,11 @@ def test_any_shape_is_answered_with_finite_numbers_or_refused(sessions):
             return
         assert fits
         assert {value.shape[:1] for value in answer.values()} == sizes
-        assert all(np.isfinite(value).all() for value in answer.values())
+        numbers = [value for value in answer.values() if value.dtype != object]
+        assert len(numbers) == len(answer) - ('class_name' in answer) * (
+            1 + 2 * (name == 'explain')
+        )
+        assert all(np.isfinite(value).all() for value in numbers)
 
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     ask()

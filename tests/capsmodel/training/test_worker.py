@@ -80,8 +80,8 @@ def test_told_to_stop_it_writes_a_checkpoint_and_goes_on_from_there(tmp_path, ca
     capfd.readouterr()
     # The same again: this time whoever has started it goes away.
     process = _worker(request, tmp_path, '--supervised')
-    said = [process.stderr.readline() for _ in range(2)]
-    assert f'resuming from the checkpoint of step {stopped_at:,} of' in said[1]
+    said = ''.join(process.stderr.readline() for _ in range(3))
+    assert f'resuming from the checkpoint of step {stopped_at:,} of' in said
     _wait_for_states(request, 1, process)
     process.stdin.close()
     assert process.wait() == 1
