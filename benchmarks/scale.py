@@ -49,7 +49,7 @@ _ROOT = pathlib.Path(__file__).parents[1]
 
 
 class Case(NamedTuple):
-    """One size of data: so many grey images of so many classes, `pixels` high and wide."""
+    """How many grey images there are, of how many classes; `pixels` is their height and width."""
 
     images: int
     classes: int

@@ -67,7 +67,7 @@ def run_fn(fn_args: FnArgs) -> None:
 
 
 def _base_model(last_blessed: str | None, names: list[str]) -> str:
-    """The folder of the model that training starts from, which it says; empty if there is none."""
+    """Says what training starts from. The result is the folder of that model, or empty."""
     if not last_blessed:
         say('training starts from random weights: no model is blessed')
         return ''

@@ -7,6 +7,7 @@ left out, and refuses a dataset with too many.
 
 from __future__ import annotations
 
+import json
 import math
 import os
 import re
@@ -56,6 +57,27 @@ def check(
         | beam.BatchElements(min_batch_size=_MIN_BATCH_SIZE, max_batch_size=_MAX_BATCH_SIZE)
         | beam.ParDo(_Check(image_check, custom_config, folder))
     )
+
+
+def check_splits(
+    splits: Mapping[str, beam.pvalue.PCollection], exec_properties: Mapping[str, Any], folder: str
+) -> dict[str, beam.pvalue.PCollection]:
+    """`check` for each split, if an ExampleGen has an image check.
+
+    Args:
+        splits: Serialized tf.Examples by split.
+        exec_properties: Those of the ExampleGen: `image_check` and `custom_config`, as JSON.
+        folder: Gets a folder for each split, with its name.
+    """
+    image_check = exec_properties['image_check']
+    if not image_check:
+        return dict(splits)
+    custom_config = json.loads(exec_properties['custom_config'])
+    return {
+        split: examples
+        | f'CheckImages[{split}]' >> check(image_check, custom_config, os.path.join(folder, split))
+        for split, examples in splits.items()
+    }
 
 
 class _Check(beam.DoFn):

@@ -15,7 +15,7 @@ _DOMAIN = 'class_names'
 
 
 def put(names: Sequence[str], schema: schema_pb2.Schema) -> None:
-    """Gives a schema the classes' names, by their labels from 0 on, in place of those it has."""
+    """Puts the names of the classes, in the order of their labels, into a schema; old ones go."""
     others = [domain for domain in schema.string_domain if domain.name != _DOMAIN]
     del schema.string_domain[:]
     schema.string_domain.extend([*others, schema_pb2.StringDomain(name=_DOMAIN, value=names)])

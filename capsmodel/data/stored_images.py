@@ -79,5 +79,5 @@ def pieces(array: np.ndarray | StoredImages) -> Iterator[np.ndarray]:
 
 
 def rows_in_piece(row_bytes: int) -> int:
-    """How many rows of so many bytes are read or written at a time."""
+    """The number of rows that are read or written at a time, if each has `row_bytes` bytes."""
     return max(1, PIECE // max(1, row_bytes))

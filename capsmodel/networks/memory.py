@@ -138,7 +138,7 @@ class _Counts:
 
     @classmethod
     def of(cls, config: NetworkConfig, images: int | None = None) -> _Counts:
-        """Counts from the shapes; the graph knows the number of images unless it is None."""
+        """Counts from the shapes. `images` is None where a graph does not know the number."""
         stem = 0
         if config.stem_strides:
             pixels = (1, *config.image_shape[:2], config.image_channels)

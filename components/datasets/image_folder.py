@@ -177,7 +177,7 @@ def unread(folder: str) -> ImageFolder:
 
 
 def first_picture(folder: str) -> str:
-    """The path of a picture to ask a model about; '' if there is none on this machine."""
+    """Finds a picture to ask a model about; the result is its path, or '' without a picture."""
     for path, folders, names in os.walk(folder, followlinks=True):
         folders.sort()
         for name in sorted(names):

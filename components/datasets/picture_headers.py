@@ -10,7 +10,7 @@ from typing import IO, NamedTuple
 import numpy as np
 from PIL import Image
 
-# So many medians hardly differ from those of all pictures, and take a second of large photographs.
+# The medians of 200 pictures hardly differ from those of all, and take a second to find.
 _LOOKED_AT = 200
 # The colours of a grey JPEG may differ by a few of 255 levels.
 _GREY = 8

@@ -1,14 +1,13 @@
 """The TFX component that reads a folder of pictures with a sub-folder for each class."""
 
-import json
 from collections.abc import Mapping
 from typing import Any
 
 from tfx import types
 from tfx.dsl.components.base import base_beam_component, executor_spec
-from tfx.proto import example_gen_pb2
-from tfx.types import component_spec, standard_artifacts, standard_component_specs
+from tfx.types import component_spec
 
+from components import image_examples
 from components.datasets import image_folder
 from components.image_folder_example_gen import executor
 
@@ -18,31 +17,10 @@ class ImageFolderExampleGenSpec(types.ComponentSpec):
 
     PARAMETERS = {
         'folder': component_spec.ExecutionParameter(type=str),
-        'fingerprint': component_spec.ExecutionParameter(type=str),
-        'span': component_spec.ExecutionParameter(type=int),
-        'image_check': component_spec.ExecutionParameter(type=str),
-        'custom_config': component_spec.ExecutionParameter(type=str),
-        'max_bad_images': component_spec.ExecutionParameter(type=float),
-        'code_version': component_spec.ExecutionParameter(type=str),
-        standard_component_specs.INPUT_CONFIG_KEY: component_spec.ExecutionParameter(
-            type=example_gen_pb2.Input
-        ),
-        standard_component_specs.OUTPUT_CONFIG_KEY: component_spec.ExecutionParameter(
-            type=example_gen_pb2.Output
-        ),
-        standard_component_specs.OUTPUT_DATA_FORMAT_KEY: component_spec.ExecutionParameter(
-            type=int
-        ),
-        standard_component_specs.OUTPUT_FILE_FORMAT_KEY: component_spec.ExecutionParameter(
-            type=int
-        ),
+        **image_examples.PARAMETERS,
     }
     INPUTS: dict[str, component_spec.ChannelParameter] = {}
-    OUTPUTS = {
-        standard_component_specs.EXAMPLES_KEY: component_spec.ChannelParameter(
-            type=standard_artifacts.Examples
-        )
-    }
+    OUTPUTS = image_examples.OUTPUTS
 
 
 class ImageFolderExampleGen(base_beam_component.BaseBeamComponent):
@@ -50,10 +28,11 @@ class ImageFolderExampleGen(base_beam_component.BaseBeamComponent):
 
     `components.datasets.image_folder` says what such a folder looks like, and which pictures go to
     the splits train, eval and test. An example has `image` (bytes, the file as it is), `label`
-    (int64, the place of the class in the sorted names) and `id` (bytes, the path below the folder).
-    The `examples` artifact has the split names, the span, and the custom properties `dataset`,
-    `fingerprint` and `undecodable_images`, the number of pictures that were left out. Its folder
-    `undecodable` lists these, in a folder for each split; each line has an id and the problem.
+    (int64, the place of the class in the sorted names), `id` (bytes, the path below the folder) and
+    what `image_check` finds out about the image. The `examples` artifact has the split names, the
+    span, and the custom properties `dataset`, `fingerprint` and `undecodable_images`, the number of
+    pictures that were left out. Its folder `undecodable` lists these, in a folder for each split;
+    each line has an id and the problem.
     """
 
     SPEC_CLASS = ImageFolderExampleGenSpec
@@ -77,9 +56,8 @@ class ImageFolderExampleGen(base_beam_component.BaseBeamComponent):
                 part of the cache key; the run is refused if they differ from it. By default it is
                 computed now; if it is '', it is not compared.
             span: The span of the artifact.
-            image_check: Dotted path of the function that finds images which cannot be decoded. It
-                gets a list of encoded images and `custom_config`, and returns for each image the
-                problem, or ''. By default no image is checked.
+            image_check: Dotted path of the function that finds images which cannot be decoded, and
+                facts about the others, see `checked_images.check`. By default no image is checked.
             custom_config: More arguments for `image_check`; anything that JSON can hold.
             max_bad_images: The largest fraction of the images of all splits that is left out if
                 they cannot be decoded. If there are more, the run is refused.
@@ -96,19 +74,9 @@ class ImageFolderExampleGen(base_beam_component.BaseBeamComponent):
                 fingerprint=fingerprint,
                 span=span,
                 image_check=image_check,
-                custom_config=json.dumps(custom_config or {}, sort_keys=True),
                 max_bad_images=max_bad_images,
                 code_version=code_version,
-                input_config=example_gen_pb2.Input(
-                    # TFX wants patterns; the executor does without.
-                    splits=[
-                        example_gen_pb2.Input.Split(name=split, pattern='*')
-                        for split in image_folder.SPLITS
-                    ]
-                ),
-                output_config=example_gen_pb2.Output(),
-                output_data_format=example_gen_pb2.FORMAT_TF_EXAMPLE,
-                output_file_format=example_gen_pb2.FORMAT_TFRECORDS_GZIP,
-                examples=types.Channel(type=standard_artifacts.Examples),
+                # TFX wants patterns; the executor does without.
+                **image_examples.formats(dict.fromkeys(image_folder.SPLITS, '*'), custom_config),
             )
         )

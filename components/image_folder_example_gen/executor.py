@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from typing import Any, NamedTuple
 
@@ -11,7 +10,7 @@ import tensorflow as tf
 from tfx.components.example_gen import base_example_gen_executor
 from tfx.types import artifact_utils, standard_component_specs
 
-from components import checked_images
+from components import checked_images, image_examples
 from components.datasets import image_folder
 from components.datasets.errors import DatasetError
 from components.datasets.folder_listing import printable
@@ -59,17 +58,7 @@ class Executor(base_example_gen_executor.BaseExampleGenExecutor):
             split: each | f'Serialize[{split}]' >> beam.Map(_serialized_example)
             for split, each in zip(SPLITS, by_split, strict=True)
         }
-        if exec_properties['image_check']:
-            splits = {
-                split: examples
-                | f'CheckImages[{split}]'
-                >> checked_images.check(
-                    exec_properties['image_check'],
-                    json.loads(exec_properties['custom_config']),
-                    self._written('undecodable', split),
-                )
-                for split, examples in splits.items()
-            }
+        splits = checked_images.check_splits(splits, exec_properties, self._written('undecodable'))
         _ = (
             tuple(splits.values())
             | 'AllSplits' >> beam.Flatten()
@@ -152,9 +141,4 @@ def _read_count(path: str) -> int:
 
 
 def _serialized_example(picture: _Picture) -> bytes:
-    """A tf.Example with the names that the rest of the pipeline uses."""
-    features = tf.train.Features()
-    features.feature['image'].bytes_list.value.append(picture.content)
-    features.feature['label'].int64_list.value.append(picture.label)
-    features.feature['id'].bytes_list.value.append(picture.id.encode())
-    return tf.train.Example(features=features).SerializeToString(deterministic=True)
+    return image_examples.serialized(picture.content, picture.label, picture.id.encode())

@@ -1,14 +1,13 @@
 """The TFX component that reads an image-classification dataset of TFDS."""
 
-import json
 from collections.abc import Mapping
 from typing import Any
 
 from tfx import types
 from tfx.dsl.components.base import base_beam_component, executor_spec
-from tfx.proto import example_gen_pb2
-from tfx.types import component_spec, standard_artifacts, standard_component_specs
+from tfx.types import component_spec
 
+from components import image_examples
 from components.datasets import tfds_dataset
 from components.tfds_example_gen import executor
 
@@ -20,31 +19,10 @@ class TfdsExampleGenSpec(types.ComponentSpec):
         'dataset': component_spec.ExecutionParameter(type=str),
         'dataset_version': component_spec.ExecutionParameter(type=str, optional=True),
         'data_dir': component_spec.ExecutionParameter(type=str),
-        'span': component_spec.ExecutionParameter(type=int),
-        'fingerprint': component_spec.ExecutionParameter(type=str),
-        'image_check': component_spec.ExecutionParameter(type=str),
-        'custom_config': component_spec.ExecutionParameter(type=str),
-        'max_bad_images': component_spec.ExecutionParameter(type=float),
-        'code_version': component_spec.ExecutionParameter(type=str),
-        standard_component_specs.INPUT_CONFIG_KEY: component_spec.ExecutionParameter(
-            type=example_gen_pb2.Input
-        ),
-        standard_component_specs.OUTPUT_CONFIG_KEY: component_spec.ExecutionParameter(
-            type=example_gen_pb2.Output
-        ),
-        standard_component_specs.OUTPUT_DATA_FORMAT_KEY: component_spec.ExecutionParameter(
-            type=int
-        ),
-        standard_component_specs.OUTPUT_FILE_FORMAT_KEY: component_spec.ExecutionParameter(
-            type=int
-        ),
+        **image_examples.PARAMETERS,
     }
     INPUTS: dict[str, component_spec.ChannelParameter] = {}
-    OUTPUTS = {
-        standard_component_specs.EXAMPLES_KEY: component_spec.ChannelParameter(
-            type=standard_artifacts.Examples
-        )
-    }
+    OUTPUTS = image_examples.OUTPUTS
 
 
 class TfdsExampleGen(base_beam_component.BaseBeamComponent):
@@ -109,18 +87,8 @@ class TfdsExampleGen(base_beam_component.BaseBeamComponent):
                 span=span,
                 fingerprint=fingerprint,
                 image_check=image_check,
-                custom_config=json.dumps(custom_config or {}, sort_keys=True),
                 max_bad_images=max_bad_images,
                 code_version=code_version,
-                input_config=example_gen_pb2.Input(
-                    splits=[
-                        example_gen_pb2.Input.Split(name=name, pattern=pattern)
-                        for name, pattern in splits.items()
-                    ]
-                ),
-                output_config=example_gen_pb2.Output(),
-                output_data_format=example_gen_pb2.FORMAT_TF_EXAMPLE,
-                output_file_format=example_gen_pb2.FORMAT_TFRECORDS_GZIP,
-                examples=types.Channel(type=standard_artifacts.Examples),
+                **image_examples.formats(splits, custom_config),
             )
         )

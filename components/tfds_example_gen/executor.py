@@ -1,6 +1,5 @@
 """Reads a prepared TFDS dataset on Beam and writes one tf.Example for each image."""
 
-import json
 import os
 from typing import Any
 
@@ -12,7 +11,7 @@ from tfx.proto import example_gen_pb2
 from tfx.types import artifact_utils, standard_component_specs
 from tfx.utils import proto_utils
 
-from components import checked_images
+from components import checked_images, image_examples
 from components.datasets import tfds_dataset
 from components.datasets.errors import DatasetError
 from components.datasets.slice_rules import check_slices
@@ -30,18 +29,7 @@ class Executor(base_example_gen_executor.BaseExampleGenExecutor):
     ) -> dict[str, beam.pvalue.PCollection]:
         """The serialized examples of each split whose images can be decoded, with facts."""
         splits = super().GenerateExamplesByBeam(pipeline, exec_properties)
-        if not exec_properties['image_check']:
-            return splits
-        return {
-            name: examples
-            | f'CheckImages[{name}]'
-            >> checked_images.check(
-                exec_properties['image_check'],
-                json.loads(exec_properties['custom_config']),
-                os.path.join(self._undecodable_dir, name),
-            )
-            for name, examples in splits.items()
-        }
+        return checked_images.check_splits(splits, exec_properties, self._undecodable_dir)
 
     def Do(
         self,
@@ -111,12 +99,9 @@ def _read_slice(
 
 
 def _serialized_example(record: dict[str, tf.Tensor], image: str, label: str) -> bytes:
-    """A tf.Example with the names that the rest of the pipeline uses."""
-    features = tf.train.Features()
-    features.feature['image'].bytes_list.value.append(record[image].numpy())
-    features.feature['label'].int64_list.value.append(int(record[label]))
-    features.feature['id'].bytes_list.value.append(record['tfds_id'].numpy())
-    return tf.train.Example(features=features).SerializeToString(deterministic=True)
+    return image_examples.serialized(
+        record[image].numpy(), int(record[label]), record['tfds_id'].numpy()
+    )
 
 
 def _builder(exec_properties: dict[str, Any]) -> Any:
