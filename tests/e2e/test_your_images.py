@@ -39,9 +39,10 @@ def run(tmp_path):
     """Runs a command of the page in the project's folder; gives what it printed."""
     with socket.create_server(('127.0.0.1', 0)) as free:
         port = free.getsockname()[1]
-    own = {name.upper() for name in configs.Config.__dataclass_fields__}
+    settings = {name.upper() for name in configs.Config.__dataclass_fields__}
+    of_make = {'MAKEFLAGS', 'MAKELEVEL', 'MFLAGS', 'MAKEOVERRIDES'}  # of a `make` that runs this
     environment = {
-        **{name: value for name, value in os.environ.items() if name not in own},
+        **{name: value for name, value in os.environ.items() if name not in settings | of_make},
         'HOME': str(tmp_path),
         'VAR': str(tmp_path / 'var'),
         'PORT': str(port),
