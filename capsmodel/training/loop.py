@@ -14,7 +14,8 @@ import tensorflow as tf
 import tqdm
 
 from capsmodel.data import dataset
-from capsmodel.networks import capsnet
+from capsmodel.networks import table
+from capsmodel.networks.network import Network
 from capsmodel.networks.settings import NetworkConfig
 from capsmodel.summaries.console import progress_bar, say
 from capsmodel.summaries.training_log import TrainingLog
@@ -42,13 +43,14 @@ def train(
     eval_batch_size: int = 0,
     phase: Callable[[str], None] = lambda _: None,
     class_names: Sequence[str] = (),
-) -> capsnet.CapsNet:
+) -> Network:
     """Trains a network and returns it with the weights of its best epoch.
 
-    The loss is the margin loss plus `reconstruction_weight` times the squared reconstruction error
-    of the true class's capsule (Sabour, Frosst, Hinton 2017, sections 3 and 4.1), times the class's
-    weight. After each epoch the network, with the average of its weights if there is one, is
-    evaluated. The best has the highest accuracy and, among equals, the lowest margin loss.
+    The loss is the network's classification loss and, with a decoder, `reconstruction_weight` times
+    the squared reconstruction error of the true class's capsule (Sabour, Frosst, Hinton 2017,
+    section 4.1); both times the class's weight. After each epoch the network, with the average of
+    its weights if there is one, is evaluated. The best has the highest accuracy and, among equals,
+    the lowest classification loss.
 
     Args:
         network_config: The network.
@@ -95,7 +97,7 @@ def train(
         steps=steps,
         steps_per_epoch=steps_per_epoch,
         batches=_batches(training_data, config, strategy, steps),
-        train_step=make_train_step(model, optimizer, config, strategy, weights),
+        train_step=make_train_step(model, optimizer, config, strategy, weights, steps.stop),
         learning_rate=schedule,
         evaluator=Evaluator(model, evaluation_data, strategy, eval_batch_size),
         state=state,
@@ -162,14 +164,14 @@ class _Loop:
         """Evaluates the network after an epoch, and keeps its weights if they are the best."""
         with self.state.averaged():
             self.phase(f'evaluating {self.evaluator.batch_size:,} images a step')
-            evaluation, lengths = self.evaluator.run()
+            evaluation, scores = self.evaluator.run()
             self.phase('drawing pictures for TensorBoard')
             step = epoch * self.steps_per_epoch - 1
-            self.log.evaluated(step, evaluation.scalars(), lengths)
+            self.log.evaluated(step, evaluation.scalars(), scores)
             is_best = self.state.compare(evaluation)
         bar.write(
             f'  epoch {epoch}/{self.config.epochs}: accuracy {evaluation.accuracy:.2%} on the '
-            f'{len(lengths):,} evaluation images'
+            f'{len(scores):,} evaluation images'
             f'{", the best so far" if is_best and epoch > 1 else ""}',
             file=sys.stderr,
         )
@@ -187,11 +189,11 @@ def _build(
     config: TrainingConfig,
     strategy: tf.distribute.Strategy,
     steps_per_epoch: int,
-) -> tuple[capsnet.CapsNet, FusedAdam, keras.optimizers.schedules.LearningRateSchedule]:
+) -> tuple[Network, FusedAdam, keras.optimizers.schedules.LearningRateSchedule]:
     """Makes the network, its optimizer and the learning rate as a function of the step."""
     keras.utils.set_random_seed(config.seed)
     with strategy.scope():
-        model = capsnet.CapsNet(network_config)
+        model = table.create(network_config)
         schedule = keras.optimizers.schedules.ExponentialDecay(
             config.learning_rate, steps_per_epoch, config.learning_rate_decay
         )
@@ -203,7 +205,7 @@ def _build(
 
 
 def _start(
-    model: capsnet.CapsNet,
+    model: Network,
     config: TrainingConfig,
     strategy: tf.distribute.Strategy,
     state: TrainingState,

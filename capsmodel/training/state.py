@@ -11,7 +11,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from capsmodel.networks.capsnet import CapsNet
+from capsmodel.networks.network import Network
 from capsmodel.training.checkpoints import Checkpoints, Progress
 from capsmodel.training.errors import TrainingError
 from capsmodel.training.evaluation import Evaluation
@@ -31,7 +31,7 @@ class TrainingState:
 
     def __init__(
         self,
-        model: CapsNet,
+        model: Network,
         optimizer: keras.optimizers.Optimizer,
         checkpoints: Checkpoints | None,
         writes: bool,
@@ -95,7 +95,7 @@ class TrainingState:
 
     def compare(self, evaluation: Evaluation) -> bool:
         """Keeps the weights if they are the best so far, and returns whether they are."""
-        rank = (evaluation.accuracy, -evaluation.margin_loss)
+        rank = (evaluation.accuracy, -evaluation.loss)
         is_best = self.progress.best is None or rank > self.progress.best
         if is_best:
             self.progress = dataclasses.replace(self.progress, best=rank)
@@ -109,7 +109,7 @@ class TrainingState:
             variable.assign(best)
 
 
-def load_best(model: CapsNet, checkpoints: Checkpoints) -> Progress:
+def load_best(model: Network, checkpoints: Checkpoints) -> Progress:
     """Gives a network the best epoch's weights from the last checkpoint.
 
     Returns:

@@ -25,7 +25,7 @@ from capsmodel.data import features
 from capsmodel.data.images import decode_images
 from capsmodel.networks import memory
 from capsmodel.networks.capsnet import CapsNet, lengths
-from capsmodel.networks.settings import NetworkConfig
+from capsmodel.networks.settings import CapsNetConfig
 from capsmodel.signatures import ServingModule, export
 from capsmodel.training import warm_start
 from capsmodel.training.errors import TrainingError
@@ -47,7 +47,7 @@ INPUTS = 5000
 
 def make_network(decoder, **settings):
     keras.utils.set_random_seed(1)
-    config = NetworkConfig(
+    config = CapsNetConfig(
         image_height=HEIGHT,
         image_width=WIDTH,
         num_classes=CLASSES,
@@ -90,7 +90,7 @@ def exported(network, transform_output, tmp_path_factory):
     directory = str(tmp_path_factory.mktemp('export') / 'new' / 'model')
     with pytest.MonkeyPatch.context() as patch:
         # So that the questions below, but for the empty ones, are answered in several pieces.
-        patch.setattr(memory, 'images_at_once_when_exported', lambda config: 4)
+        patch.setattr(memory, 'images_at_once_when_exported', lambda model: 4)
         export(
             network, transform_output, directory, PIXELS.numpy()[:3], THRESHOLDS, NAMES, 'strokes'
         )

@@ -16,18 +16,18 @@ from run_transform import run_transform
 from capsmodel import guard, signatures
 from capsmodel.data import dataset, features
 from capsmodel.networks import capsnet
-from capsmodel.networks.settings import NetworkConfig
+from capsmodel.networks.settings import CapsNetConfig
 from capsmodel.training import loop
 from capsmodel.training.settings import TrainingConfig
 
 VERSION = 3
 
 # Small, and trained in some seconds; a decoder with a larger weight than usual learns sooner.
-_NETWORK = NetworkConfig(
+_NETWORK = CapsNetConfig(
     28, 28, 10, conv1_filters=32, primary_channels=8, digit_dim=16, decoder_units=(64, 128)
 )
 # Of photographs; it has learned nothing.
-_COLOURS = NetworkConfig(
+_COLOURS = CapsNetConfig(
     *(20, 24, 3),
     image_channels=3,
     conv1_filters=4,
