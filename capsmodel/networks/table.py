@@ -31,6 +31,9 @@ from pydantic.dataclasses import dataclass
 from capsmodel.networks.settings import (
     CapsNetConfig,
     CapsNetSettings,
+    CnnConfig,
+    CnnLargeKernelsConfig,
+    CnnSettings,
     CommonSettings,
     NetworkConfig,
 )
@@ -68,12 +71,18 @@ NETWORKS = {
             },
         },
     ),
+    'cnn': Entry(
+        'capsmodel.networks.cnn.Cnn',
+        CnnConfig,
+        {'tiny': {'cnn_width': 0.03}, 'quick': {'learning_rate': 3e-4}},
+    ),
+    'cnn_large_kernels': Entry('capsmodel.networks.cnn.CnnLargeKernels', CnnLargeKernelsConfig),
     'mlp': Entry('capsmodel.networks.mlp.Mlp'),
 }
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
-class NetworkSettings(CapsNetSettings, CommonSettings):
+class NetworkSettings(CapsNetSettings, CnnSettings, CommonSettings):
     """The settings of all networks."""
 
     network: str = setting(
