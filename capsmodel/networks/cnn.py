@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from capsmodel.networks.losses import cross_entropy
 from capsmodel.networks.network import Network
-from capsmodel.networks.settings import CnnConfig, NetworkConfig
+from capsmodel.networks.settings import CnnConfig, CnnLargeKernelsConfig, CnnSettings
 from capsmodel.networks.step import Step, dropout
 
 # Section 5 of Sabour, Frosst, Hinton 2017; it does not say the part that dropout leaves out, which
@@ -48,6 +48,10 @@ class _Convolutional(Network):
         return cross_entropy(labels, outputs)
 
 
+def _scaled(channels: int, settings: CnnSettings) -> int:
+    return max(1, round(settings.cnn_width * channels))
+
+
 class Cnn(_Convolutional):
     """The baseline of Sabour, Frosst, Hinton 2017, section 5.
 
@@ -63,7 +67,7 @@ class Cnn(_Convolutional):
         policy = self.dtype_policy
         for number, channels in enumerate(_CHANNELS):
             convolution = keras.layers.Conv2D(
-                max(1, round(config.cnn_width * channels)),
+                _scaled(channels, config),
                 _KERNEL_SIZE,
                 padding='same',
                 activation='relu',
@@ -90,18 +94,20 @@ class Cnn(_Convolutional):
 class CnnLargeKernels(_Convolutional):
     """CapsNet's own convolutions without capsules: 9x9 kernels, average pooling, softmax.
 
-    A 9x9 convolution of 256 channels, one of 256 channels with stride 2, both with ReLU and without
-    padding; the mean over all positions; a logit for each class. On 28x28 grey pixels and ten
+    Two 9x9 convolutions of 256 channels, times `config.cnn_width`, the second with stride 2, both
+    with ReLU and without padding; the mean over all positions; a logit for each class. On 28x28 grey pixels and ten
     classes it has 5,332,234 parameters. Gu, Tresp, Hu 2021 (arXiv:2103.15459) found that such a
     network withstands affine changes better than CapsNet; their channels are not known here.
     """
 
-    def __init__(self, config: NetworkConfig, **kwargs: Any) -> None:
+    how_to_save_memory = Cnn.how_to_save_memory
+
+    def __init__(self, config: CnnLargeKernelsConfig, **kwargs: Any) -> None:
         super().__init__(config, **kwargs)
         policy = self.dtype_policy
         for number, stride in enumerate((1, 2)):
             convolution = keras.layers.Conv2D(
-                _LARGE_CHANNELS,
+                _scaled(_LARGE_CHANNELS, config),
                 _LARGE_KERNEL_SIZE,
                 strides=stride,
                 activation='relu',

@@ -93,10 +93,13 @@ class CapsNetSettings(RoutingSettings, DecoderSettings):
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class CnnSettings(Settings):
-    """What `cnn` has. The default makes the baseline of Sabour, Frosst, Hinton 2017, section 5."""
+    """What `cnn` and `cnn_large_kernels` have."""
 
     cnn_width: float = setting(
-        1.0, 'factor on the channels of the convolutions of cnn', at_least=0.001, at_most=100
+        1.0,
+        'factor on the channels of the convolutions of cnn and cnn_large_kernels',
+        at_least=0.001,
+        at_most=100,
     )
 
 
@@ -169,7 +172,7 @@ class CnnConfig(CnnSettings, NetworkConfig):
 
 
 @dataclass(frozen=True, config=STRICT)
-class CnnLargeKernelsConfig(NetworkConfig):
+class CnnLargeKernelsConfig(CnnSettings, NetworkConfig):
     """All that makes a `cnn_large_kernels`."""
 
     network: str = setting(

@@ -76,7 +76,11 @@ NETWORKS = {
         CnnConfig,
         {'tiny': {'cnn_width': 0.03}, 'quick': {'learning_rate': 3e-4}},
     ),
-    'cnn_large_kernels': Entry('capsmodel.networks.cnn.CnnLargeKernels', CnnLargeKernelsConfig),
+    'cnn_large_kernels': Entry(
+        'capsmodel.networks.cnn.CnnLargeKernels',
+        CnnLargeKernelsConfig,
+        {'tiny': {'cnn_width': 0.06}, 'quick': {'learning_rate': 3e-4}},
+    ),
     'mlp': Entry('capsmodel.networks.mlp.Mlp'),
 }
 
