@@ -95,9 +95,10 @@ class CnnLargeKernels(_Convolutional):
     """CapsNet's own convolutions without capsules: 9x9 kernels, average pooling, softmax.
 
     Two 9x9 convolutions of 256 channels, times `config.cnn_width`, the second with stride 2, both
-    with ReLU and without padding; the mean over all positions; a logit for each class. On 28x28 grey pixels and ten
-    classes it has 5,332,234 parameters. Gu, Tresp, Hu 2021 (arXiv:2103.15459) found that such a
-    network withstands affine changes better than CapsNet; their channels are not known here.
+    with ReLU and without padding; the mean over all positions; a logit for each class. On 28x28
+    grey pixels and ten classes it has 5,332,234 parameters. Gu, Tresp, Hu 2021 (arXiv:2103.15459)
+    found that such a network withstands affine changes better than CapsNet; their channels are not
+    known here.
     """
 
     how_to_save_memory = Cnn.how_to_save_memory

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 import subprocess
 import sys
 
@@ -105,8 +106,8 @@ def test_gradients_of_blank_and_saturated_images_are_finite(name):
 def test_100_images_are_learned_completely(name):
     digits = _digits(100)
     settings = TrainingConfig(
-        epochs=25,
-        batch_size=25,
+        epochs=15,
+        batch_size=10,
         learning_rate=table.NETWORKS[name].presets.get('tiny', {}).get('learning_rate', 3e-3),
         learning_rate_decay=0.97,
         augmentation='none',
@@ -151,5 +152,6 @@ def test_plain_tensorflow_gets_the_same_answers(tmp_path):
 @pytest.mark.slow
 def test_each_resumes_to_the_bit_and_two_replicas_train_as_one_does():
     command = [sys.executable, PROGRAMS / 'train_networks.py', *table.NETWORKS]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    environment = {**os.environ, 'PYTHONPATH': str(PROGRAMS.parent)}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
