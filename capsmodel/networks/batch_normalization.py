@@ -26,11 +26,11 @@ class BatchNormalization(keras.layers.Layer):
     """
 
     def build(self, input_shape: Sequence[int | None]) -> None:
-        shape = (input_shape[-1],)
-        self.gamma = self.add_weight(name='gamma', shape=shape, initializer='ones')
-        self.beta = self.add_weight(name='beta', shape=shape, initializer='zeros')
+        how: Any = {'shape': (input_shape[-1],), 'autocast': False}
+        self.gamma = self.add_weight(name='gamma', initializer='ones', **how)
+        self.beta = self.add_weight(name='beta', initializer='zeros', **how)
         # Every replica has the same new value: one of them is enough.
-        how: Any = {'trainable': False, 'aggregation': 'only_first_replica', 'shape': shape}
+        how |= {'trainable': False, 'aggregation': 'only_first_replica'}
         self.mean = self.add_weight(name='mean', initializer='zeros', **how)
         self.variance = self.add_weight(name='variance', initializer='ones', **how)
 

@@ -120,6 +120,8 @@ def create(config: NetworkConfig) -> Network:
     """Makes the network that a config describes, with first weights from Keras' seed."""
     entry = NETWORKS[config.network]
     if type(config) is not entry.config:
-        raise ValueError(f'{config.network} is made of {entry.config.__name__}, not {config!r}')
+        raise ValueError(
+            f'{config.network} is made of {entry.config.__name__}, not {type(config).__name__}'
+        )
     module, _, name = entry.network.rpartition('.')
     return getattr(importlib.import_module(module), name)(config)

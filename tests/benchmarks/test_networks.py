@@ -16,7 +16,7 @@ from benchmarks import networks
             4 * 25,
         ),
         (lambda x, w: tf.matmul(x, w, transpose_a=True), ([6, 2], [6, 3]), 2 * 3 * 6),
-        (lambda x, w: tf.matmul(x, w), ([4, 2, 6], [4, 6, 3]), 4 * 2 * 3 * 6),
+        (tf.matmul, ([4, 2, 6], [4, 6, 3]), 4 * 2 * 3 * 6),
         (lambda x, w: tf.einsum('nic,ijcd->nijd', x, w), ([1, 7, 8], [7, 3, 8, 4]), 7 * 3 * 8 * 4),
         (lambda x, w: x + w, ([3], [3]), 0),
     ],

@@ -15,8 +15,8 @@ from capsmodel.training.errors import TrainingError
 from capsmodel.training.settings import TrainingConfig
 
 tf.config.experimental.enable_op_determinism()
-# With a higher rate, gradients that are nearly 0 make differences: Adam makes of each a step of full
-# size, in either direction.
+# With a higher rate, gradients that are nearly 0 make differences: Adam makes of each a step of
+# full size, in either direction.
 SETTINGS = TrainingConfig(
     epochs=1, batch_size=10, learning_rate=1e-4, augmentation='shift:2', seed=1, ema_decay=0.5
 )
@@ -34,6 +34,7 @@ def weights(config, strategy, checkpoints=None, steps=1000) -> list[np.ndarray]:
     return [variable.numpy() for variable in model.variables]
 
 
+table.NETWORKS['planted'] = table.Entry('planted_network.PlantedNetwork')
 for name in sys.argv[1:]:
     config = network_configs.small(name, size=20, classes=3)
     alone = tf.distribute.get_strategy()
