@@ -1,9 +1,9 @@
 """Compiles `native_routing.cc` for this TensorFlow: `python -m capsmodel.networks.native_build`.
 
 Set-up runs it, and so does the image's build. The library lies beside TensorFlow, in the same
-environment, since it is compiled for this TensorFlow and no other; the sources stay as they are. Its
-name holds a hash of all that it is made from, so what is out of date is never loaded. It holds the
-routing for each instruction set and picks one when it runs: another machine may use it.
+environment, since it is compiled for this TensorFlow and no other; the sources stay as they are.
+Its name holds a hash of all that it is made from, so what is out of date is never loaded. It holds
+the routing for each instruction set and picks one when it runs: another machine may use it.
 """
 
 from __future__ import annotations

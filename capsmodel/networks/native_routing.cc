@@ -1,15 +1,13 @@
 // Routing by agreement (Procedure 1 of Sabour, Frosst, Hinton 2017) and its exact gradient for a CPU.
 //
-// native_build.py compiles this file several times: once for each instruction set, with LANES and
-// INSTRUCTIONS defined, and once without them for TensorFlow. What is compiled for an instruction
-// set includes no C++ header, so that no function of the standard library exists with instructions
-// that the machine may lack.
+// native_build.py compiles this file once for each instruction set, with LANES and INSTRUCTIONS
+// defined and without any C++ header, so that no function of the standard library has instructions
+// that a machine may lack; and once without them for TensorFlow.
 //
-// A vector holds the same number of LANES images, a block. So a sum over parents, dim or child_dim
-// needs no sum inside of a vector; only the gradient of W is a sum over images. The predictions
-// u_hat = W u, parents * dim vectors for a child of a block, stay in the first cache and are made
-// again in each pass over the children. Children are summed up in PARTS, whatever the number of
-// threads, and in the same order: results do not depend on that number.
+// A vector holds the same number of LANES images, a block. So only the gradient of W needs sums inside
+// of a vector. The predictions u_hat = W u, parents * dim vectors for a child of a block, stay in the
+// first cache and are made again in each pass over the children. Children are summed up in PARTS and in
+// the same order, so results do not depend on the number of threads.
 #include <stdint.h>
 
 namespace capsnet {
@@ -20,6 +18,13 @@ struct Sizes {
   int64_t all;                // 1: the gradient flows through all iterations; 0: the last one only
 };
 
+// v [images, parents, dim] is made from u [images, children, child_dim] and w [children, parents,
+// child_dim, dim]. `sums`, s of all iterations, is what the forward pass leaves to the backward pass.
+struct Arrays {
+  const float *u, *w, *dv;
+  float *v, *du, *dw, *sums, *space;
+};
+
 // Calls call(body, i) for each i from 0 to count - 1, in several threads.
 struct Threads {
   void (*run)(void* pool, int64_t count, void (*call)(void*, int64_t), void* body);
@@ -28,19 +33,17 @@ struct Threads {
 
 constexpr int64_t PARTS = 16;
 
-// How many numbers are needed besides inputs and outputs.
+// How many numbers `sums` has, and `space`: one part of it and all of it.
 struct Space {
-  int64_t sums;  // s of all iterations, which the forward pass leaves to the backward pass
-  int64_t part, forward, backward;
+  int64_t sums, part, forward, backward;
   Space(const Sizes& z, int64_t lanes) {
     const int64_t blocks = (z.images + lanes - 1) / lanes, pair = z.parents * z.dim;
-    // A part of the children has sums, and the predictions and coefficients of one child; later the
-    // gradients of u and of the predictions for one parent, of one child in all blocks.
-    part = blocks * pair + pair + 2 * z.parents;
-    const int64_t child = blocks * (z.child_dim + z.dim);
-    part = lanes * (part > child ? part : child);
     const int64_t kept = z.all ? z.iterations - 1 : 1;
     const int64_t coefficients = (z.all ? 2 * kept : 1) * z.children * blocks * z.parents;
+    // Sums, and the predictions and coefficients of a child; or the gradients of each_gradient.
+    const int64_t child = blocks * (z.child_dim + z.dim);
+    part = blocks * pair + pair + 2 * z.parents;
+    part = lanes * (part > child ? part : child);
     sums = lanes * z.iterations * blocks * pair;
     forward = lanes * blocks * (z.children * z.child_dim + pair) + PARTS * part;
     backward = forward + lanes * ((1 + 2 * kept) * blocks * pair + coefficients);
@@ -49,13 +52,8 @@ struct Space {
 
 struct Kernel {
   int64_t lanes;
-  // v [images, parents, dim] from u [images, children, child_dim] and
-  // w [children, parents, child_dim, dim].
-  void (*forward)(const Sizes&, const Threads&, const float* u, const float* w, float* v,
-                  float* sums, float* space);
-  // The gradients du and dw from dv.
-  void (*backward)(const Sizes&, const Threads&, const float* u, const float* w, const float* sums,
-                   const float* dv, float* du, float* dw, float* space);
+  void (*forward)(const Sizes&, const Threads&, const Arrays&);   // makes v and sums
+  void (*backward)(const Sizes&, const Threads&, const Arrays&);  // makes du and dw
 };
 
 }  // namespace capsnet
@@ -67,23 +65,23 @@ namespace {
 
 typedef float V __attribute__((vector_size(LANES * 4), aligned(4)));
 typedef uint32_t U __attribute__((vector_size(LANES * 4), aligned(4)));
-typedef int32_t I __attribute__((vector_size(LANES * 4), aligned(4)));
 
-// How many vectors the registers hold as sums.
-constexpr int TILE = LANES < 16 ? 8 : 16;
+constexpr int TILE = LANES < 16 ? 8 : 16;  // vectors that the registers hold as sums
 
 template <class Body>
 void each(const Threads& threads, int64_t count, Body body) {
   threads.run(threads.pool, count, [](void* b, int64_t i) { (*static_cast<Body*>(b))(i); }, &body);
 }
 
-// Calls body(size, k) for pieces of 0 to count - 1, each as large as fits.
+template <int SIZE>
+struct Size {
+  enum { value = SIZE };
+};
+
+// Calls body(Size, k) for pieces of 0 to count - 1, each as large as fits.
 template <int SIZE, class Body>
 inline void pieces(int64_t count, Body body, int64_t k = 0) {
-  struct Size {
-    enum { value = SIZE };
-  };
-  for (; k + SIZE <= count; k += SIZE) body(Size(), k);
+  for (; k + SIZE <= count; k += SIZE) body(Size<SIZE>(), k);
   if constexpr (SIZE > 1) pieces<SIZE / 2>(count, body, k);
 }
 
@@ -140,96 +138,65 @@ inline void predict(const Sizes& z, const V* u, const float* w, V* sums) {
     for (int k = 0; k < SIZE; ++k) sums[k] += u[d] * w[k];
 }
 
-template <int... lanes>
-struct List {};
-template <int count, int... lanes>
-struct Count : Count<count - 1, count - 1, lanes...> {};
-template <int... lanes>
-struct Count<0, lanes...> {
-  typedef List<lanes...> list;
-};
-
-// Lanes with the bit HALF set get sums of b, the others of a: of two lanes that differ in that bit.
-template <int HALF, int... l>
-inline V half_sums(V a, V b, List<l...>) {
-#ifdef __clang__
-  return __builtin_shufflevector(a, b, (l & HALF ? l + LANES : l)...) +
-         __builtin_shufflevector(a, b, (l & HALF ? (l ^ HALF) + LANES : l ^ HALF)...);
-#else
-  return __builtin_shuffle(a, b, I{(l & HALF ? l + LANES : l)...}) +
-         __builtin_shuffle(a, b, I{(l & HALF ? (l ^ HALF) + LANES : l ^ HALF)...});
-#endif
-}
-
-// The sums over the lanes of LANES vectors, each in the lane that has the vector's number.
-template <int HALF = LANES / 2>
-inline V lane_sums(V* vectors) {
-  for (int i = 0; i < HALF; ++i)
-    vectors[i] = half_sums<HALF>(vectors[i], vectors[i + HALF], typename Count<LANES>::list());
-  if constexpr (HALF > 1) return lane_sums<HALF / 2>(vectors);
-  return vectors[0];
-}
-
 // Sizes count vectors from here on. u is [children, blocks, child_dim]; s, v, x (the sum of the v of
 // all earlier iterations) and their gradients are [blocks, parents, dim]; coefficients, c and the
 // gradients of the logits, are [children, blocks, parents].
 class Routing {
  public:
-  Routing(const Sizes& sizes, const Threads& threads, const float* rows, const float* w, float* space)
-      : z(sizes), threads(threads), w(w), blocks((z.images + LANES - 1) / LANES),
+  Routing(const Sizes& sizes, const Threads& threads, const Arrays& arrays)
+      : z(sizes), threads(threads), arrays(arrays), blocks((z.images + LANES - 1) / LANES),
         pair(z.parents * z.dim), size(blocks * pair), coupled(z.children * blocks * z.parents),
         parts(z.children < PARTS ? z.children : PARTS), part_size(Space(z, LANES).part / LANES),
-        even(1.0f / (z.parents + z.none_of_the_above)), left(reinterpret_cast<V*>(space)),
-        u(take(z.children * blocks * z.child_dim)), partial(take(parts * part_size)) {
-    const int64_t row = z.children * z.child_dim;
+        even(1.0f / (z.parents + z.none_of_the_above)), left(reinterpret_cast<V*>(arrays.space)),
+        u(take(z.children * blocks * z.child_dim)), partial(take(parts * part_size)),
+        s(reinterpret_cast<V*>(arrays.sums)) {
     of_each_child([=](int64_t i, V*) {
       for (int64_t b = 0; b < blocks; ++b)
-        load(rows + i * z.child_dim, row, b, z.child_dim, u + (i * blocks + b) * z.child_dim);
+        load(this->arrays.u + i * z.child_dim, z.children * z.child_dim, b, z.child_dim,
+             u + (i * blocks + b) * z.child_dim);
     });
   }
 
-  void forward(V* s, float* v) {
+  void forward() {
     V* x = take(size);
-    for (int64_t t = 0; t < z.iterations; ++t, s += size) {
-      if (t == 0) predict_evenly();
-      else route<false>(x, nullptr, nullptr, nullptr);
+    for (int64_t t = 0; t < z.iterations; ++t) {
+      t ? route<false>(x, nullptr, nullptr, nullptr) : predict_evenly();
       of_each_parent([=](int64_t at, int64_t b, int64_t j) {
-        add_parts(at, t ? 1.0f : even, nullptr, s + at);
-        V* squashed = partial + at;  // these sums are not needed any more
-        squash(z.dim, s + at, nullptr, squashed);
-        for (int64_t k = 0; k < z.dim; ++k) x[at + k] = t ? x[at + k] + squashed[k] : squashed[k];
-        if (t == z.iterations - 1) store(squashed, b, z.dim, v + j * z.dim, pair);
+        V *sums = s + t * size + at, *v = partial + at;  // v takes the place of one part's sums
+        add_parts(at, t ? 1.0f : even, nullptr, sums);
+        squash(z.dim, sums, nullptr, v);
+        for (int64_t k = 0; k < z.dim; ++k) x[at + k] = t ? x[at + k] + v[k] : v[k];
+        if (t == z.iterations - 1) store(v, b, z.dim, arrays.v + j * z.dim, pair);
       });
     }
   }
 
   // The gradient of u_hat is a sum of terms coefficient * vector: of each iteration but the first
   // one, c * ds and db * x, of the first one ds / the number of logits.
-  void backward(const V* s, const float* dv, float* du, float* dw) {
+  void backward() {
     const int64_t kept = z.all ? z.iterations - 1 : 1, terms = z.all ? 2 * kept : 1;
     V *dx = take(size), *ds = take(size), *vectors = take(2 * kept * size), *c = take(terms * coupled);
     of_each_parent([=](int64_t at, int64_t b, int64_t j) {
-      load(dv + j * z.dim, pair, b, z.dim, dx + at);
+      load(arrays.dv + j * z.dim, pair, b, z.dim, dx + at);
       V* x = vectors + size + at;
       for (int64_t t = 1; t < z.iterations; ++t) {  // x of iteration t
-        V* next = vectors + (z.all ? 2 * t - 1 : 1) * size + at;
-        squash(z.dim, s + (t - 1) * size + at, nullptr, partial + at);
-        for (int64_t k = 0; k < z.dim; ++k) next[k] = t > 1 ? x[k] + partial[at + k] : partial[at + k];
+        V *next = vectors + (z.all ? 2 * t - 1 : 1) * size + at, *v = partial + at;
+        squash(z.dim, s + (t - 1) * size + at, nullptr, v);
+        for (int64_t k = 0; k < z.dim; ++k) next[k] = t > 1 ? x[k] + v[k] : v[k];
         x = next;
       }
     });
     for (int64_t t = z.iterations - 1; t >= 0; --t) {
-      const int64_t term = z.all ? 2 * t - 2 : 0;
+      const int64_t term = z.all ? 2 * t - 2 : 0, later = z.iterations - 1 - t;
       V* of_s = t ? vectors + term * size : ds;
-      const bool is_last = t == z.iterations - 1;
       of_each_parent([=](int64_t at, int64_t, int64_t) {
-        if (!is_last) add_parts(at, 1.0f, t < z.iterations - 2 ? dx + at : nullptr, dx + at);
+        if (later) add_parts(at, 1.0f, later > 1 ? dx + at : nullptr, dx + at);
         squash(z.dim, s + t * size + at, dx + at, of_s + at);
       });
       if (t) route<true>(of_s + size, of_s, c + term * coupled, c + (term + 1) * coupled);
       if (!z.all) break;
     }
-    each_gradient(z.all ? ds : nullptr, terms, c, vectors, du, dw);
+    each_gradient(z.all ? ds : nullptr, terms, c, vectors);
   }
 
  private:
@@ -288,8 +255,9 @@ class Routing {
           });
     });
   }
+
   const float* weights(int64_t i, int64_t j) const {
-    return w + (i * z.parents + j) * z.child_dim * z.dim;
+    return arrays.w + (i * z.parents + j) * z.child_dim * z.dim;
   }
 
   // Each part's sum of c u_hat, from x. With DIFFERENTIATE it stores c, and from ds the gradient of
@@ -340,9 +308,8 @@ class Routing {
   }
 
   // du and dw of each child. `ds` is that of the first iteration, or null.
-  void each_gradient(const V* ds, int64_t terms, const V* c, const V* vectors, float* du, float* dw) {
+  void each_gradient(const V* ds, int64_t terms, const V* c, const V* vectors) {
     of_each_child([=](int64_t i, V* space) {
-      const int64_t row = z.children * z.child_dim;
       V *of_u = space, *of_u_hat = of_u + blocks * z.child_dim;
       for (int64_t d = 0; d < blocks * z.child_dim; ++d) of_u[d] = V{};
       for (int64_t j = 0; j < z.parents; ++j) {
@@ -364,11 +331,12 @@ class Routing {
               of_u[b * z.child_dim + d] = sum;
             }
           });
-        const V* child = u + i * blocks * z.child_dim;
-        outer(child, of_u_hat, dw + (i * z.parents + j) * z.child_dim * z.dim);
+        outer(u + i * blocks * z.child_dim, of_u_hat,
+              arrays.dw + (i * z.parents + j) * z.child_dim * z.dim);
       }
       for (int64_t b = 0; b < blocks; ++b)
-        store(of_u + b * z.child_dim, b, z.child_dim, du + i * z.child_dim, row);
+        store(of_u + b * z.child_dim, b, z.child_dim, arrays.du + i * z.child_dim,
+              z.children * z.child_dim);
     });
   }
 
@@ -386,36 +354,32 @@ class Routing {
             sums[2 * n] += x * of_u_hat[b * z.dim + k];
             sums[2 * n + 1] += x * of_u_hat[b * z.dim + second];
           }
-        const V totals = lane_sums(sums);
+        float* totals = reinterpret_cast<float*>(sums);  // of the lanes, in the first one
+        for (int half = LANES / 2; half > 0; half /= 2)
+          for (int n = 0; n < LANES; ++n)
+            for (int l = 0; l < half; ++l) totals[n * LANES + l] += totals[n * LANES + l + half];
         for (int n = 0; n < ROWS && d + n < z.child_dim; ++n)
-          for (int64_t m = k; m <= second; ++m) of_w[(d + n) * z.dim + m] = totals[2 * n + m - k];
+          for (int64_t m = k; m <= second; ++m)
+            of_w[(d + n) * z.dim + m] = totals[(2 * n + m - k) * LANES];
       }
   }
 
   const Sizes z;
   const Threads threads;
-  const float* const w;
+  const Arrays arrays;
   const int64_t blocks, pair, size, coupled, parts, part_size;
   const float even;
   V* left;
-  V* const u;
-  V* const partial;  // [parts, part_size]
+  V *const u, *const partial, *const s;  // partial is [parts, part_size]
 };
-
-void forward(const Sizes& z, const Threads& threads, const float* u, const float* w, float* v,
-             float* sums, float* space) {
-  Routing(z, threads, u, w, space).forward(reinterpret_cast<V*>(sums), v);
-}
-
-void backward(const Sizes& z, const Threads& threads, const float* u, const float* w,
-              const float* sums, const float* dv, float* du, float* dw, float* space) {
-  Routing(z, threads, u, w, space).backward(reinterpret_cast<const V*>(sums), dv, du, dw);
-}
 
 }  // namespace
 
 extern const Kernel INSTRUCTIONS;
-const Kernel INSTRUCTIONS = {LANES, forward, backward};
+const Kernel INSTRUCTIONS = {
+    LANES,
+    [](const Sizes& z, const Threads& t, const Arrays& a) { Routing(z, t, a).forward(); },
+    [](const Sizes& z, const Threads& t, const Arrays& a) { Routing(z, t, a).backward(); }};
 
 }  // namespace capsnet
 
@@ -428,26 +392,20 @@ const Kernel INSTRUCTIONS = {LANES, forward, backward};
 
 namespace capsnet {
 
-extern const Kernel plain;
-#ifdef __x86_64__
-extern const Kernel avx2, avx512;
-#endif
+extern const Kernel plain, avx2, avx512;
 
 namespace {
 
-using tensorflow::OpKernelConstruction;
-using tensorflow::OpKernelContext;
-using tensorflow::Tensor;
-using tensorflow::TensorShape;
-using tensorflow::errors::InvalidArgument;
+using namespace tensorflow;
+using Workers = DeviceBase::CpuWorkerThreads;
 
 // The kernel of that name, or for an empty name the fastest one that this machine has; or null.
 const Kernel* find_kernel(const std::string& name) {
 #ifdef __x86_64__
-  const bool has_avx512 = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-                          __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
+  const bool has_avx512 = __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq");
+  if (has_avx512 && __builtin_cpu_supports("avx512vl") && (name.empty() || name == "avx512"))
+    return &avx512;
   const bool has_avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
-  if (has_avx512 && (name.empty() || name == "avx512")) return &avx512;
   if (has_avx2 && (name.empty() || name == "avx2")) return &avx2;
 #endif
   return name.empty() || name == "plain" ? &plain : nullptr;
@@ -455,97 +413,86 @@ const Kernel* find_kernel(const std::string& name) {
 
 void run(void* pool, int64_t count, void (*call)(void*, int64_t), void* body) {
   constexpr int64_t COST = 1000000;  // in cycles; with less, some threads might get nothing to do
-  auto* workers = static_cast<const tensorflow::DeviceBase::CpuWorkerThreads*>(pool);
-  tensorflow::Shard(workers->num_threads, workers->workers, count, COST,
-                    [=](int64_t begin, int64_t end) {
-                      for (int64_t i = begin; i < end; ++i) call(body, i);
-                    });
+  const Workers* workers = static_cast<const Workers*>(pool);
+  Shard(workers->num_threads, workers->workers, count, COST, [=](int64_t i, int64_t end) {
+    for (; i < end; ++i) call(body, i);
+  });
 }
 
 template <bool GRADIENT>
-class RoutingOp : public tensorflow::OpKernel {
+class RoutingOp : public OpKernel {
  public:
-  explicit RoutingOp(OpKernelConstruction* construction) : OpKernel(construction) {
+  explicit RoutingOp(OpKernelConstruction* context) : OpKernel(context) {
     std::string instructions, gradient;
-    bool none_of_the_above;
-    OP_REQUIRES_OK(construction, construction->GetAttr("iterations", &z_.iterations));
-    OP_REQUIRES_OK(construction, construction->GetAttr("gradient", &gradient));
-    OP_REQUIRES_OK(construction, construction->GetAttr("none_of_the_above", &none_of_the_above));
-    OP_REQUIRES_OK(construction, construction->GetAttr("instructions", &instructions));
-    z_.none_of_the_above = none_of_the_above;
-    z_.all = gradient == "all" || z_.iterations == 1;
+    bool none;
+    OP_REQUIRES_OK(context, context->GetAttr("iterations", &sizes_.iterations));
+    OP_REQUIRES_OK(context, context->GetAttr("gradient", &gradient));
+    OP_REQUIRES_OK(context, context->GetAttr("none_of_the_above", &none));
+    OP_REQUIRES_OK(context, context->GetAttr("instructions", &instructions));
+    sizes_.none_of_the_above = none;
+    sizes_.all = gradient == "all" || sizes_.iterations == 1;
     kernel_ = find_kernel(instructions);
-    OP_REQUIRES(construction, kernel_, InvalidArgument("This machine has no ", instructions, "."));
+    OP_REQUIRES(context, kernel_, errors::InvalidArgument("This machine has no ", instructions, "."));
   }
 
   void Compute(OpKernelContext* context) override {
-    const Tensor &u = context->input(0), &w = context->input(1);
+    const TensorShape &u = context->input(0).shape(), &w = context->input(1).shape();
     OP_REQUIRES(context,
                 u.dims() == 3 && w.dims() == 4 && u.dim_size(1) == w.dim_size(0) &&
-                    u.dim_size(2) == w.dim_size(2) && w.NumElements() > 0,
-                InvalidArgument("Capsules of shape ", u.shape().DebugString(),
-                                " cannot be routed by weights of shape ", w.shape().DebugString()));
-    Sizes z = z_;
+                    u.dim_size(2) == w.dim_size(2) && w.num_elements() > 0,
+                errors::InvalidArgument("Capsules of shape ", u.DebugString(),
+                                " cannot be routed by weights of shape ", w.DebugString()));
+    Sizes z = sizes_;
     z.images = u.dim_size(0), z.children = w.dim_size(0), z.parents = w.dim_size(1);
     z.child_dim = w.dim_size(2), z.dim = w.dim_size(3);
     const Space room(z, kernel_->lanes);
-    const TensorShape of_v({z.images, z.parents, z.dim}), of_sums({room.sums});
-    Tensor *first, *second, space;
-    OP_REQUIRES_OK(context, context->allocate_output(0, GRADIENT ? u.shape() : of_v, &first));
-    OP_REQUIRES_OK(context, context->allocate_output(1, GRADIENT ? w.shape() : of_sums, &second));
-    OP_REQUIRES_OK(context, context->allocate_temp(
-                                tensorflow::DT_FLOAT,
-                                TensorShape({GRADIENT ? room.backward : room.forward}), &space));
-    const Threads threads{
-        run, const_cast<tensorflow::DeviceBase::CpuWorkerThreads*>(
-                 context->device()->tensorflow_cpu_worker_threads())};
-    if constexpr (GRADIENT) {
-      const Tensor &sums = context->input(2), &dv = context->input(3);
-      OP_REQUIRES(context, sums.shape() == of_sums && dv.shape() == of_v,
-                  InvalidArgument("The gradient of v has the shape ", dv.shape().DebugString(),
-                                  " instead of ", of_v.DebugString()));
-      kernel_->backward(z, threads, data(u), data(w), data(sums), data(dv), data(*first),
-                        data(*second), data(space));
-    } else {
-      kernel_->forward(z, threads, data(u), data(w), data(*first), data(*second), data(space));
-    }
+    const TensorShape v({z.images, z.parents, z.dim}), sums({room.sums});
+    const TensorShape space({GRADIENT ? room.backward : room.forward});
+    OP_REQUIRES(context,
+                !GRADIENT || (context->input(2).shape() == sums && context->input(3).shape() == v),
+                errors::InvalidArgument("These are no sums and gradients of ", v.DebugString()));
+    Tensor *first, *second, temporary;
+    OP_REQUIRES_OK(context, context->allocate_output(0, GRADIENT ? u : v, &first));
+    OP_REQUIRES_OK(context, context->allocate_output(1, GRADIENT ? w : sums, &second));
+    OP_REQUIRES_OK(context, context->allocate_temp(DT_FLOAT, space, &temporary));
+    auto input = [=](int i) { return const_cast<float*>(context->input(i).flat<float>().data()); };
+    float *a = first->flat<float>().data(), *b = second->flat<float>().data();
+    float* free = temporary.flat<float>().data();
+    const Threads threads{run, const_cast<Workers*>(context->device()->tensorflow_cpu_worker_threads())};
+    if constexpr (GRADIENT)
+      kernel_->backward(z, threads, {input(0), input(1), input(3), nullptr, a, b, input(2), free});
+    else
+      kernel_->forward(z, threads, {input(0), input(1), nullptr, a, nullptr, nullptr, b, free});
   }
 
  private:
-  static const float* data(const Tensor& tensor) { return tensor.flat<float>().data(); }
-  static float* data(Tensor& tensor) { return tensor.flat<float>().data(); }
-
-  Sizes z_;
+  Sizes sizes_;
   const Kernel* kernel_;
 };
 
-#define ATTRIBUTES                                \
-  .Attr("iterations: int >= 1")                   \
-  .Attr("gradient: {'all', 'last'}")              \
-  .Attr("none_of_the_above: bool")                \
-  .Attr("instructions: string = ''")
+#define OPTIONS                                                               \
+  .Attr("iterations: int >= 1").Attr("gradient: {'all', 'last'}")             \
+  .Attr("none_of_the_above: bool").Attr("instructions: string = ''")
 
-// `sums` is for the gradient alone.
 REGISTER_OP("CapsnetRouting")
-    .Input("u: float").Input("w: float").Output("v: float").Output("sums: float") ATTRIBUTES
-    .SetShapeFn([](tensorflow::shape_inference::InferenceContext* c) {
-      tensorflow::shape_inference::ShapeHandle u, w;
+    .Input("u: float").Input("w: float").Output("v: float").Output("sums: float") OPTIONS
+    .SetShapeFn([](shape_inference::InferenceContext* c) {
+      shape_inference::ShapeHandle u, w;
       TF_RETURN_IF_ERROR(c->WithRank(c->input(0), 3, &u));
       TF_RETURN_IF_ERROR(c->WithRank(c->input(1), 4, &w));
       c->set_output(0, c->MakeShape({c->Dim(u, 0), c->Dim(w, 1), c->Dim(w, 3)}));
       c->set_output(1, c->UnknownShapeOfRank(1));
-      return tensorflow::Status();
+      return Status();
     });
 REGISTER_OP("CapsnetRoutingGrad")
     .Input("u: float").Input("w: float").Input("sums: float").Input("dv: float")
-    .Output("du: float").Output("dw: float") ATTRIBUTES
-    .SetShapeFn([](tensorflow::shape_inference::InferenceContext* c) {
-      c->set_output(0, c->input(0));
-      c->set_output(1, c->input(1));
-      return tensorflow::Status();
+    .Output("du: float").Output("dw: float") OPTIONS
+    .SetShapeFn([](shape_inference::InferenceContext* c) {
+      c->set_output(0, c->input(0)), c->set_output(1, c->input(1));
+      return Status();
     });
-REGISTER_KERNEL_BUILDER(Name("CapsnetRouting").Device(tensorflow::DEVICE_CPU), RoutingOp<false>);
-REGISTER_KERNEL_BUILDER(Name("CapsnetRoutingGrad").Device(tensorflow::DEVICE_CPU), RoutingOp<true>);
+REGISTER_KERNEL_BUILDER(Name("CapsnetRouting").Device(DEVICE_CPU), RoutingOp<false>);
+REGISTER_KERNEL_BUILDER(Name("CapsnetRoutingGrad").Device(DEVICE_CPU), RoutingOp<true>);
 
 }  // namespace
 }  // namespace capsnet
