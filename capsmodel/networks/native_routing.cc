@@ -9,21 +9,22 @@
 // first cache and are made again in each pass over the children. Children are summed up in PARTS and in
 // the same order, so results do not depend on the number of threads.
 #include <stdint.h>
+#ifndef INSTRUCTIONS
+#include "tensorflow/core/framework/op.h"
+#include "tensorflow/core/framework/op_kernel.h"
+#include "tensorflow/core/framework/shape_inference.h"
+#include "tensorflow/core/util/work_sharder.h"
+#endif
 
 namespace capsnet {
 
-struct Sizes {
-  int64_t images, children, parents, child_dim, dim, iterations;
-  int64_t none_of_the_above;  // 1: one more logit, always 0, in the softmax; or 0
-  int64_t all;                // 1: the gradient flows through all iterations; 0: the last one only
-};
+// none_of_the_above: one more logit, always 0, is in the softmax. all: the gradient flows through all
+// iterations, not only the last one.
+struct Sizes { int64_t images, children, parents, child_dim, dim, iterations, none_of_the_above, all; };
 
 // v [images, parents, dim] is made from u [images, children, child_dim] and w [children, parents,
-// child_dim, dim]. `sums`, s of all iterations, is what the forward pass leaves to the backward pass.
-struct Arrays {
-  const float *u, *w, *dv;
-  float *v, *du, *dw, *sums, *space;
-};
+// child_dim, dim]. `sums`, s and x of all iterations, is what the forward pass leaves to the backward pass.
+struct Arrays { float *u, *w, *dv, *v, *du, *dw, *sums, *space; };
 
 // Calls call(body, i) for each i from 0 to count - 1, in several threads.
 struct Threads {
@@ -38,15 +39,13 @@ struct Space {
   int64_t sums, part, forward, backward;
   Space(const Sizes& z, int64_t lanes) {
     const int64_t blocks = (z.images + lanes - 1) / lanes, pair = z.parents * z.dim;
-    const int64_t kept = z.all ? z.iterations - 1 : 1;
-    const int64_t coefficients = (z.all ? 2 * kept : 1) * z.children * blocks * z.parents;
     // Sums, and the predictions and coefficients of a child; or the gradients of each_gradient.
-    const int64_t child = blocks * (z.child_dim + z.dim);
-    part = blocks * pair + pair + 2 * z.parents;
-    part = lanes * (part > child ? part : child);
-    sums = lanes * z.iterations * blocks * pair;
-    forward = lanes * blocks * (z.children * z.child_dim + pair) + PARTS * part;
-    backward = forward + lanes * ((1 + 2 * kept) * blocks * pair + coefficients);
+    const int64_t routed = blocks * pair + pair + 2 * z.parents, child = blocks * (z.child_dim + z.dim);
+    part = lanes * (routed > child ? routed : child);
+    sums = lanes * 2 * z.iterations * blocks * pair;
+    forward = lanes * blocks * z.children * z.child_dim + PARTS * part;
+    backward = forward + lanes * blocks * ((z.iterations + 1) * pair +
+                                           2 * (z.iterations - 1) * z.children * z.parents);
   }
 };
 
@@ -56,11 +55,7 @@ struct Kernel {
   void (*backward)(const Sizes&, const Threads&, const Arrays&);  // makes du and dw
 };
 
-}  // namespace capsnet
-
 #ifdef INSTRUCTIONS
-
-namespace capsnet {
 namespace {
 
 typedef float V __attribute__((vector_size(LANES * 4), aligned(4)));
@@ -73,10 +68,7 @@ void each(const Threads& threads, int64_t count, Body body) {
   threads.run(threads.pool, count, [](void* b, int64_t i) { (*static_cast<Body*>(b))(i); }, &body);
 }
 
-template <int SIZE>
-struct Size {
-  enum { value = SIZE };
-};
+template <int SIZE> struct Size { enum { value = SIZE }; };
 
 // Calls body(Size, k) for pieces of 0 to count - 1, each as large as fits.
 template <int SIZE, class Body>
@@ -91,12 +83,8 @@ inline V exponential(V x) {
   const V t = (x < -87.0f ? V{} - 87.0f : x) * 1.44269504f;
   const V shifted = t + 12582912.0f;  // 1.5 * 2^23: the sum has r in its low bits
   const V f = t - (shifted - 12582912.0f);
-  V p = f * 1.54035304e-4f + 1.33335581e-3f;
-  p = p * f + 9.61812911e-3f;
-  p = p * f + 5.55041087e-2f;
-  p = p * f + 2.40226507e-1f;
-  p = p * f + 6.93147182e-1f;
-  p = p * f + 1.0f;
+  V p = ((f * 1.54035304e-4f + 1.33335581e-3f) * f + 9.61812911e-3f) * f + 5.55041087e-2f;
+  p = ((p * f + 2.40226507e-1f) * f + 6.93147182e-1f) * f + 1.0f;
   const V power = (V)((U)p + ((U)shifted << 23));
   return x == x ? power : x;
 }
@@ -139,121 +127,99 @@ inline void predict(const Sizes& z, const V* u, const float* w, V* sums) {
 }
 
 // Sizes count vectors from here on. u is [children, blocks, child_dim]; s, v, x (the sum of the v of
-// all earlier iterations) and their gradients are [blocks, parents, dim]; coefficients, c and the
-// gradients of the logits, are [children, blocks, parents].
+// all earlier iterations) and their gradients are [blocks, parents, dim]; the coupling coefficients c
+// and the gradients of the logits, db, are [children, blocks, parents].
 class Routing {
  public:
   Routing(const Sizes& sizes, const Threads& threads, const Arrays& arrays)
       : z(sizes), threads(threads), arrays(arrays), blocks((z.images + LANES - 1) / LANES),
         pair(z.parents * z.dim), size(blocks * pair), coupled(z.children * blocks * z.parents),
         parts(z.children < PARTS ? z.children : PARTS), part_size(Space(z, LANES).part / LANES),
-        even(1.0f / (z.parents + z.none_of_the_above)), left(reinterpret_cast<V*>(arrays.space)),
-        u(take(z.children * blocks * z.child_dim)), partial(take(parts * part_size)),
-        s(reinterpret_cast<V*>(arrays.sums)) {
-    of_each_child([=](int64_t i, V*) {
+        left(reinterpret_cast<V*>(arrays.space)), u(take(z.children * blocks * z.child_dim)),
+        partial(take(parts * part_size)), s(reinterpret_cast<V*>(arrays.sums)), x(s + z.iterations * size) {
+    each_child([=](int64_t i, int64_t at, V*) {
       for (int64_t b = 0; b < blocks; ++b)
-        load(this->arrays.u + i * z.child_dim, z.children * z.child_dim, b, z.child_dim,
-             u + (i * blocks + b) * z.child_dim);
+        transpose<false>(this->arrays.u + i * z.child_dim,
+                         z.children * z.child_dim, b, z.child_dim, u + at + b * z.child_dim);
     });
   }
 
   void forward() {
-    V* x = take(size);
+    for (int64_t at = 0; at < size; ++at) x[at] = V{};
     for (int64_t t = 0; t < z.iterations; ++t) {
-      t ? route<false>(x, nullptr, nullptr, nullptr) : predict_evenly();
-      of_each_parent([=](int64_t at, int64_t b, int64_t j) {
-        V *sums = s + t * size + at, *v = partial + at;  // v takes the place of one part's sums
-        add_parts(at, t ? 1.0f : even, nullptr, sums);
-        squash(z.dim, sums, nullptr, v);
-        for (int64_t k = 0; k < z.dim; ++k) x[at + k] = t ? x[at + k] + v[k] : v[k];
-        if (t == z.iterations - 1) store(v, b, z.dim, arrays.v + j * z.dim, pair);
+      route<false>(x + t * size, nullptr, nullptr, nullptr);
+      each_parent([=](int64_t at, int64_t b, int64_t j) {
+        V* v = partial + at;  // in the place of the first part's sums
+        add_parts(at, nullptr, s + t * size + at);
+        squash(z.dim, s + t * size + at, nullptr, v);
+        if (t == z.iterations - 1)
+          transpose<true>(arrays.v + j * z.dim, pair, b, z.dim, v);
+        else
+          for (int64_t k = 0; k < z.dim; ++k) x[(t + 1) * size + at + k] = x[t * size + at + k] + v[k];
       });
     }
   }
 
-  // The gradient of u_hat is a sum of terms coefficient * vector: of each iteration but the first
-  // one, c * ds and db * x, of the first one ds / the number of logits.
+  // From the last iteration to the first one: ds from the gradient of v, then c, db and from them the
+  // gradient of the v before. u and W come last, for all iterations at once.
   void backward() {
-    const int64_t kept = z.all ? z.iterations - 1 : 1, terms = z.all ? 2 * kept : 1;
-    V *dx = take(size), *ds = take(size), *vectors = take(2 * kept * size), *c = take(terms * coupled);
-    of_each_parent([=](int64_t at, int64_t b, int64_t j) {
-      load(arrays.dv + j * z.dim, pair, b, z.dim, dx + at);
-      V* x = vectors + size + at;
-      for (int64_t t = 1; t < z.iterations; ++t) {  // x of iteration t
-        V *next = vectors + (z.all ? 2 * t - 1 : 1) * size + at, *v = partial + at;
-        squash(z.dim, s + (t - 1) * size + at, nullptr, v);
-        for (int64_t k = 0; k < z.dim; ++k) next[k] = t > 1 ? x[k] + v[k] : v[k];
-        x = next;
-      }
-    });
+    V *dv = take(size), *ds = take(z.iterations * size);
+    V *c = take((z.iterations - 1) * coupled), *db = take((z.iterations - 1) * coupled);
     for (int64_t t = z.iterations - 1; t >= 0; --t) {
-      const int64_t term = z.all ? 2 * t - 2 : 0, later = z.iterations - 1 - t;
-      V* of_s = t ? vectors + term * size : ds;
-      of_each_parent([=](int64_t at, int64_t, int64_t) {
-        if (later) add_parts(at, 1.0f, later > 1 ? dx + at : nullptr, dx + at);
-        squash(z.dim, s + t * size + at, dx + at, of_s + at);
+      const int64_t later = z.iterations - 1 - t;
+      each_parent([=](int64_t at, int64_t b, int64_t j) {
+        if (later)
+          add_parts(at, later > 1 ? dv + at : nullptr, dv + at);  // x has every v before it
+        else
+          transpose<false>(arrays.dv + j * z.dim, pair, b, z.dim, dv + at);
+        squash(z.dim, s + t * size + at, dv + at, ds + t * size + at);
       });
-      if (t) route<true>(of_s + size, of_s, c + term * coupled, c + (term + 1) * coupled);
+      if (t)
+        route<true>(x + t * size, ds + t * size, c + (t - 1) * coupled, db + (t - 1) * coupled);
       if (!z.all) break;
     }
-    each_gradient(z.all ? ds : nullptr, terms, c, vectors);
+    each_gradient(ds, c, db);
   }
 
  private:
-  // The next vectors of the space.
-  V* take(int64_t count) { return (left += count) - count; }
+  V* take(int64_t count) { return (left += count) - count; }  // the next vectors of the space
 
-  // Calls body(child, its part's space).
+  int64_t first(int64_t part) const { return z.children * part / parts; }  // its first child
+
+  // Calls body(child, its first vector in u, its part's space).
   template <class Body>
-  void of_each_child(Body body) {
+  void each_child(Body body) {
     each(threads, parts, [=](int64_t part) {
-      for (int64_t i = first(part); i < first(part + 1); ++i) body(i, partial + part * part_size);
+      for (int64_t i = first(part); i < first(part + 1); ++i)
+        body(i, i * blocks * z.child_dim, partial + part * part_size);
     });
   }
-  int64_t first(int64_t part) const { return z.children * part / parts; }
 
   // Calls body(the index of its first vector, block, parent).
   template <class Body>
-  void of_each_parent(Body body) {
+  void each_parent(Body body) {
     each(threads, blocks * z.parents,
          [=](int64_t n) { body(n * z.dim, n / z.parents, n % z.parents); });
   }
 
-  // Numbers of a block's images, each in a row of its own, as vectors; 0 where there is no image.
-  void load(const float* rows, int64_t row, int64_t block, int64_t count, V* vectors) const {
+  // Loads numbers of a block's images, each in a row of its own, as vectors, 0 where there is no
+  // image; or stores them.
+  template <bool STORE>
+  void transpose(float* rows, int64_t row, int64_t block, int64_t count, V* vectors) const {
     float* numbers = reinterpret_cast<float*>(vectors);
     for (int64_t l = 0, n = block * LANES; l < LANES; ++l, ++n)
-      for (int64_t k = 0; k < count; ++k)
-        numbers[k * LANES + l] = n < z.images ? rows[n * row + k] : 0.0f;
-  }
-  void store(const V* vectors, int64_t block, int64_t count, float* rows, int64_t row) const {
-    const float* numbers = reinterpret_cast<const float*>(vectors);
-    for (int64_t l = 0, n = block * LANES; l < LANES && n < z.images; ++l, ++n)
-      for (int64_t k = 0; k < count; ++k) rows[n * row + k] = numbers[k * LANES + l];
+      for (int64_t k = 0; k < count && (!STORE || n < z.images); ++k)
+        if (STORE) rows[n * row + k] = numbers[k * LANES + l];
+        else numbers[k * LANES + l] = n < z.images ? rows[n * row + k] : 0.0f;
   }
 
-  // result = scale * the sum of the parts, and `more` if it is given, of one parent.
-  void add_parts(int64_t at, float scale, const V* more, V* result) const {
+  // result = the sum of the parts, and `more` if it is given, of one parent.
+  void add_parts(int64_t at, const V* more, V* result) const {
     for (int64_t k = 0; k < z.dim; ++k) {
-      V sum = partial[at + k];
-      for (int64_t part = 1; part < parts; ++part) sum += partial[part * part_size + at + k];
-      result[k] = more ? more[k] + sum : sum * scale;
+      V sum = more ? more[k] : V{};
+      for (int64_t part = 0; part < parts; ++part) sum += partial[part * part_size + at + k];
+      result[k] = sum;
     }
-  }
-
-  // Each part's sum of u_hat.
-  void predict_evenly() {
-    each(threads, parts, [=](int64_t part) {
-      for (int64_t b = 0; b < blocks; ++b)
-        for (int64_t j = 0; j < z.parents; ++j)
-          pieces<TILE>(z.dim, [&](auto piece, int64_t k) {
-            V sums[piece.value] = {};
-            for (int64_t i = first(part); i < first(part + 1); ++i)
-              predict<piece.value>(z, u + (i * blocks + b) * z.child_dim, weights(i, j) + k, sums);
-            V* to = partial + part * part_size + b * pair + j * z.dim + k;
-            for (int n = 0; n < piece.value; ++n) to[n] = sums[n];
-          });
-    });
   }
 
   const float* weights(int64_t i, int64_t j) const {
@@ -270,12 +236,11 @@ class Routing {
       for (int64_t b = 0; b < blocks; ++b, sums += pair) {
         for (int64_t jk = 0; jk < pair; ++jk) sums[jk] = V{};
         for (int64_t i = first(part); i < first(part + 1); ++i) {
-          const V* child = u + (i * blocks + b) * z.child_dim;
           for (int64_t j = 0; j < z.parents; ++j) {
             logits[j] = dc[j] = V{};
             pieces<TILE>(z.dim, [&](auto piece, int64_t k) {
               V numbers[piece.value] = {};
-              predict<piece.value>(z, child, weights(i, j) + k, numbers);
+              predict<piece.value>(z, u + (i * blocks + b) * z.child_dim, weights(i, j) + k, numbers);
               const int64_t at = j * z.dim + k;
               V agreement = V{}, gradient = V{};
               for (int n = 0; n < piece.value; ++n) {
@@ -288,55 +253,51 @@ class Routing {
             });
           }
           softmax(z, logits);
-          if (DIFFERENTIATE) {
-            const int64_t at = (i * blocks + b) * z.parents;
-            V mean = V{};
-            for (int64_t j = 0; j < z.parents; ++j) mean += logits[j] * dc[j];
-            for (int64_t j = 0; j < z.parents; ++j) {
+          V mean = V{};
+          for (int64_t j = 0; DIFFERENTIATE && j < z.parents; ++j) mean += logits[j] * dc[j];
+          for (int64_t j = 0, at = (i * blocks + b) * z.parents; j < z.parents; ++j) {
+            if (DIFFERENTIATE) {
               c[at + j] = logits[j];
-              logits[j] *= dc[j] - mean;
-              if (z.all) db[at + j] = logits[j];
+              db[at + j] = logits[j] *= dc[j] - mean;
             }
-            if (!z.all) continue;
+            for (int64_t k = j * z.dim; k < (j + 1) * z.dim; ++k) sums[k] += logits[j] * u_hat[k];
           }
-          for (int64_t j = 0; j < z.parents; ++j)
-            for (int64_t jk = j * z.dim; jk < (j + 1) * z.dim; ++jk)
-              sums[jk] += logits[j] * u_hat[jk];
         }
       }
     });
   }
 
-  // du and dw of each child. `ds` is that of the first iteration, or null.
-  void each_gradient(const V* ds, int64_t terms, const V* c, const V* vectors) {
-    of_each_child([=](int64_t i, V* space) {
+  // du and dw, from the gradient of u_hat: c ds + db x of all iterations; in the first one all c are
+  // equal and without a gradient.
+  void each_gradient(const V* ds, const V* c, const V* db) {
+    const float even = z.all ? 1.0f / (z.parents + z.none_of_the_above) : 0.0f;
+    each_child([=](int64_t i, int64_t first_of_u, V* space) {
       V *of_u = space, *of_u_hat = of_u + blocks * z.child_dim;
       for (int64_t d = 0; d < blocks * z.child_dim; ++d) of_u[d] = V{};
       for (int64_t j = 0; j < z.parents; ++j) {
         for (int64_t b = 0; b < blocks; ++b)
           pieces<TILE>(z.dim, [&](auto piece, int64_t k) {
             const int64_t at = b * pair + j * z.dim + k;
-            V numbers[piece.value];
-            for (int n = 0; n < piece.value; ++n) numbers[n] = ds ? even * ds[at + n] : V{};
-            for (int64_t term = 0; term < terms; ++term) {
-              const V coefficient = c[term * coupled + (i * blocks + b) * z.parents + j];
-              const V* vector = vectors + term * size + at;
-              for (int n = 0; n < piece.value; ++n) numbers[n] += coefficient * vector[n];
+            V numbers[piece.value] = {};
+            for (int n = 0; z.all && n < piece.value; ++n) numbers[n] = even * ds[at + n];
+            for (int64_t t = z.all ? 1 : z.iterations - 1; t < z.iterations; ++t) {
+              const int64_t from = (t - 1) * coupled + (i * blocks + b) * z.parents + j;
+              for (int n = 0; n < piece.value; ++n) numbers[n] += c[from] * ds[t * size + at + n];
+              for (int n = 0; z.all && n < piece.value; ++n) numbers[n] += db[from] * x[t * size + at + n];
             }
             for (int n = 0; n < piece.value; ++n) of_u_hat[b * z.dim + k + n] = numbers[n];
-            const float* from = weights(i, j) + k;
-            for (int64_t d = 0; d < z.child_dim; ++d, from += z.dim) {
-              V sum = of_u[b * z.child_dim + d];
-              for (int n = 0; n < piece.value; ++n) sum += numbers[n] * from[n];
-              of_u[b * z.child_dim + d] = sum;
+            const float* w = weights(i, j) + k;
+            for (int64_t d = b * z.child_dim; d < (b + 1) * z.child_dim; ++d, w += z.dim) {
+              V sum = of_u[d];
+              for (int n = 0; n < piece.value; ++n) sum += numbers[n] * w[n];
+              of_u[d] = sum;
             }
           });
-        outer(u + i * blocks * z.child_dim, of_u_hat,
-              arrays.dw + (i * z.parents + j) * z.child_dim * z.dim);
+        outer(u + first_of_u, of_u_hat, arrays.dw + (weights(i, j) - arrays.w));
       }
       for (int64_t b = 0; b < blocks; ++b)
-        store(of_u + b * z.child_dim, b, z.child_dim, arrays.du + i * z.child_dim,
-              z.children * z.child_dim);
+        transpose<true>(arrays.du + i * z.child_dim, z.children * z.child_dim, b, z.child_dim,
+                        of_u + b * z.child_dim);
     });
   }
 
@@ -368,34 +329,20 @@ class Routing {
   const Threads threads;
   const Arrays arrays;
   const int64_t blocks, pair, size, coupled, parts, part_size;
-  const float even;
   V* left;
-  V *const u, *const partial, *const s;  // partial is [parts, part_size]
+  V *const u, *const partial, *const s, *const x;  // partial is [parts, part_size]
 };
-
 }  // namespace
 
 extern const Kernel INSTRUCTIONS;
 const Kernel INSTRUCTIONS = {
-    LANES,
-    [](const Sizes& z, const Threads& t, const Arrays& a) { Routing(z, t, a).forward(); },
+    LANES, [](const Sizes& z, const Threads& t, const Arrays& a) { Routing(z, t, a).forward(); },
     [](const Sizes& z, const Threads& t, const Arrays& a) { Routing(z, t, a).backward(); }};
 
-}  // namespace capsnet
-
 #else
-
-#include "tensorflow/core/framework/op.h"
-#include "tensorflow/core/framework/op_kernel.h"
-#include "tensorflow/core/framework/shape_inference.h"
-#include "tensorflow/core/util/work_sharder.h"
-
-namespace capsnet {
-
 extern const Kernel plain, avx2, avx512;
 
 namespace {
-
 using namespace tensorflow;
 using Workers = DeviceBase::CpuWorkerThreads;
 
@@ -437,27 +384,27 @@ class RoutingOp : public OpKernel {
 
   void Compute(OpKernelContext* context) override {
     const TensorShape &u = context->input(0).shape(), &w = context->input(1).shape();
-    OP_REQUIRES(context,
-                u.dims() == 3 && w.dims() == 4 && u.dim_size(1) == w.dim_size(0) &&
-                    u.dim_size(2) == w.dim_size(2) && w.num_elements() > 0,
-                errors::InvalidArgument("Capsules of shape ", u.DebugString(),
-                                " cannot be routed by weights of shape ", w.DebugString()));
+    bool fits = u.dims() == 3 && w.dims() == 4 && w.num_elements() > 0;
+    fits = fits && u.dim_size(1) == w.dim_size(0) && u.dim_size(2) == w.dim_size(2);
+    OP_REQUIRES(context, fits,
+                errors::InvalidArgument("Capsules of shape ", u.DebugString(), " cannot be routed by ",
+                                        "weights of shape ", w.DebugString(), "."));
     Sizes z = sizes_;
     z.images = u.dim_size(0), z.children = w.dim_size(0), z.parents = w.dim_size(1);
     z.child_dim = w.dim_size(2), z.dim = w.dim_size(3);
     const Space room(z, kernel_->lanes);
     const TensorShape v({z.images, z.parents, z.dim}), sums({room.sums});
-    const TensorShape space({GRADIENT ? room.backward : room.forward});
-    OP_REQUIRES(context,
-                !GRADIENT || (context->input(2).shape() == sums && context->input(3).shape() == v),
-                errors::InvalidArgument("These are no sums and gradients of ", v.DebugString()));
-    Tensor *first, *second, temporary;
-    OP_REQUIRES_OK(context, context->allocate_output(0, GRADIENT ? u : v, &first));
-    OP_REQUIRES_OK(context, context->allocate_output(1, GRADIENT ? w : sums, &second));
-    OP_REQUIRES_OK(context, context->allocate_temp(DT_FLOAT, space, &temporary));
+    fits = !GRADIENT || (context->input(2).shape() == sums && context->input(3).shape() == v);
+    OP_REQUIRES(context, fits, errors::InvalidArgument("The gradient of v has another shape."));
+    const TensorShape shapes[] = {GRADIENT ? u : v, GRADIENT ? w : sums,
+                                  TensorShape({GRADIENT ? room.backward : room.forward})};
+    Tensor *first, *second, space;
+    OP_REQUIRES_OK(context, context->allocate_output(0, shapes[0], &first));
+    OP_REQUIRES_OK(context, context->allocate_output(1, shapes[1], &second));
+    OP_REQUIRES_OK(context, context->allocate_temp(DT_FLOAT, shapes[2], &space));
     auto input = [=](int i) { return const_cast<float*>(context->input(i).flat<float>().data()); };
     float *a = first->flat<float>().data(), *b = second->flat<float>().data();
-    float* free = temporary.flat<float>().data();
+    float* free = space.flat<float>().data();
     const Threads threads{run, const_cast<Workers*>(context->device()->tensorflow_cpu_worker_threads())};
     if constexpr (GRADIENT)
       kernel_->backward(z, threads, {input(0), input(1), input(3), nullptr, a, b, input(2), free});
@@ -470,31 +417,28 @@ class RoutingOp : public OpKernel {
   const Kernel* kernel_;
 };
 
-#define OPTIONS                                                               \
-  .Attr("iterations: int >= 1").Attr("gradient: {'all', 'last'}")             \
-  .Attr("none_of_the_above: bool").Attr("instructions: string = ''")
+template <bool GRADIENT>
+absl::Status shapes(shape_inference::InferenceContext* c) {
+  shape_inference::ShapeHandle u, w;
+  TF_RETURN_IF_ERROR(c->WithRank(c->input(0), 3, &u));
+  TF_RETURN_IF_ERROR(c->WithRank(c->input(1), 4, &w));
+  c->set_output(0, GRADIENT ? u : c->MakeShape({c->Dim(u, 0), c->Dim(w, 1), c->Dim(w, 3)}));
+  c->set_output(1, GRADIENT ? w : c->UnknownShapeOfRank(1));
+  return absl::OkStatus();
+}
 
+#define OPTIONS                                                   \
+  .Attr("iterations: int >= 1").Attr("gradient: {'all', 'last'}") \
+  .Attr("none_of_the_above: bool").Attr("instructions: string = ''")
 REGISTER_OP("CapsnetRouting")
-    .Input("u: float").Input("w: float").Output("v: float").Output("sums: float") OPTIONS
-    .SetShapeFn([](shape_inference::InferenceContext* c) {
-      shape_inference::ShapeHandle u, w;
-      TF_RETURN_IF_ERROR(c->WithRank(c->input(0), 3, &u));
-      TF_RETURN_IF_ERROR(c->WithRank(c->input(1), 4, &w));
-      c->set_output(0, c->MakeShape({c->Dim(u, 0), c->Dim(w, 1), c->Dim(w, 3)}));
-      c->set_output(1, c->UnknownShapeOfRank(1));
-      return Status();
-    });
+    .Input("u: float").Input("w: float").Output("v: float").Output("sums: float")
+    OPTIONS.SetShapeFn(shapes<false>);
 REGISTER_OP("CapsnetRoutingGrad")
     .Input("u: float").Input("w: float").Input("sums: float").Input("dv: float")
-    .Output("du: float").Output("dw: float") OPTIONS
-    .SetShapeFn([](shape_inference::InferenceContext* c) {
-      c->set_output(0, c->input(0)), c->set_output(1, c->input(1));
-      return Status();
-    });
+    .Output("du: float").Output("dw: float") OPTIONS.SetShapeFn(shapes<true>);
 REGISTER_KERNEL_BUILDER(Name("CapsnetRouting").Device(DEVICE_CPU), RoutingOp<false>);
 REGISTER_KERNEL_BUILDER(Name("CapsnetRoutingGrad").Device(DEVICE_CPU), RoutingOp<true>);
 
 }  // namespace
-}  // namespace capsnet
-
 #endif
+}  // namespace capsnet
