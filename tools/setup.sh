@@ -263,5 +263,6 @@ if [ "${1:-}" = lock ]; then
 else
     rm -rf "$folder"
     check_space
-    install_all    is_native_ready || compile_native
+    install_all
+    is_native_ready || compile_native
 fi

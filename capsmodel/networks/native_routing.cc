@@ -15,25 +15,19 @@
 #include "tensorflow/core/framework/shape_inference.h"
 #include "tensorflow/core/util/work_sharder.h"
 #endif
-
 namespace capsnet {
-
 // none_of_the_above: one more logit, always 0, is in the softmax. all: the gradient flows through all
 // iterations, not only the last one.
 struct Sizes { int64_t images, children, parents, child_dim, dim, iterations, none_of_the_above, all; };
-
 // v [images, parents, dim] is made from u [images, children, child_dim] and w [children, parents,
 // child_dim, dim]. `sums`, s and x of all iterations, is what the forward pass leaves to the backward pass.
 struct Arrays { float *u, *w, *dv, *v, *du, *dw, *sums, *space; };
-
 // Calls call(body, i) for each i from 0 to count - 1, in several threads.
 struct Threads {
   void (*run)(void* pool, int64_t count, void (*call)(void*, int64_t), void* body);
   void* pool;
 };
-
 constexpr int64_t PARTS = 16;
-
 // How many numbers `sums` has, and `space`: one part of it and all of it.
 struct Space {
   int64_t sums, part, forward, backward;
@@ -48,7 +42,6 @@ struct Space {
                                            2 * (z.iterations - 1) * z.children * z.parents);
   }
 };
-
 struct Kernel {
   int64_t lanes;
   void (*forward)(const Sizes&, const Threads&, const Arrays&);   // makes v and sums
@@ -57,26 +50,20 @@ struct Kernel {
 
 #ifdef INSTRUCTIONS
 namespace {
-
 typedef float V __attribute__((vector_size(LANES * 4), aligned(4)));
 typedef uint32_t U __attribute__((vector_size(LANES * 4), aligned(4)));
-
 constexpr int TILE = LANES < 16 ? 8 : 16;  // vectors that the registers hold as sums
-
 template <class Body>
 void each(const Threads& threads, int64_t count, Body body) {
   threads.run(threads.pool, count, [](void* b, int64_t i) { (*static_cast<Body*>(b))(i); }, &body);
 }
-
 template <int SIZE> struct Size { enum { value = SIZE }; };
-
 // Calls body(Size, k) for pieces of 0 to count - 1, each as large as fits.
 template <int SIZE, class Body>
 inline void pieces(int64_t count, Body body, int64_t k = 0) {
   for (; k + SIZE <= count; k += SIZE) body(Size<SIZE>(), k);
   if constexpr (SIZE > 1) pieces<SIZE / 2>(count, body, k);
 }
-
 // e^x for x <= 0, as 2^r p with a whole number r. The polynomial p is 2^f for f from -1/2 to 1/2, to
 // two units in the last place. NaN stays NaN.
 inline V exponential(V x) {
@@ -85,10 +72,8 @@ inline V exponential(V x) {
   const V f = t - (shifted - 12582912.0f);
   V p = ((f * 1.54035304e-4f + 1.33335581e-3f) * f + 9.61812911e-3f) * f + 5.55041087e-2f;
   p = ((p * f + 2.40226507e-1f) * f + 6.93147182e-1f) * f + 1.0f;
-  const V power = (V)((U)p + ((U)shifted << 23));
-  return x == x ? power : x;
+  return x == x ? (V)((U)p + ((U)shifted << 23)) : x;
 }
-
 // c = softmax over the parents of the logits (Eq. 3), in place.
 inline void softmax(const Sizes& z, V* logits) {
   V largest = z.none_of_the_above ? V{} : logits[0];
@@ -98,9 +83,7 @@ inline void softmax(const Sizes& z, V* logits) {
   const V share = 1.0f / total;
   for (int64_t j = 0; j < z.parents; ++j) logits[j] *= share;
 }
-
 inline V clipped(V x) { return x > 1e17f ? V{} + 1e17f : x < -1e17f ? V{} - 1e17f : x; }
-
 // v = squash(s) of a parent (Eq. 1), or where `dv` is given the gradient of s. The formulas and
 // their bounds are those of `squash` in routing.py.
 inline void squash(int64_t dim, const V* s, const V* dv, V* result) {
@@ -112,18 +95,10 @@ inline void squash(int64_t dim, const V* s, const V* dv, V* result) {
   for (int l = 0; l < LANES; ++l) norm[l] = __builtin_sqrtf(square[l]);
   norm = norm < 1e-18f ? V{} + 1e-18f : norm;
   const V scale = 1.0f / (norm + 1.0f / norm);
-  const V longest = (1 - 8 * 1.1920929e-7f) / norm;
-  const V value = longest < scale ? longest : scale;
+  const V longest = (1 - 8 * 1.1920929e-7f) / norm, value = longest < scale ? longest : scale;
   const V turn = scale * (1.0f - 2.0f * norm * scale) * (along / norm) / norm;
   for (int64_t k = 0; k < dim; ++k)
     result[k] = dv ? scale * dv[k] + turn * clipped(s[k]) : value * clipped(s[k]);
-}
-
-// Adds SIZE numbers of a parent's u_hat to `sums`; `w` begins at the first of them.
-template <int SIZE>
-inline void predict(const Sizes& z, const V* u, const float* w, V* sums) {
-  for (int64_t d = 0; d < z.child_dim; ++d, w += z.dim)
-    for (int k = 0; k < SIZE; ++k) sums[k] += u[d] * w[k];
 }
 
 // Sizes count vectors from here on. u is [children, blocks, child_dim]; s, v, x (the sum of the v of
@@ -143,7 +118,6 @@ class Routing {
                          z.children * z.child_dim, b, z.child_dim, u + at + b * z.child_dim);
     });
   }
-
   void forward() {
     for (int64_t at = 0; at < size; ++at) x[at] = V{};
     for (int64_t t = 0; t < z.iterations; ++t) {
@@ -159,7 +133,6 @@ class Routing {
       });
     }
   }
-
   // From the last iteration to the first one: ds from the gradient of v, then c, db and from them the
   // gradient of the v before. u and W come last, for all iterations at once.
   void backward() {
@@ -180,12 +153,9 @@ class Routing {
     }
     each_gradient(ds, c, db);
   }
-
  private:
   V* take(int64_t count) { return (left += count) - count; }  // the next vectors of the space
-
   int64_t first(int64_t part) const { return z.children * part / parts; }  // its first child
-
   // Calls body(child, its first vector in u, its part's space).
   template <class Body>
   void each_child(Body body) {
@@ -194,14 +164,12 @@ class Routing {
         body(i, i * blocks * z.child_dim, partial + part * part_size);
     });
   }
-
   // Calls body(the index of its first vector, block, parent).
   template <class Body>
   void each_parent(Body body) {
     each(threads, blocks * z.parents,
          [=](int64_t n) { body(n * z.dim, n / z.parents, n % z.parents); });
   }
-
   // Loads numbers of a block's images, each in a row of its own, as vectors, 0 where there is no
   // image; or stores them.
   template <bool STORE>
@@ -212,7 +180,6 @@ class Routing {
         if (STORE) rows[n * row + k] = numbers[k * LANES + l];
         else numbers[k * LANES + l] = n < z.images ? rows[n * row + k] : 0.0f;
   }
-
   // result = the sum of the parts, and `more` if it is given, of one parent.
   void add_parts(int64_t at, const V* more, V* result) const {
     for (int64_t k = 0; k < z.dim; ++k) {
@@ -221,11 +188,9 @@ class Routing {
       result[k] = sum;
     }
   }
-
   const float* weights(int64_t i, int64_t j) const {
     return arrays.w + (i * z.parents + j) * z.child_dim * z.dim;
   }
-
   // Each part's sum of c u_hat, from x. With DIFFERENTIATE it stores c, and from ds the gradient of
   // the logits, db = c (dc - sum of c dc over the parents) with dc = u_hat . ds, and sums db u_hat up.
   template <bool DIFFERENTIATE>
@@ -236,11 +201,14 @@ class Routing {
       for (int64_t b = 0; b < blocks; ++b, sums += pair) {
         for (int64_t jk = 0; jk < pair; ++jk) sums[jk] = V{};
         for (int64_t i = first(part); i < first(part + 1); ++i) {
+          const V* child = u + (i * blocks + b) * z.child_dim;
           for (int64_t j = 0; j < z.parents; ++j) {
             logits[j] = dc[j] = V{};
             pieces<TILE>(z.dim, [&](auto piece, int64_t k) {
               V numbers[piece.value] = {};
-              predict<piece.value>(z, u + (i * blocks + b) * z.child_dim, weights(i, j) + k, numbers);
+              const float* w = weights(i, j) + k;
+              for (int64_t d = 0; d < z.child_dim; ++d, w += z.dim)
+                for (int n = 0; n < piece.value; ++n) numbers[n] += child[d] * w[n];
               const int64_t at = j * z.dim + k;
               V agreement = V{}, gradient = V{};
               for (int n = 0; n < piece.value; ++n) {
@@ -266,7 +234,6 @@ class Routing {
       }
     });
   }
-
   // du and dw, from the gradient of u_hat: c ds + db x of all iterations; in the first one all c are
   // equal and without a gradient.
   void each_gradient(const V* ds, const V* c, const V* db) {
@@ -300,7 +267,6 @@ class Routing {
                         of_u + b * z.child_dim);
     });
   }
-
   // The gradient of one W_ij [child_dim, dim]: a sum over the images. Vectors behind the last number
   // are those of the last one; their sums are left out.
   void outer(const V* child, const V* of_u_hat, float* of_w) const {
@@ -333,7 +299,6 @@ class Routing {
   V *const u, *const partial, *const s, *const x;  // partial is [parts, part_size]
 };
 }  // namespace
-
 extern const Kernel INSTRUCTIONS;
 const Kernel INSTRUCTIONS = {
     LANES, [](const Sizes& z, const Threads& t, const Arrays& a) { Routing(z, t, a).forward(); },
@@ -341,11 +306,9 @@ const Kernel INSTRUCTIONS = {
 
 #else
 extern const Kernel plain, avx2, avx512;
-
 namespace {
 using namespace tensorflow;
 using Workers = DeviceBase::CpuWorkerThreads;
-
 // The kernel of that name, or for an empty name the fastest one that this machine has; or null.
 const Kernel* find_kernel(const std::string& name) {
 #ifdef __x86_64__
@@ -357,7 +320,6 @@ const Kernel* find_kernel(const std::string& name) {
 #endif
   return name.empty() || name == "plain" ? &plain : nullptr;
 }
-
 void run(void* pool, int64_t count, void (*call)(void*, int64_t), void* body) {
   constexpr int64_t COST = 1000000;  // in cycles; with less, some threads might get nothing to do
   const Workers* workers = static_cast<const Workers*>(pool);
@@ -365,7 +327,6 @@ void run(void* pool, int64_t count, void (*call)(void*, int64_t), void* body) {
     for (; i < end; ++i) call(body, i);
   });
 }
-
 template <bool GRADIENT>
 class RoutingOp : public OpKernel {
  public:
@@ -381,7 +342,6 @@ class RoutingOp : public OpKernel {
     kernel_ = find_kernel(instructions);
     OP_REQUIRES(context, kernel_, errors::InvalidArgument("This machine has no ", instructions, "."));
   }
-
   void Compute(OpKernelContext* context) override {
     const TensorShape &u = context->input(0).shape(), &w = context->input(1).shape();
     bool fits = u.dims() == 3 && w.dims() == 4 && w.num_elements() > 0;
@@ -411,12 +371,10 @@ class RoutingOp : public OpKernel {
     else
       kernel_->forward(z, threads, {input(0), input(1), nullptr, a, nullptr, nullptr, b, free});
   }
-
  private:
   Sizes sizes_;
   const Kernel* kernel_;
 };
-
 template <bool GRADIENT>
 absl::Status shapes(shape_inference::InferenceContext* c) {
   shape_inference::ShapeHandle u, w;
@@ -426,7 +384,6 @@ absl::Status shapes(shape_inference::InferenceContext* c) {
   c->set_output(1, GRADIENT ? w : c->UnknownShapeOfRank(1));
   return absl::OkStatus();
 }
-
 #define OPTIONS                                                   \
   .Attr("iterations: int >= 1").Attr("gradient: {'all', 'last'}") \
   .Attr("none_of_the_above: bool").Attr("instructions: string = ''")
@@ -438,7 +395,6 @@ REGISTER_OP("CapsnetRoutingGrad")
     .Output("du: float").Output("dw: float") OPTIONS.SetShapeFn(shapes<true>);
 REGISTER_KERNEL_BUILDER(Name("CapsnetRouting").Device(DEVICE_CPU), RoutingOp<false>);
 REGISTER_KERNEL_BUILDER(Name("CapsnetRoutingGrad").Device(DEVICE_CPU), RoutingOp<true>);
-
 }  // namespace
 #endif
 }  // namespace capsnet
