@@ -149,6 +149,27 @@ def test_a_moved_project_sets_up_anew(project):
     assert project.set_up() == ''
 
 
+def test_without_a_compiler_one_line_says_so_once(project):
+    _use(project)
+    networks = project.folder / 'capsmodel' / 'networks'
+    networks.mkdir(parents=True)
+    for package in (networks, networks.parent):
+        (package / '__init__.py').write_text('')
+    program = networks / 'native_build.py'
+    program.write_text('import sys\nsys.exit("there is no C++ compiler")\n')
+    said = project.set_up()
+    line = (
+        'Routing is not compiled for this machine, and training takes longer: there is no C++ comp'
+    )
+    assert said.count(line) == 1
+    assert project.set_up() == ''
+    project.command('c++', 'exit 1')  # a compiler is there now: it is tried again
+    assert project.set_up().count(line) == 1
+    program.write_text('print("compiled")\n')
+    assert project.set_up() == ''
+    assert (project.folder / '.venv' / 'native').exists()
+
+
 def test_the_packages_are_importable_from_anywhere_and_hide_nothing(project, tmp_path):
     _use(project)
     project.set_up()

@@ -6,7 +6,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from capsmodel.networks import capsnet_memory
+from capsmodel.networks import capsnet_memory, native_routing
 from capsmodel.networks.choices import is_by_agreement
 from capsmodel.networks.layers import Decoder, DigitCaps, PrimaryCaps
 from capsmodel.networks.losses import margin_loss
@@ -137,6 +137,17 @@ class CapsNet(Network):
 
     def size(self) -> str:
         return f'{self.digit_caps.kernel.shape[0]:,} primary capsules and {super().size()}'
+
+    def slowed_by(self) -> str:
+        algorithm = self.config.routing_algorithm
+        if algorithm not in ('auto', 'native') or tf.config.list_logical_devices('GPU'):
+            return ''
+        why_not = native_routing.why_not()
+        if why_not and algorithm == 'native':
+            raise RuntimeError(
+                f'ROUTING_ALGORITHM=native cannot be had, since {why_not}; auto takes matmul then'
+            )
+        return why_not and f'routing is matmul, which takes longer than native, since {why_not}'
 
     def bytes_to_evaluate(self, exported: bool = False) -> tuple[int, int]:
         return capsnet_memory.needed(self.config, exported)

@@ -52,7 +52,8 @@ def needed_to_train(config: CapsNetConfig, images: int, parameters: int) -> int:
         parameters: How many numbers the network learns.
     """
     counts = _Counts.of(config, images)
-    routed = counts.coupling * (config.routing_iterations - 1)
+    # Coupling coefficients and, by the native routing, their gradients.
+    routed = 2 * counts.coupling * (config.routing_iterations - 1)
     if choices.ROUTINGS[config.routing_algorithm].stores_predictions:
         routed += 3 * counts.predictions
     elif tf.config.list_logical_devices('GPU'):

@@ -143,6 +143,14 @@ class Network(keras.Model):
         """How large the network is, in words for a person."""
         return f'{self.count_params():,} parameters'
 
+    def slowed_by(self) -> str:
+        """What makes the network slower here than it could be, in words; empty: nothing.
+
+        Raises:
+            RuntimeError: It cannot be computed on this machine; the message says why.
+        """
+        return ''
+
     def bytes_to_evaluate(self, exported: bool = False) -> tuple[int, int]:
         """Estimates the memory of an evaluation: in any case, and for each image.
 

@@ -13,7 +13,8 @@ a network. It asks what a network has:
 - where `capsule_dim` is not 0, `capsules(outputs)`: a vector of so many numbers for each class;
 - with a decoder, `reconstruct(capsules, labels)`;
 - where `coupled_floats` is not 0, `coupling_coefficients(images)`;
-- `bytes_to_evaluate` and `bytes_to_train`: the memory that it takes.
+- `bytes_to_evaluate` and `bytes_to_train`: the memory that it takes;
+- `slowed_by()`: what this machine lacks for its fastest form.
 
 A network that differs between training and answering, or draws random numbers, takes a
 `networks.step.Step`, which only training gives it. A setting that is not in the entry's config is

@@ -20,8 +20,15 @@ def check(model: Network, batch_size: int, strategy: tf.distribute.Strategy) -> 
         strategy: The strategy that the network was made under.
 
     Raises:
-        TrainingError: The step takes more memory than is free.
+        TrainingError: The step takes more memory than is free, or the network cannot be computed
+            on this machine.
     """
+    try:
+        slowed_by = model.slowed_by()
+    except RuntimeError as error:
+        raise TrainingError(str(error)) from error
+    if slowed_by:
+        say(slowed_by)
     images = batch_size // strategy.num_replicas_in_sync
     if not tf.config.list_logical_devices('GPU'):  # replicas on this machine share its memory
         images *= strategies.replicas_here(strategy)

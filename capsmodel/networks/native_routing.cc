@@ -1,0 +1,400 @@
+// Routing by agreement (Procedure 1 of Sabour, Frosst, Hinton 2017) and its exact gradient for a CPU.
+//
+// native_build.py compiles this file once for each instruction set, with LANES and INSTRUCTIONS
+// defined and without any C++ header, so that no function of the standard library has instructions
+// that a machine may lack; and once without them for TensorFlow.
+//
+// A vector holds the same number of LANES images, a block. So only the gradient of W needs sums inside
+// of a vector. The predictions u_hat = W u, parents * dim vectors for a child of a block, stay in the
+// first cache and are made again in each pass over the children. Children are summed up in PARTS and in
+// the same order, so results do not depend on the number of threads.
+#include <stdint.h>
+#ifndef INSTRUCTIONS
+#include "tensorflow/core/framework/op.h"
+#include "tensorflow/core/framework/op_kernel.h"
+#include "tensorflow/core/framework/shape_inference.h"
+#include "tensorflow/core/util/work_sharder.h"
+#endif
+namespace capsnet {
+// none_of_the_above: one more logit, always 0, is in the softmax. all: the gradient flows through all
+// iterations, not only the last one.
+struct Sizes { int64_t images, children, parents, child_dim, dim, iterations, none_of_the_above, all; };
+// v [images, parents, dim] is made from u [images, children, child_dim] and w [children, parents,
+// child_dim, dim]. `sums`, s and x of all iterations, is what the forward pass leaves to the backward pass.
+struct Arrays { float *u, *w, *dv, *v, *du, *dw, *sums, *space; };
+// Calls call(body, i) for each i from 0 to count - 1, in several threads.
+struct Threads {
+  void (*run)(void* pool, int64_t count, void (*call)(void*, int64_t), void* body);
+  void* pool;
+};
+constexpr int64_t PARTS = 16;
+// How many numbers `sums` has, and `space`: one part of it and all of it.
+struct Space {
+  int64_t sums, part, forward, backward;
+  Space(const Sizes& z, int64_t lanes) {
+    const int64_t blocks = (z.images + lanes - 1) / lanes, pair = z.parents * z.dim;
+    // Sums, and the predictions and coefficients of a child; or the gradients of each_gradient.
+    const int64_t routed = blocks * pair + pair + 2 * z.parents, child = blocks * (z.child_dim + z.dim);
+    part = lanes * (routed > child ? routed : child);
+    sums = lanes * 2 * z.iterations * blocks * pair;
+    forward = lanes * blocks * z.children * z.child_dim + PARTS * part;
+    backward = forward + lanes * blocks * ((z.iterations + 1) * pair +
+                                           2 * (z.iterations - 1) * z.children * z.parents);
+  }
+};
+struct Kernel {
+  int64_t lanes;
+  void (*forward)(const Sizes&, const Threads&, const Arrays&);   // makes v and sums
+  void (*backward)(const Sizes&, const Threads&, const Arrays&);  // makes du and dw
+};
+
+#ifdef INSTRUCTIONS
+namespace {
+typedef float V __attribute__((vector_size(LANES * 4), aligned(4)));
+typedef uint32_t U __attribute__((vector_size(LANES * 4), aligned(4)));
+constexpr int TILE = LANES < 16 ? 8 : 16;  // vectors that the registers hold as sums
+template <class Body>
+void each(const Threads& threads, int64_t count, Body body) {
+  threads.run(threads.pool, count, [](void* b, int64_t i) { (*static_cast<Body*>(b))(i); }, &body);
+}
+template <int SIZE> struct Size { enum { value = SIZE }; };
+// Calls body(Size, k) for pieces of 0 to count - 1, each as large as fits.
+template <int SIZE, class Body>
+inline void pieces(int64_t count, Body body, int64_t k = 0) {
+  for (; k + SIZE <= count; k += SIZE) body(Size<SIZE>(), k);
+  if constexpr (SIZE > 1) pieces<SIZE / 2>(count, body, k);
+}
+// e^x for x <= 0, as 2^r p with a whole number r. The polynomial p is 2^f for f from -1/2 to 1/2, to
+// two units in the last place. NaN stays NaN.
+inline V exponential(V x) {
+  const V t = (x < -87.0f ? V{} - 87.0f : x) * 1.44269504f;
+  const V shifted = t + 12582912.0f;  // 1.5 * 2^23: the sum has r in its low bits
+  const V f = t - (shifted - 12582912.0f);
+  V p = ((f * 1.54035304e-4f + 1.33335581e-3f) * f + 9.61812911e-3f) * f + 5.55041087e-2f;
+  p = ((p * f + 2.40226507e-1f) * f + 6.93147182e-1f) * f + 1.0f;
+  return x == x ? (V)((U)p + ((U)shifted << 23)) : x;
+}
+// c = softmax over the parents of the logits (Eq. 3), in place.
+inline void softmax(const Sizes& z, V* logits) {
+  V largest = z.none_of_the_above ? V{} : logits[0];
+  for (int64_t j = 0; j < z.parents; ++j) largest = logits[j] > largest ? logits[j] : largest;
+  V total = z.none_of_the_above ? exponential(V{} - largest) : V{};
+  for (int64_t j = 0; j < z.parents; ++j) total += logits[j] = exponential(logits[j] - largest);
+  const V share = 1.0f / total;
+  for (int64_t j = 0; j < z.parents; ++j) logits[j] *= share;
+}
+inline V clipped(V x) { return x > 1e17f ? V{} + 1e17f : x < -1e17f ? V{} - 1e17f : x; }
+// v = squash(s) of a parent (Eq. 1), or where `dv` is given the gradient of s. The formulas and
+// their bounds are those of `squash` in routing.py.
+inline void squash(int64_t dim, const V* s, const V* dv, V* result) {
+  V square = V{}, along = V{}, norm;
+  for (int64_t k = 0; k < dim; ++k) {
+    square += clipped(s[k]) * clipped(s[k]);
+    if (dv) along += clipped(s[k]) * dv[k];
+  }
+  for (int l = 0; l < LANES; ++l) norm[l] = __builtin_sqrtf(square[l]);
+  norm = norm < 1e-18f ? V{} + 1e-18f : norm;
+  const V scale = 1.0f / (norm + 1.0f / norm);
+  const V longest = (1 - 8 * 1.1920929e-7f) / norm, value = longest < scale ? longest : scale;
+  const V turn = scale * (1.0f - 2.0f * norm * scale) * (along / norm) / norm;
+  for (int64_t k = 0; k < dim; ++k)
+    result[k] = dv ? scale * dv[k] + turn * clipped(s[k]) : value * clipped(s[k]);
+}
+
+// Sizes count vectors from here on. u is [children, blocks, child_dim]; s, v, x (the sum of the v of
+// all earlier iterations) and their gradients are [blocks, parents, dim]; the coupling coefficients c
+// and the gradients of the logits, db, are [children, blocks, parents].
+class Routing {
+ public:
+  Routing(const Sizes& sizes, const Threads& threads, const Arrays& arrays)
+      : z(sizes), threads(threads), arrays(arrays), blocks((z.images + LANES - 1) / LANES),
+        pair(z.parents * z.dim), size(blocks * pair), coupled(z.children * blocks * z.parents),
+        parts(z.children < PARTS ? z.children : PARTS), part_size(Space(z, LANES).part / LANES),
+        left(reinterpret_cast<V*>(arrays.space)), u(take(z.children * blocks * z.child_dim)),
+        partial(take(parts * part_size)), s(reinterpret_cast<V*>(arrays.sums)), x(s + z.iterations * size) {
+    each_child([=](int64_t i, int64_t at, V*) {
+      for (int64_t b = 0; b < blocks; ++b)
+        transpose<false>(this->arrays.u + i * z.child_dim,
+                         z.children * z.child_dim, b, z.child_dim, u + at + b * z.child_dim);
+    });
+  }
+  void forward() {
+    for (int64_t at = 0; at < size; ++at) x[at] = V{};
+    for (int64_t t = 0; t < z.iterations; ++t) {
+      route<false>(x + t * size, nullptr, nullptr, nullptr);
+      each_parent([=](int64_t at, int64_t b, int64_t j) {
+        V* v = partial + at;  // in the place of the first part's sums
+        add_parts(at, nullptr, s + t * size + at);
+        squash(z.dim, s + t * size + at, nullptr, v);
+        if (t == z.iterations - 1)
+          transpose<true>(arrays.v + j * z.dim, pair, b, z.dim, v);
+        else
+          for (int64_t k = 0; k < z.dim; ++k) x[(t + 1) * size + at + k] = x[t * size + at + k] + v[k];
+      });
+    }
+  }
+  // From the last iteration to the first one: ds from the gradient of v, then c, db and from them the
+  // gradient of the v before. u and W come last, for all iterations at once.
+  void backward() {
+    V *dv = take(size), *ds = take(z.iterations * size);
+    V *c = take((z.iterations - 1) * coupled), *db = take((z.iterations - 1) * coupled);
+    for (int64_t t = z.iterations - 1; t >= 0; --t) {
+      const int64_t later = z.iterations - 1 - t;
+      each_parent([=](int64_t at, int64_t b, int64_t j) {
+        if (later)
+          add_parts(at, later > 1 ? dv + at : nullptr, dv + at);  // x has every v before it
+        else
+          transpose<false>(arrays.dv + j * z.dim, pair, b, z.dim, dv + at);
+        squash(z.dim, s + t * size + at, dv + at, ds + t * size + at);
+      });
+      if (t)
+        route<true>(x + t * size, ds + t * size, c + (t - 1) * coupled, db + (t - 1) * coupled);
+      if (!z.all) break;
+    }
+    each_gradient(ds, c, db);
+  }
+ private:
+  V* take(int64_t count) { return (left += count) - count; }  // the next vectors of the space
+  int64_t first(int64_t part) const { return z.children * part / parts; }  // its first child
+  // Calls body(child, its first vector in u, its part's space).
+  template <class Body>
+  void each_child(Body body) {
+    each(threads, parts, [=](int64_t part) {
+      for (int64_t i = first(part); i < first(part + 1); ++i)
+        body(i, i * blocks * z.child_dim, partial + part * part_size);
+    });
+  }
+  // Calls body(the index of its first vector, block, parent).
+  template <class Body>
+  void each_parent(Body body) {
+    each(threads, blocks * z.parents,
+         [=](int64_t n) { body(n * z.dim, n / z.parents, n % z.parents); });
+  }
+  // Loads numbers of a block's images, each in a row of its own, as vectors, 0 where there is no
+  // image; or stores them.
+  template <bool STORE>
+  void transpose(float* rows, int64_t row, int64_t block, int64_t count, V* vectors) const {
+    float* numbers = reinterpret_cast<float*>(vectors);
+    for (int64_t l = 0, n = block * LANES; l < LANES; ++l, ++n)
+      for (int64_t k = 0; k < count && (!STORE || n < z.images); ++k)
+        if (STORE) rows[n * row + k] = numbers[k * LANES + l];
+        else numbers[k * LANES + l] = n < z.images ? rows[n * row + k] : 0.0f;
+  }
+  // result = the sum of the parts, and `more` if it is given, of one parent.
+  void add_parts(int64_t at, const V* more, V* result) const {
+    for (int64_t k = 0; k < z.dim; ++k) {
+      V sum = more ? more[k] : V{};
+      for (int64_t part = 0; part < parts; ++part) sum += partial[part * part_size + at + k];
+      result[k] = sum;
+    }
+  }
+  const float* weights(int64_t i, int64_t j) const {
+    return arrays.w + (i * z.parents + j) * z.child_dim * z.dim;
+  }
+  // Each part's sum of c u_hat, from x. With DIFFERENTIATE it stores c, and from ds the gradient of
+  // the logits, db = c (dc - sum of c dc over the parents) with dc = u_hat . ds, and sums db u_hat up.
+  template <bool DIFFERENTIATE>
+  void route(const V* x, const V* ds, V* c, V* db) {
+    each(threads, parts, [=](int64_t part) {
+      V* sums = partial + part * part_size;
+      V *u_hat = sums + size, *logits = u_hat + pair, *dc = logits + z.parents;
+      for (int64_t b = 0; b < blocks; ++b, sums += pair) {
+        for (int64_t jk = 0; jk < pair; ++jk) sums[jk] = V{};
+        for (int64_t i = first(part); i < first(part + 1); ++i) {
+          const V* child = u + (i * blocks + b) * z.child_dim;
+          for (int64_t j = 0; j < z.parents; ++j) {
+            logits[j] = dc[j] = V{};
+            pieces<TILE>(z.dim, [&](auto piece, int64_t k) {
+              V numbers[piece.value] = {};
+              const float* w = weights(i, j) + k;
+              for (int64_t d = 0; d < z.child_dim; ++d, w += z.dim)
+                for (int n = 0; n < piece.value; ++n) numbers[n] += child[d] * w[n];
+              const int64_t at = j * z.dim + k;
+              V agreement = V{}, gradient = V{};
+              for (int n = 0; n < piece.value; ++n) {
+                u_hat[at + n] = numbers[n];
+                agreement += numbers[n] * x[b * pair + at + n];
+                if (DIFFERENTIATE) gradient += numbers[n] * ds[b * pair + at + n];
+              }
+              logits[j] += agreement;
+              dc[j] += gradient;
+            });
+          }
+          softmax(z, logits);
+          V mean = V{};
+          for (int64_t j = 0; DIFFERENTIATE && j < z.parents; ++j) mean += logits[j] * dc[j];
+          for (int64_t j = 0, at = (i * blocks + b) * z.parents; j < z.parents; ++j) {
+            if (DIFFERENTIATE) {
+              c[at + j] = logits[j];
+              db[at + j] = logits[j] *= dc[j] - mean;
+            }
+            for (int64_t k = j * z.dim; k < (j + 1) * z.dim; ++k) sums[k] += logits[j] * u_hat[k];
+          }
+        }
+      }
+    });
+  }
+  // du and dw, from the gradient of u_hat: c ds + db x of all iterations; in the first one all c are
+  // equal and without a gradient.
+  void each_gradient(const V* ds, const V* c, const V* db) {
+    const float even = z.all ? 1.0f / (z.parents + z.none_of_the_above) : 0.0f;
+    each_child([=](int64_t i, int64_t first_of_u, V* space) {
+      V *of_u = space, *of_u_hat = of_u + blocks * z.child_dim;
+      for (int64_t d = 0; d < blocks * z.child_dim; ++d) of_u[d] = V{};
+      for (int64_t j = 0; j < z.parents; ++j) {
+        for (int64_t b = 0; b < blocks; ++b)
+          pieces<TILE>(z.dim, [&](auto piece, int64_t k) {
+            const int64_t at = b * pair + j * z.dim + k;
+            V numbers[piece.value] = {};
+            for (int n = 0; z.all && n < piece.value; ++n) numbers[n] = even * ds[at + n];
+            for (int64_t t = z.all ? 1 : z.iterations - 1; t < z.iterations; ++t) {
+              const int64_t from = (t - 1) * coupled + (i * blocks + b) * z.parents + j;
+              for (int n = 0; n < piece.value; ++n) numbers[n] += c[from] * ds[t * size + at + n];
+              for (int n = 0; z.all && n < piece.value; ++n) numbers[n] += db[from] * x[t * size + at + n];
+            }
+            for (int n = 0; n < piece.value; ++n) of_u_hat[b * z.dim + k + n] = numbers[n];
+            const float* w = weights(i, j) + k;
+            for (int64_t d = b * z.child_dim; d < (b + 1) * z.child_dim; ++d, w += z.dim) {
+              V sum = of_u[d];
+              for (int n = 0; n < piece.value; ++n) sum += numbers[n] * w[n];
+              of_u[d] = sum;
+            }
+          });
+        outer(u + first_of_u, of_u_hat, arrays.dw + (weights(i, j) - arrays.w));
+      }
+      for (int64_t b = 0; b < blocks; ++b)
+        transpose<true>(arrays.du + i * z.child_dim, z.children * z.child_dim, b, z.child_dim,
+                        of_u + b * z.child_dim);
+    });
+  }
+  // The gradient of one W_ij [child_dim, dim]: a sum over the images. Vectors behind the last number
+  // are those of the last one; their sums are left out.
+  void outer(const V* child, const V* of_u_hat, float* of_w) const {
+    constexpr int ROWS = LANES / 2;
+    for (int64_t d = 0; d < z.child_dim; d += ROWS)
+      for (int64_t k = 0; k < z.dim; k += 2) {
+        const int64_t second = k + 1 < z.dim ? k + 1 : k;
+        V sums[LANES] = {};
+        for (int64_t b = 0; b < blocks; ++b)
+          for (int n = 0; n < ROWS; ++n) {
+            const V x = child[b * z.child_dim + (d + n < z.child_dim ? d + n : z.child_dim - 1)];
+            sums[2 * n] += x * of_u_hat[b * z.dim + k];
+            sums[2 * n + 1] += x * of_u_hat[b * z.dim + second];
+          }
+        float* totals = reinterpret_cast<float*>(sums);  // of the lanes, in the first one
+        for (int half = LANES / 2; half > 0; half /= 2)
+          for (int n = 0; n < LANES; ++n)
+            for (int l = 0; l < half; ++l) totals[n * LANES + l] += totals[n * LANES + l + half];
+        for (int n = 0; n < ROWS && d + n < z.child_dim; ++n)
+          for (int64_t m = k; m <= second; ++m)
+            of_w[(d + n) * z.dim + m] = totals[(2 * n + m - k) * LANES];
+      }
+  }
+
+  const Sizes z;
+  const Threads threads;
+  const Arrays arrays;
+  const int64_t blocks, pair, size, coupled, parts, part_size;
+  V* left;
+  V *const u, *const partial, *const s, *const x;  // partial is [parts, part_size]
+};
+}  // namespace
+extern const Kernel INSTRUCTIONS;
+const Kernel INSTRUCTIONS = {
+    LANES, [](const Sizes& z, const Threads& t, const Arrays& a) { Routing(z, t, a).forward(); },
+    [](const Sizes& z, const Threads& t, const Arrays& a) { Routing(z, t, a).backward(); }};
+
+#else
+extern const Kernel plain, avx2, avx512;
+namespace {
+using namespace tensorflow;
+using Workers = DeviceBase::CpuWorkerThreads;
+// The kernel of that name, or for an empty name the fastest one that this machine has; or null.
+const Kernel* find_kernel(const std::string& name) {
+#ifdef __x86_64__
+  const bool has_avx512 = __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq");
+  if (has_avx512 && __builtin_cpu_supports("avx512vl") && (name.empty() || name == "avx512"))
+    return &avx512;
+  const bool has_avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+  if (has_avx2 && (name.empty() || name == "avx2")) return &avx2;
+#endif
+  return name.empty() || name == "plain" ? &plain : nullptr;
+}
+void run(void* pool, int64_t count, void (*call)(void*, int64_t), void* body) {
+  constexpr int64_t COST = 1000000;  // in cycles; with less, some threads might get nothing to do
+  const Workers* workers = static_cast<const Workers*>(pool);
+  Shard(workers->num_threads, workers->workers, count, COST, [=](int64_t i, int64_t end) {
+    for (; i < end; ++i) call(body, i);
+  });
+}
+template <bool GRADIENT>
+class RoutingOp : public OpKernel {
+ public:
+  explicit RoutingOp(OpKernelConstruction* context) : OpKernel(context) {
+    std::string instructions, gradient;
+    bool none;
+    OP_REQUIRES_OK(context, context->GetAttr("iterations", &sizes_.iterations));
+    OP_REQUIRES_OK(context, context->GetAttr("gradient", &gradient));
+    OP_REQUIRES_OK(context, context->GetAttr("none_of_the_above", &none));
+    OP_REQUIRES_OK(context, context->GetAttr("instructions", &instructions));
+    sizes_.none_of_the_above = none;
+    sizes_.all = gradient == "all" || sizes_.iterations == 1;
+    kernel_ = find_kernel(instructions);
+    OP_REQUIRES(context, kernel_, errors::InvalidArgument("This machine has no ", instructions, "."));
+  }
+  void Compute(OpKernelContext* context) override {
+    const TensorShape &u = context->input(0).shape(), &w = context->input(1).shape();
+    bool fits = u.dims() == 3 && w.dims() == 4 && w.num_elements() > 0;
+    fits = fits && u.dim_size(1) == w.dim_size(0) && u.dim_size(2) == w.dim_size(2);
+    OP_REQUIRES(context, fits,
+                errors::InvalidArgument("Capsules of shape ", u.DebugString(), " cannot be routed by ",
+                                        "weights of shape ", w.DebugString(), "."));
+    Sizes z = sizes_;
+    z.images = u.dim_size(0), z.children = w.dim_size(0), z.parents = w.dim_size(1);
+    z.child_dim = w.dim_size(2), z.dim = w.dim_size(3);
+    const Space room(z, kernel_->lanes);
+    const TensorShape v({z.images, z.parents, z.dim}), sums({room.sums});
+    fits = !GRADIENT || (context->input(2).shape() == sums && context->input(3).shape() == v);
+    OP_REQUIRES(context, fits, errors::InvalidArgument("The gradient of v has another shape."));
+    const TensorShape shapes[] = {GRADIENT ? u : v, GRADIENT ? w : sums,
+                                  TensorShape({GRADIENT ? room.backward : room.forward})};
+    Tensor *first, *second, space;
+    OP_REQUIRES_OK(context, context->allocate_output(0, shapes[0], &first));
+    OP_REQUIRES_OK(context, context->allocate_output(1, shapes[1], &second));
+    OP_REQUIRES_OK(context, context->allocate_temp(DT_FLOAT, shapes[2], &space));
+    auto input = [=](int i) { return const_cast<float*>(context->input(i).flat<float>().data()); };
+    float *a = first->flat<float>().data(), *b = second->flat<float>().data();
+    float* free = space.flat<float>().data();
+    const Threads threads{run, const_cast<Workers*>(context->device()->tensorflow_cpu_worker_threads())};
+    if constexpr (GRADIENT)
+      kernel_->backward(z, threads, {input(0), input(1), input(3), nullptr, a, b, input(2), free});
+    else
+      kernel_->forward(z, threads, {input(0), input(1), nullptr, a, nullptr, nullptr, b, free});
+  }
+ private:
+  Sizes sizes_;
+  const Kernel* kernel_;
+};
+template <bool GRADIENT>
+absl::Status shapes(shape_inference::InferenceContext* c) {
+  shape_inference::ShapeHandle u, w;
+  TF_RETURN_IF_ERROR(c->WithRank(c->input(0), 3, &u));
+  TF_RETURN_IF_ERROR(c->WithRank(c->input(1), 4, &w));
+  c->set_output(0, GRADIENT ? u : c->MakeShape({c->Dim(u, 0), c->Dim(w, 1), c->Dim(w, 3)}));
+  c->set_output(1, GRADIENT ? w : c->UnknownShapeOfRank(1));
+  return absl::OkStatus();
+}
+#define OPTIONS                                                   \
+  .Attr("iterations: int >= 1").Attr("gradient: {'all', 'last'}") \
+  .Attr("none_of_the_above: bool").Attr("instructions: string = ''")
+REGISTER_OP("CapsnetRouting")
+    .Input("u: float").Input("w: float").Output("v: float").Output("sums: float")
+    OPTIONS.SetShapeFn(shapes<false>);
+REGISTER_OP("CapsnetRoutingGrad")
+    .Input("u: float").Input("w: float").Input("sums: float").Input("dv: float")
+    .Output("du: float").Output("dw: float") OPTIONS.SetShapeFn(shapes<true>);
+REGISTER_KERNEL_BUILDER(Name("CapsnetRouting").Device(DEVICE_CPU), RoutingOp<false>);
+REGISTER_KERNEL_BUILDER(Name("CapsnetRoutingGrad").Device(DEVICE_CPU), RoutingOp<true>);
+}  // namespace
+#endif
+}  // namespace capsnet
