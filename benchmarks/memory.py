@@ -1,4 +1,4 @@
-"""The main memory that an evaluation or training takes, and capsmodel.networks.memory's estimates.
+"""The main memory that an evaluation or training takes, and the network's estimates.
 
 `python -m benchmarks.memory` evaluates the paper's network, untrained, on noise of several sizes
 and for several numbers of classes. With `--train` it trains it for a few steps on coloured noise,
@@ -20,7 +20,7 @@ from typing import Any
 
 import start_tensorflow
 from benchmarks.interleaved import report
-from capsmodel.networks.settings import NetworkConfig
+from capsmodel.networks.settings import CapsNetConfig
 
 # Pixels, classes, images a step.
 CASES = (
@@ -65,10 +65,10 @@ def measure(pixels: int, classes: int, images: int) -> dict[str, Any]:
     import numpy as np
 
     from capsmodel.data import dataset
-    from capsmodel.networks import capsnet, memory
+    from capsmodel.networks import capsnet
     from capsmodel.training import evaluation
 
-    config = NetworkConfig(pixels, pixels, classes, stem='none')
+    config = CapsNetConfig(pixels, pixels, classes, stem='none')
     model = capsnet.CapsNet(config)
     shape = (2 * images, pixels, pixels)
     noise = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
@@ -77,7 +77,7 @@ def measure(pixels: int, classes: int, images: int) -> dict[str, Any]:
     started = time.monotonic()
     evaluation.evaluate(model, labeled, batch_size=images)
     seconds = time.monotonic() - started
-    once, each = memory.needed(config)
+    once, each = model.bytes_to_evaluate()
     return _row(pixels, classes, images, once + images * each, _peak() - before, seconds)
 
 
@@ -86,11 +86,10 @@ def measure_training(pixels: int, classes: int, images: int) -> dict[str, Any]:
     import numpy as np
 
     from capsmodel.data import dataset
-    from capsmodel.networks import memory
     from capsmodel.training import loop
     from capsmodel.training.settings import TrainingConfig
 
-    config = NetworkConfig(pixels, pixels, classes, image_channels=3)
+    config = CapsNetConfig(pixels, pixels, classes, image_channels=3)
     shape = (3 * images, *config.image_shape)
     noise = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
     labeled = dataset.LabeledImages(noise, np.arange(len(noise)) % classes)
@@ -113,7 +112,7 @@ def measure_training(pixels: int, classes: int, images: int) -> dict[str, Any]:
         eval_batch_size=1,
     )
     (at_first, _), *_, (_, last) = before
-    estimate = memory.needed_to_train(config, images, model.count_params())
+    estimate = model.bytes_to_train(images)
     seconds = time.monotonic() - last
     return _row(pixels, classes, images, estimate, _peak() - at_first, seconds)
 

@@ -70,7 +70,7 @@ def train_and_test(name: str, seed: int, data_dir: str) -> list[dict[str, Any]]:
             'name': tested_name,
             'seed': seed,
             'test_error_percent': 100 * (1 - tested.accuracy),
-            'test_margin_loss': tested.margin_loss,
+            'test_margin_loss': tested.loss,
         }
 
     rows = [row(name)]

@@ -22,7 +22,7 @@ from benchmarks.train_step import mnist_config, textbook, training_config
 if TYPE_CHECKING:
     import tensorflow as tf
 
-    from capsmodel.networks.settings import NetworkConfig
+    from capsmodel.networks.settings import CapsNetConfig
 
 GRADIENT_MODES = ('all', 'last')
 IMPLEMENTATIONS = ('textbook', 'ours', 'ours-gpu', 'fused')
@@ -83,7 +83,7 @@ class Program:
 
 
 def write_programs(
-    folder: str, batch: int, config: NetworkConfig | None = None
+    folder: str, batch: int, config: CapsNetConfig | None = None
 ) -> list[dict[str, Any]]:
     """Writes all programs as serialized HLO modules, and `index.json`, which it also returns.
 
@@ -128,7 +128,7 @@ def _seeming_gpu() -> Iterator[None]:
         yield
 
 
-def _routing(name: str, config: NetworkConfig, batch: int) -> tuple[Program, bytes]:
+def _routing(name: str, config: CapsNetConfig, batch: int) -> tuple[Program, bytes]:
     """A program that computes v and the gradients of u and W from u, W and the gradient of v."""
     import tensorflow as tf
 
@@ -163,7 +163,7 @@ def _routing(name: str, config: NetworkConfig, batch: int) -> tuple[Program, byt
     return Program('routing', name, config.routing_gradient, batch, inputs, outputs), hlo
 
 
-def _step(name: str, config: NetworkConfig, batch: int) -> tuple[Program, bytes]:
+def _step(name: str, config: CapsNetConfig, batch: int) -> tuple[Program, bytes]:
     """The step of capsmodel/training/steps.py without its input pipeline."""
     import tensorflow as tf
 

@@ -29,7 +29,7 @@ from benchmarks.peers import PEERS, checkouts
 if TYPE_CHECKING:
     from capsmodel.data.dataset import LabeledImages
     from capsmodel.networks.capsnet import CapsNet
-    from capsmodel.networks.settings import NetworkConfig
+    from capsmodel.networks.settings import CapsNetConfig
     from capsmodel.training.settings import TrainingConfig
 
 _IMAGES = 6400
@@ -65,14 +65,14 @@ _COLUMNS = {
 }
 
 
-def mnist_config() -> NetworkConfig:
+def mnist_config() -> CapsNetConfig:
     """The paper's network."""
-    from capsmodel.networks.settings import NetworkConfig
+    from capsmodel.networks.settings import CapsNetConfig
 
-    return NetworkConfig(image_height=28, image_width=28, num_classes=10)
+    return CapsNetConfig(image_height=28, image_width=28, num_classes=10)
 
 
-def textbook(config: NetworkConfig) -> NetworkConfig:
+def textbook(config: CapsNetConfig) -> CapsNetConfig:
     """The same network computed as in textbooks: see STEPS."""
     return dataclasses.replace(config, primary_algorithm='conv2d', routing_algorithm='reference')
 
@@ -162,7 +162,7 @@ def prepare_product() -> Callable[[], object]:
     return lambda: float(product())
 
 
-def floor_flops(config: NetworkConfig) -> float:
+def floor_flops(config: CapsNetConfig) -> float:
     """Floating-point operations an image in the matrix products of our training step.
 
     Args:

@@ -1,9 +1,9 @@
 """Tells an image of one of the classes from any other: a blank sheet, a shirt among digits.
 
 A network answers one of its classes whatever it is given. Where it has seen nothing like the image,
-its longest capsule is short, the next one is nearly as long, and the decoder cannot draw the image
-from the capsule. Besides, a filled shape is no stroke. The guard refuses an image that has less of
-one of these than nearly all images of the classes have.
+its highest score is low, the next one is nearly as high, and the decoder, if there is one, cannot
+draw the image from the capsule. Besides, a filled shape is no stroke. The guard refuses an image
+that has less of one of these than nearly all images of the classes have.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ import tensorflow as tf
 from capsmodel.data import ink
 from capsmodel.data.stored_images import StoredImages
 from capsmodel.networks import memory
-from capsmodel.networks.capsnet import CapsNet, lengths
 from capsmodel.networks.losses import reconstruction_loss
+from capsmodel.networks.network import Network
 
 # Images that the thresholds are computed from: with 5,000, a rate of 5% has a standard error of
 # 0.3%.
@@ -31,20 +31,20 @@ def measures(
 ) -> tf.Tensor:
     """What the guard looks at; an image of one of the classes has much of each.
 
-    In this order: the length of the longest capsule; what it is longer than the next one; the share
+    In this order: the highest score; what it is higher than the next one; the share
     of the image's light that is near to darkness, which is 1 for thin strokes and small for filled
     shapes; the share of the image's squares that its reconstruction explains.
 
     Args:
         images: uint8 [n, height, width], or [n, height, width, 3] in colour.
-        scores: float32 [n, classes], lengths of capsules.
-        reconstructions: float32 of the same shape, in [0, 1], from the capsule of the longest
-            length; None for a network without a decoder.
+        scores: float32 [n, classes], of capsules their lengths.
+        reconstructions: float32 of the same shape, in [0, 1], from the capsule with the
+            highest score; None for a network without a decoder.
 
     Returns:
         float32 [n, 3], or [n, 4] with reconstructions.
     """
-    longest = tf.math.top_k(scores, 2).values
+    highest = tf.math.top_k(scores, 2).values
     light = tf.cast(images, tf.float32)
     if len(images.shape) == 4:
         light = tf.reduce_mean(light, axis=3)
@@ -53,7 +53,7 @@ def measures(
     solid = tf.math.divide_no_nan(
         tf.reduce_sum(inner, axis=[1, 2]), tf.reduce_sum(light, axis=[1, 2])
     )
-    columns = [longest[:, 0], longest[:, 0] - longest[:, 1], 1 - solid]
+    columns = [highest[:, 0], highest[:, 0] - highest[:, 1], 1 - solid]
     if reconstructions is not None:
         whole = reconstruction_loss(images, tf.zeros_like(reconstructions))
         error = reconstruction_loss(images, reconstructions)
@@ -74,7 +74,7 @@ def is_known(images: tf.Tensor, measured: tf.Tensor, thresholds: np.ndarray) -> 
 
 
 def thresholds(
-    model: CapsNet, images: np.ndarray | StoredImages, false_alarms: float
+    model: Network, images: np.ndarray | StoredImages, false_alarms: float
 ) -> np.ndarray:
     """The least of each measure that an image of the classes must have.
 
@@ -90,7 +90,7 @@ def thresholds(
         float32 [3], or [4] if the network has a decoder.
     """
     rows = np.arange(0, len(images), -(-len(images) // _MOST_IMAGES))
-    pieces = -(-len(rows) // memory.images_at_once(model.config))
+    pieces = -(-len(rows) // memory.images_at_once(model))
     measured = np.concatenate(
         [_measured_by(model, images[piece]) for piece in np.array_split(rows, pieces)]
     )
@@ -102,10 +102,10 @@ def thresholds(
     return np.quantile(measured, low, axis=0).astype(np.float32)
 
 
-def _measured_by(model: CapsNet, images: np.ndarray) -> np.ndarray:
-    capsules = model(images)
-    scores = lengths(capsules)
-    if model.decoder is None:
+def _measured_by(model: Network, images: np.ndarray) -> np.ndarray:
+    outputs = model(images)
+    scores = model.scores(outputs)
+    if not model.config.has_decoder:
         return measures(images, scores).numpy()
-    reconstructions = model.reconstruct(capsules, tf.argmax(scores, axis=-1))
+    reconstructions = model.reconstruct(model.capsules(outputs), tf.argmax(scores, axis=-1))
     return measures(images, scores, reconstructions).numpy()

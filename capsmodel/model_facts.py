@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Sequence
+from typing import Any
 
 import tensorflow as tf
 
@@ -27,6 +28,7 @@ def write(directory: str, class_names: Sequence[str], config: NetworkConfig) -> 
     facts = {
         'class_names': [*class_names],
         'image_shape': [*config.image_shape],
+        'network': config.network,
     }
     path = os.path.join(directory, _PATH)
     tf.io.gfile.makedirs(os.path.dirname(path))
@@ -34,10 +36,13 @@ def write(directory: str, class_names: Sequence[str], config: NetworkConfig) -> 
         file.write(json.dumps(facts))
 
 
-def class_names(directory: str) -> list[str] | None:
-    """The names of a SavedModel's classes; None if it was exported before it had this file."""
+def read(directory: str) -> dict[str, Any]:
+    """The facts of a SavedModel; empty if it was exported before it had this file.
+
+    The network of an older file is capsnet.
+    """
     path = os.path.join(directory, _PATH)
     if not tf.io.gfile.exists(path):
-        return None
+        return {}
     with tf.io.gfile.GFile(path) as file:
-        return json.loads(file.read())['class_names']
+        return {'network': 'capsnet', **json.loads(file.read())}

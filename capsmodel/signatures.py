@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -13,8 +14,8 @@ from capsmodel import guard, model_facts, warmup_requests
 from capsmodel.data import features, images
 from capsmodel.data.preprocessing import raw_pixels
 from capsmodel.networks import memory
-from capsmodel.networks.capsnet import CapsNet, lengths
 from capsmodel.networks.losses import reconstruction_loss
+from capsmodel.networks.network import Network
 
 # The largest number that `decode` takes, and -1 times the smallest. The network's own capsules are
 # shorter than 1, and above about 1e30 the decoder's sums are not finite.
@@ -25,7 +26,7 @@ _CLASSIFIED = ('label', 'class_name', 'scores', 'known')
 
 
 def export(
-    model: CapsNet,
+    model: Network,
     transform_output: tft.TFTransformOutput,
     directory: str,
     warmup_images: np.ndarray,
@@ -72,9 +73,9 @@ class ServingModule(tf.Module):
     """The functions behind the signatures, each with a signature's name, inputs and outputs.
 
     In their descriptions, `classes`, `dim`, `height` and `width` are the network's; `label` int64
-    [n] is the class with the longest capsule, and `class_name` string [n] its name; `scores`
-    float32 [n, classes] are the lengths, in [0, 1); `known` bool [n] says whether the image is one
-    of the classes, as far as the guard sees.
+    [n] is the class with the highest score, and `class_name` string [n] its name; `scores` float32
+    [n, classes] are in [0, 1], of capsules their lengths; `known` bool [n] says whether the image
+    is one of the classes, as far as the guard sees.
     `reconstruction` float32 [n, height, width], 0 to 1, is made from the capsule of `label`, and
     `reconstruction_error` float32 [n] is the sum over the pixels, 0 to 1, of its squared difference
     from the image. n may be 0. Pictures go through the Transform graph. As a signature, each
@@ -94,7 +95,7 @@ class ServingModule(tf.Module):
 
     def __init__(
         self,
-        model: CapsNet,
+        model: Network,
         transform_output: tft.TFTransformOutput,
         guard_thresholds: np.ndarray,
         class_names: Sequence[str],
@@ -114,6 +115,7 @@ class ServingModule(tf.Module):
         # Serving loads models, would restore only the copies (keras-team/keras issue 20096).
         self._network = lambda: model
         self._variables = [variable.value for variable in model.variables]
+        self._outputs_spec = model.outputs_spec()
         # It has no variables, and saving it as a Keras layer would trace it once more.
         transform = transform_output.transform_features_layer()
         self._transform = lambda: transform
@@ -121,7 +123,7 @@ class ServingModule(tf.Module):
         self._image_spec = transform_output.raw_feature_spec()[features.IMAGE]
 
     @property
-    def model(self) -> CapsNet:
+    def model(self) -> Network:
         """The network."""
         return self._network()
 
@@ -131,7 +133,7 @@ class ServingModule(tf.Module):
         image_bytes = tf.TensorSpec([None], tf.string, 'image_bytes')
         pixels = tf.TensorSpec([None, *config.image_shape], tf.uint8, 'pixels')
         examples = tf.TensorSpec([None], tf.string, 'examples')
-        capsule = tf.TensorSpec([None, config.digit_dim], tf.float32, 'capsule')
+        capsule = tf.TensorSpec([None, self.model.capsule_dim], tf.float32, 'capsule')
         label = tf.TensorSpec([None], tf.int64, 'label')
         signatures = {
             'serving_default': _signature(self.serving_default, image_bytes),
@@ -139,7 +141,7 @@ class ServingModule(tf.Module):
             'examples': _signature(self.examples, examples),
             'explain': _signature(self.explain, image_bytes),
         }
-        if config.decoder:
+        if config.has_decoder:
             signatures['decode'] = _signature(self.decode, capsule, label)
         return signatures
 
@@ -167,8 +169,8 @@ class ServingModule(tf.Module):
 
         `class_names` string [n, classes] are the names that `scores` belong to. `image` uint8 [n,
         height, width] is what the network was given; `framing` string [n] says whether the STROKES
-        were brought to it or the WHOLE picture. `capsules` are float32 [n, classes, dim]. With a
-        decoder, `reconstruction` and `reconstruction_error` come as well.
+        were brought to it or the WHOLE picture. A network with capsules has `capsules`, float32 [n,
+        classes, dim]. With a decoder, `reconstruction` and `reconstruction_error` come as well.
         """
         count = tf.shape(image_bytes)[0]
         return {
@@ -219,18 +221,19 @@ class ServingModule(tf.Module):
     @tf.function(autograph=False)
     def _explained(self, pixels: tf.Tensor) -> dict[str, tf.Tensor]:
         """uint8 [n, height, width] -> the outputs of `explain` that differ among images."""
-        capsules = self._capsules(pixels)
-        scores = lengths(capsules)
+        outputs = self._outputs(pixels)
+        scores = self.model.scores(outputs)
         label = tf.argmax(scores, axis=-1)
         answer = {
             'label': label,
             'class_name': tf.gather(tf.constant(self._class_names), label),
             'scores': scores,
-            'capsules': capsules,
             'image': pixels,
         }
-        if self.model.config.decoder:
-            reconstruction = self.model.reconstruct(capsules, answer['label'])
+        if self.model.capsule_dim:
+            answer['capsules'] = self.model.capsules(outputs)
+        if self.model.config.has_decoder:
+            reconstruction = self.model.reconstruct(answer['capsules'], answer['label'])
             answer['reconstruction'] = reconstruction
             answer['reconstruction_error'] = reconstruction_loss(pixels, reconstruction)
         measured = guard.measures(pixels, answer['scores'], answer.get('reconstruction'))
@@ -238,28 +241,30 @@ class ServingModule(tf.Module):
         return answer
 
     @tf.function(autograph=False)
-    def _capsules(self, pixels: tf.Tensor) -> tf.Tensor:
-        """The network's capsules, for a few images at a time to bound the memory.
+    def _outputs(self, pixels: tf.Tensor) -> Any:
+        """The network's outputs, for a few images at a time to bound the memory.
 
         The Evaluator asks for up to 1,000 images at once, and a server for as many as a client
         sends.
         """
-        config = self.model.config
-        most = memory.images_at_once_when_exported(config)
-        shape = [None, config.num_classes, config.digit_dim]
+        most = memory.images_at_once_when_exported(self.model)
         # There is always a piece; without images it is empty.
         count = tf.maximum(1, -(-tf.shape(pixels)[0] // most))
-        pieces = tf.TensorArray(tf.float32, count, element_shape=shape, infer_shape=False)
+
+        def array(spec: tf.TensorSpec) -> tf.TensorArray:
+            return tf.TensorArray(spec.dtype, count, element_shape=spec.shape, infer_shape=False)
+
+        def with_next(number: tf.Tensor, pieces: list[tf.TensorArray]) -> Any:
+            outputs = tf.nest.flatten(self.model(pixels[number * most : (number + 1) * most]))
+            return number + 1, [p.write(number, x) for p, x in zip(pieces, outputs, strict=True)]
+
+        specs = tf.nest.flatten(self._outputs_spec)
+        pieces = [array(spec) for spec in specs]
         _, pieces = tf.while_loop(
-            lambda number, _: number < count,
-            lambda number, pieces: (
-                number + 1,
-                pieces.write(number, self.model(pixels[number * most : (number + 1) * most])),
-            ),
-            (0, pieces),
-            parallel_iterations=1,
+            lambda number, _: number < count, with_next, (0, pieces), parallel_iterations=1
         )
-        return tf.ensure_shape(pieces.concat(), shape)
+        parts = [tf.ensure_shape(p.concat(), s.shape) for p, s in zip(pieces, specs, strict=True)]
+        return tf.nest.pack_sequence_as(self._outputs_spec, parts)
 
     @tf.function(autograph=False)
     def _transformed(self, image_bytes: tf.Tensor) -> tf.Tensor:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import dataclasses
-
 import tensorflow_transform as tft
 from tfx.components.trainer.fn_args_utils import FnArgs
 
 from capsmodel import guard, model_facts, signatures
 from capsmodel.data import class_names, dataset
-from capsmodel.networks import capsnet, choices, memory
+from capsmodel.networks import memory, table
 from capsmodel.summaries.console import say
 from capsmodel.training import launcher
 from capsmodel.training.errors import report_full_disk
@@ -33,7 +31,9 @@ def run_fn(fn_args: FnArgs) -> None:
     framing = settings.pop('framing')
     strategy = settings.pop('strategy')
     false_alarms = settings.pop('guard_false_alarms')
-    base_model = _base_model(fn_args.base_model, names) if settings.pop('warm_start') else ''
+    network = settings['network']['network']
+    is_warm = settings.pop('warm_start')
+    base_model = _base_model(fn_args.base_model, names, network) if is_warm else ''
     request = TrainingRequest(
         train_files=fn_args.train_files,
         eval_files=fn_args.eval_files,
@@ -45,20 +45,19 @@ def run_fn(fn_args: FnArgs) -> None:
     if fn_args.hyperparameters:
         request = request.with_values(fn_args.hyperparameters['values'])
     checkpoints = launcher.train(request, strategy)
-    routing = choices.exported_routing(request.network.routing_algorithm)
-    model = capsnet.CapsNet(dataclasses.replace(request.network, routing_algorithm=routing))
+    model = table.create(request.network.exported)
     load_best(model, checkpoints)
-    network = request.network
+    config = model.config
     with report_full_disk():
         evaluation_data = dataset.load_examples(
-            fn_args.eval_files, network.uncropped_shape, network.crop
+            fn_args.eval_files, config.uncropped_shape, config.crop
         )
     images = evaluation_data.images
     signatures.export(
         model,
         tft.TFTransformOutput(fn_args.transform_output),
         fn_args.serving_model_dir,
-        warmup_images=images[: memory.images_at_once(request.network, most=_WARMUP_IMAGES)],
+        warmup_images=images[: memory.images_at_once(model, most=_WARMUP_IMAGES)],
         guard_thresholds=guard.thresholds(model, images, false_alarms),
         class_names=names,
         framing=framing,
@@ -66,13 +65,16 @@ def run_fn(fn_args: FnArgs) -> None:
     checkpoints.finish()
 
 
-def _base_model(last_blessed: str | None, names: list[str]) -> str:
+def _base_model(last_blessed: str | None, names: list[str], network: str) -> str:
     """Says what training starts from. The result is the folder of that model, or empty."""
     if not last_blessed:
         say('training starts from random weights: no model is blessed')
         return ''
-    others = model_facts.class_names(last_blessed)
-    if others not in (None, names):
+    facts = model_facts.read(last_blessed)
+    if facts and facts['network'] != network:
+        say('training starts from random weights: the last blessed model is another network')
+        return ''
+    if facts and facts['class_names'] != names:
         say('training starts from random weights: the last blessed model has other classes')
         return ''
     say('training starts from the last blessed model')

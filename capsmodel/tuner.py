@@ -16,7 +16,8 @@ import keras_tuner
 from tfx.components.trainer.fn_args_utils import FnArgs
 from tfx.components.tuner.component import TunerFnResult
 
-from capsmodel.networks.capsnet import CapsNet
+from capsmodel.networks import table
+from capsmodel.networks.settings import RoutingSettings
 from capsmodel.summaries.console import say
 from capsmodel.training import launcher, strategies
 from capsmodel.training.checkpoints import FINISHED, fingerprint
@@ -79,8 +80,9 @@ class TrainingTuner(keras_tuner.Tuner):
         space = keras_tuner.HyperParameters()
         space.Float('learning_rate', 1e-4, 1e-2, sampling='log')
         space.Float('learning_rate_decay', 0.1, 1.0)
-        space.Int('routing_iterations', 1, 5)
-        if request.network.decoder:
+        if isinstance(request.network, RoutingSettings):
+            space.Int('routing_iterations', 1, 5)
+        if request.network.has_decoder:
             space.Float('reconstruction_weight', 5e-5, 5e-3, sampling='log')
         self._request = request
         self._strategy = strategy
@@ -107,7 +109,7 @@ class TrainingTuner(keras_tuner.Tuner):
             return {_OBJECTIVE.name: 0.0}
         except TrainingError as error:
             raise _Ended(*error.args) from error
-        progress = load_best(CapsNet(request.network), checkpoints)
+        progress = load_best(table.create(request.network), checkpoints)
         checkpoints.finish()
         assert progress.best is not None
         return {_OBJECTIVE.name: progress.best[0]}

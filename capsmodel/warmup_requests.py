@@ -10,11 +10,11 @@ import tensorflow as tf
 from tensorflow_serving.apis import predict_pb2, prediction_log_pb2
 
 from capsmodel.data import features
-from capsmodel.networks.capsnet import CapsNet, lengths
+from capsmodel.networks.network import Network
 
 
 def write(
-    model: CapsNet,
+    model: Network,
     signatures: Mapping[str, tf.types.experimental.ConcreteFunction],
     directory: str,
     images: np.ndarray,
@@ -33,15 +33,17 @@ def write(
         example = tf.train.Example()
         example.features.feature[features.IMAGE].bytes_list.value.append(png)
         examples.append(example.SerializeToString())
-    capsules = model(images)
-    labels = tf.argmax(lengths(capsules), axis=-1)
+    outputs = model(images)
+    labels = tf.argmax(model.scores(outputs), axis=-1)
     inputs = {
         'image_bytes': np.array(pngs, dtype=object),
         'pixels': images,
         'examples': np.array(examples, dtype=object),
-        'capsule': tf.gather(capsules, labels, axis=1, batch_dims=1).numpy(),
         'label': labels.numpy(),
     }
+    if model.capsule_dim:
+        capsules = model.capsules(outputs)
+        inputs['capsule'] = tf.gather(capsules, labels, axis=1, batch_dims=1).numpy()
     folder = os.path.join(directory, 'assets.extra')
     tf.io.gfile.makedirs(folder)
     with tf.io.TFRecordWriter(os.path.join(folder, 'tf_serving_warmup_requests')) as writer:

@@ -30,9 +30,9 @@ class LatestOtherBlessedModelStrategy(resolver.ResolverStrategy):
     same, and a retrained model is compared with the model before it.
 
     A model that InfraCheck refused is no baseline, because it was never pushed. Nor is one with
-    other class names, or for images of another shape: a candidate for which there are only such
-    models is judged by the bounds alone, and a line says so. Models that were exported before they
-    had facts of their own can be compared with any.
+    other class names, for images of another shape, or that is another network: a candidate for
+    which there are only such models is judged by the bounds alone, and a line says so. Models that
+    were exported before they had facts of their own can be compared with any.
 
     Channels of the Resolver: `candidate` is the model to be judged, if there is one already;
     `model`, `model_blessing` and `infra_blessing` have all models and blessings of the pipeline.
@@ -99,12 +99,15 @@ def _resolve(input_dict: dict[str, list[types.Artifact]]) -> dict[str, list[type
 
 
 def _facts(model: types.Artifact) -> dict[str, Any]:
-    """What a model is about; empty if it was exported before models had facts, or is gone."""
+    """What a model is about; empty if it was exported before models had facts, or is gone.
+
+    The network of older facts is capsnet.
+    """
     path = os.path.join(path_utils.serving_model_path(model.uri), _FACTS)
     if not fileio.exists(path):
         return {}
     with fileio.open(path) as file:
-        return json.loads(file.read())
+        return {'network': 'capsnet', **json.loads(file.read())}
 
 
 def _difference(wanted: dict[str, Any], facts: dict[str, Any]) -> str:
@@ -113,6 +116,8 @@ def _difference(wanted: dict[str, Any], facts: dict[str, Any]) -> str:
         return ''
     if wanted['class_names'] != facts['class_names']:
         return 'has other classes'
+    if wanted['network'] != facts['network']:
+        return f'is another network, {facts["network"]}'
     return f'looks at images of {" x ".join(map(str, facts["image_shape"]))} pixels'
 
 

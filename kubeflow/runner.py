@@ -32,7 +32,8 @@ COMPILED = 'build/kubeflow/capsnet.yaml'
 # Settings that belong to the compiled pipeline: the nodes and their order follow from them, or the
 # name under which results are kept.
 FIXED = (
-    'images', 'dataset', 'dataset_version', 'framing', 'warm_start', 'tuner', 'pipeline_name',
+    'network', 'images', 'dataset', 'dataset_version', 'framing', 'warm_start', 'tuner',
+    'pipeline_name',
 )  # fmt: skip
 # Those that say where things are on the cluster: cluster.yaml has them.
 PLACES = ('var', 'pipeline_root', 'metadata')
@@ -118,6 +119,7 @@ def _fixed_environment(
 ) -> dict[str, str]:
     """The environment of every task: all that no run changes."""
     fixed = {
+        'NETWORK': config.network,
         'IMAGES': config.images,
         'DATASET': config.dataset,
         'DATASET_VERSION': config.dataset_version,

@@ -19,9 +19,11 @@ from typing import Any
 from pydantic import ValidationError
 
 from capsmodel import settings
+from capsmodel.networks import table
+from capsmodel.networks.table import NETWORKS
 from components.datasets.errors import DatasetError
 from components.datasets.tfds_dataset import name_and_version
-from pipeline.settings import LARGEST_OF_FOLDER, PRESETS, Config
+from pipeline.settings import LARGEST_OF_FOLDER, PRESETS, Config, of_preset
 
 # Before a setting's name: the same setting, and it wins.
 PREFIX = 'CAPSNET_'
@@ -55,8 +57,16 @@ def from_preset(preset: str, **changes: Any) -> Config:
         SettingError: An unknown preset, a value out of its bounds, or settings that exclude each
             other.
     """
+    fixed = PRESETS.get(preset, {}).get('network')
+    network = changes.get('network') or fixed or DECLARED['network'].default
+    if fixed and network != fixed:
+        raise SettingError(
+            f'PRESET is {preset}, and NETWORK is {network}: this preset is for {fixed}. quick and '
+            'tiny are for every network'
+        )
+    _check_has(network, changes)
     try:
-        config = Config(**{'preset': preset, **PRESETS.get(preset, {}), **changes})
+        config = Config(**{'preset': preset, **of_preset(preset, network), **changes})
     except ValidationError as error:
         raise SettingError(settings.refusal(error)) from None
     config = _own_images(config, changes) if config.images else _dataset(config, changes)
@@ -76,6 +86,25 @@ def from_preset(preset: str, **changes: Any) -> Config:
     if '://' not in root:
         root = _absolute(root)
     return dataclasses.replace(config, var=var, pipeline_name=name, pipeline_root=root)
+
+
+def _check_has(network: str, changes: Mapping[str, Any]) -> None:
+    """Raises SettingError if one of the changes is a setting that the network does not have."""
+    for name in changes:
+        if name in lacking(network):
+            owners = [other for other in NETWORKS if name not in lacking(other)]
+            raise SettingError(
+                f'NETWORK is {network}, which has no {name.upper()}: leave it out, or take '
+                f'{" or ".join(owners)}'
+            )
+
+
+def lacking(network: str) -> set[str]:
+    """The settings that a network does not have; of one that is not in NETWORKS, none."""
+    if network not in NETWORKS:
+        return set()
+    names = table.lacking(network)
+    return names | ({'reconstruction_weight'} if 'decoder' in names else set())
 
 
 def _absolute(path: str) -> str:
@@ -189,7 +218,7 @@ def print_notice() -> None:
 
 
 def _default_name(config: Config) -> str:
-    parts = ['capsnet']
+    parts = [config.network]
     if config.images:
         folder = config.images.rpartition('/')[2]
         parts.append(re.sub('[^A-Za-z0-9_.-]+', '-', folder).strip('-')[:60] or 'images')
@@ -235,7 +264,10 @@ def main() -> None:
         print(getattr(config, name))
     if len(sys.argv) > 1:
         return
+    without = lacking(config.network)
     for variable, name in NAMES.items():
+        if name in without:
+            continue
         print(f'{variable:24} {text(config, name):24} {DECLARED[name].description}')
 
 

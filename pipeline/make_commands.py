@@ -55,7 +55,12 @@ def make_command(target: str, config: Config, **variables: str) -> str:
     """
     depends_on = _DEPENDS_ON.get(target, lambda config: config)
     wanted = depends_on(config)
-    settings = {variable: _text(config, name) for variable, name in configs.NAMES.items()}
+    without = configs.lacking(config.network)
+    settings = {
+        variable: _text(config, name)
+        for variable, name in configs.NAMES.items()
+        if name not in without
+    }
     # The preset comes last: what follows from it is left out rather than it.
     for name in reversed([name for name in settings if name not in variables]):
         others = {key: value for key, value in settings.items() if key != name}

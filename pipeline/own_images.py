@@ -9,7 +9,7 @@ from components.datasets import image_folder
 from components.datasets.folder_listing import printable
 from components.datasets.image_folder import SPLITS, ImageFolder
 from components.datasets.info import ImageDatasetInfo
-from pipeline import image_settings
+from pipeline import configs, image_settings
 from pipeline.settings import LARGEST_OF_FOLDER, SMALLEST_OF_FOLDER, Config
 
 # Steps of a training whose EPOCHS nobody has set, so that a few hundred pictures, too, are seen
@@ -56,7 +56,8 @@ def heading(config: Config) -> str:
         count = len(folder.others)
         which = 'file that is no picture' if count == 1 else 'files that are no pictures'
         lines.append(f'Left aside: {count:,} {which}: {_named(folder.others)}')
-    if max(height, width) > LARGEST_OF_FOLDER and not config.decoder:
+    has_none = 'decoder' in configs.lacking(config.network)
+    if max(height, width) > LARGEST_OF_FOLDER and not (config.decoder or has_none):
         lines.append(
             f'No decoder, since the images have more than {LARGEST_OF_FOLDER} pixels a side: no '
             'reconstructions. DECODER=yes trains one'

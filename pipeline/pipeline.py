@@ -12,7 +12,7 @@ from tfx.dsl.components.base.base_node import BaseNode
 
 from capsmodel import settings
 from capsmodel.data import choices
-from capsmodel.networks.settings import NetworkConfig
+from capsmodel.networks.table import NETWORKS
 from capsmodel.training import checkpoints
 from capsmodel.training.settings import TrainerSettings, TrainingConfig
 from components.baseline_strategy import LatestOtherBlessedModelStrategy
@@ -117,7 +117,7 @@ def _training_nodes(
         **dataclasses.asdict(settings.filled(TrainerSettings, config)),
         'network': dataclasses.asdict(
             settings.filled(
-                NetworkConfig,
+                NETWORKS[config.network].config,
                 config,
                 num_classes=dataset.num_classes,
                 image_channels=config.channels,

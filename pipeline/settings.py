@@ -12,18 +12,15 @@ from typing import Any
 from pydantic.dataclasses import dataclass
 
 from capsmodel.data.choices import STROKES, WHOLE
-from capsmodel.networks.settings import NetworkSettings
+from capsmodel.networks.table import NETWORKS, NetworkSettings
 from capsmodel.settings import STRICT, Settings, setting
 from capsmodel.training.settings import TrainerSettings, TrainingSettings, TunerSettings
 
-# What a preset changes in the defaults.
+# What a preset changes in the defaults. One without `network` is for every network, whose entry in
+# NETWORKS may change more.
 PRESETS: dict[str, dict[str, Any]] = {
-    # The same code with a network and data small enough for tests: about ten seconds of training.
+    # The same code with networks and data small enough for tests: about ten seconds of training.
     'tiny': {
-        'conv1_filters': 32,
-        'primary_channels': 8,
-        'digit_dim': 8,
-        'decoder_units': (64, 128),
         'epochs': 6,
         'batch_size': 50,
         'learning_rate': 4e-3,
@@ -37,7 +34,7 @@ PRESETS: dict[str, dict[str, Any]] = {
     # One pass over all training images: small batches for many steps, a falling learning rate.
     'quick': {'epochs': 1, 'batch_size': 64, 'learning_rate_decay': 0.3},
     # The paper's network, trained to the end.
-    'paper': {'epochs': 50, 'min_accuracy': 0.99, 'min_class_accuracy': 0.98},
+    'paper': {'network': 'capsnet', 'epochs': 50, 'min_accuracy': 0.99, 'min_class_accuracy': 0.98},
     # A folder of one's own pictures, which may be few: as many steps for 500 as for 50,000.
     'folder': {
         'epochs': 0,
@@ -53,6 +50,7 @@ PRESETS: dict[str, dict[str, Any]] = {
     # Section 7 of the paper: 10.6% error on CIFAR-10 with seven such networks together; it does not
     # say what one of them reached. Of others' rebuilt ones, one alone came to 27 to 30%.
     'cifar10': {
+        'network': 'capsnet',
         'dataset': 'cifar10',
         'augmentation': 'crop:24,flip,brightness:63,contrast:0.8',
         'standardize': True,
@@ -67,6 +65,7 @@ PRESETS: dict[str, dict[str, Any]] = {
     # Section 7 as well: 4.3% error on SVHN. A pixel has three values here, so that the sum of their
     # errors is about four times that of MNIST, and gets a quarter of the weight.
     'svhn': {
+        'network': 'capsnet',
         'dataset': 'svhn_cropped',
         'conv1_filters': 64,
         'primary_channels': 16,
@@ -79,6 +78,13 @@ PRESETS: dict[str, dict[str, Any]] = {
         'min_class_accuracy': 0.88,
     },
 }
+
+
+def of_preset(preset: str, network: str) -> dict[str, Any]:
+    """What a preset changes in the defaults for a network; empty where there is no such preset."""
+    of_network = NETWORKS[network].presets.get(preset, {}) if network in NETWORKS else {}
+    return {**PRESETS.get(preset, {}), **of_network}
+
 
 # The longer side, in pixels, that the median picture of IMAGES is scaled down to. A decoder for
 # larger ones would have more weights than the rest of the network.
@@ -213,8 +219,8 @@ class PlaceSettings(Settings):
 
     pipeline_name: str = setting(
         '',
-        'name under which baselines are looked up; empty: capsnet, for other datasets than '
-        'mnist capsnet-DATASET, for IMAGES capsnet-FOLDER, with -tiny behind it for that preset',
+        'name under which baselines are looked up; empty: NETWORK, for other datasets than '
+        'mnist NETWORK-DATASET, for IMAGES NETWORK-FOLDER, with -tiny behind it for that preset',
     )
     var: str = setting('var', 'folder for everything that a run writes')
     pipeline_root: str = setting(

@@ -1,34 +1,41 @@
 """The Capsule Network of Sabour, Frosst, Hinton 2017 as a Keras model."""
 
-import dataclasses
 from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 
+from capsmodel.networks import capsnet_memory
+from capsmodel.networks.choices import is_by_agreement
 from capsmodel.networks.layers import Decoder, DigitCaps, PrimaryCaps
+from capsmodel.networks.losses import margin_loss
+from capsmodel.networks.network import Network
+from capsmodel.networks.reference_routing import predictions, procedure_1
 from capsmodel.networks.routing import norm
-from capsmodel.networks.settings import NetworkConfig
+from capsmodel.networks.settings import CapsNetConfig
 from capsmodel.networks.stem import Stem
+from capsmodel.networks.step import Step
 
 
-class CapsNet(keras.Model):
+class CapsNet(Network):
     """Conv1, PrimaryCaps, DigitCaps; a stem before large images, a decoder with `config.decoder`.
 
     uint8 [n, *config.image_shape] -> capsules float32 [n, num_classes, digit_dim]; n may be unknown
     or 0. The length of a capsule says how sure the network is that its class is in the image.
 
-    All variables exist after construction. Keras initializers give them their first values, so two
-    networks that are made after the same `keras.utils.set_random_seed` are equal.
-
-    Args:
-        config: The settings.
-        **kwargs: Arguments of keras.Model; the default dtype policy is `config.precision`.
+    The decoder is section 4.1, the loss Eq. 4, and the coupling coefficients are Eq. 3.
     """
 
-    def __init__(self, config: NetworkConfig, **kwargs: Any) -> None:
-        super().__init__(**{'dtype': config.precision, **kwargs})
-        self.config = config
+    loss_name = 'margin_loss'
+    how_to_save_memory = (
+        'lower BATCH_SIZE or what makes the network large (IMAGE_HEIGHT and IMAGE_WIDTH, '
+        'CONV1_FILTERS, PRIMARY_CHANNELS), leave out the decoder (DECODER=no), or let STEM be auto'
+    )
+    config: CapsNetConfig
+
+    def __init__(self, config: CapsNetConfig, **kwargs: Any) -> None:
+        super().__init__(config, **kwargs)
         strides = config.stem_strides
         self.stem = Stem(strides, dtype=self.dtype_policy, name='stem') if strides else None
         self.conv1 = keras.layers.Conv2D(
@@ -78,12 +85,8 @@ class CapsNet(keras.Model):
             self.decoder.build((None, self.config.num_classes * self.config.digit_dim))
         self.built = True
 
-    def call(self, images: tf.Tensor) -> tf.Tensor:
-        # TensorFlow's oneDNN convolutions return wrong shapes for an empty batch: add an image.
-        n = tf.shape(images)[0]
-        no_more = [[0, 0]] * len(self.config.image_shape)
-        images = tf.pad(images, [[0, tf.cast(n == 0, tf.int32)], *no_more])
-        return self.digit_caps(self.primary_capsules(images))[:n]
+    def forward(self, pixels: tf.Tensor, step: Step | None) -> tf.Tensor:
+        return self.digit_caps(self._primary_capsules(pixels))
 
     def primary_capsules(self, images: tf.Tensor) -> tf.Tensor:
         """The primary capsules, which are routed to the capsules of the classes.
@@ -97,43 +100,49 @@ class CapsNet(keras.Model):
         Raises:
             tf.errors.InvalidArgumentError: the images have another shape.
         """
-        images = tf.ensure_shape(images, [None, *self.config.image_shape])
-        if self.config.image_channels == 1:
-            images = images[..., tf.newaxis]
-        pixels = tf.cast(images, tf.float32) / 255
-        if self.config.standardize:
-            pixels = tf.image.per_image_standardization(pixels)
+        return self._primary_capsules(self.pixels(images))
+
+    def _primary_capsules(self, pixels: tf.Tensor) -> tf.Tensor:
         if self.stem is not None:
             pixels = self.stem(pixels)
         return self.primary_caps(self.conv1(pixels))
 
-    def reconstruct(self, capsules: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
-        """Reconstructs images from the capsules of the given classes (Section 4.1).
+    def scores(self, outputs: tf.Tensor) -> tf.Tensor:
+        return lengths(outputs)
 
-        Args:
-            capsules: float32 [n, num_classes, digit_dim], the output of the network.
-            labels: integers [n], the class of each image whose capsule is used; the others are
-                masked. It is the true class in training and the predicted class otherwise.
+    def classification_loss(
+        self, labels: tf.Tensor, outputs: tf.Tensor, step: Step | None = None
+    ) -> tf.Tensor:
+        return margin_loss(labels, lengths(outputs))
 
-        Returns:
-            float32 [n, *image_shape] in (0, 1), 0 being black.
+    @property
+    def capsule_dim(self) -> int:
+        return self.config.digit_dim
 
-        Raises:
-            ValueError: the network has no decoder.
-        """
-        if self.decoder is None:
-            raise ValueError('this network has no decoder: its config says decoder=False')
-        mask = tf.one_hot(labels, self.config.num_classes, dtype=capsules.dtype)
-        masked = capsules * mask[..., tf.newaxis]
-        features = self.config.num_classes * self.config.digit_dim
-        return self.decoder(tf.reshape(masked, [tf.shape(capsules)[0], features]))
+    def capsules(self, outputs: tf.Tensor) -> tf.Tensor:
+        return outputs
 
-    def get_config(self) -> dict[str, Any]:
-        return {**super().get_config(), 'config': dataclasses.asdict(self.config)}
+    @property
+    def coupled_floats(self) -> int:
+        if not is_by_agreement(self.config.routing_algorithm):
+            return 0
+        children, parents, _, dim = self.digit_caps.kernel.shape
+        return children * parents * dim
 
-    @classmethod
-    def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> 'CapsNet':
-        return cls(**{**config, 'config': NetworkConfig(**config['config'])})
+    def coupling_coefficients(self, images: np.ndarray) -> tf.Tensor:
+        # The network's own routing may not keep them.
+        layer = self.digit_caps
+        u_hat = predictions(self.primary_capsules(images), tf.convert_to_tensor(layer.kernel))
+        return procedure_1(u_hat, layer.iterations, none_of_the_above=layer.none_of_the_above)[1]
+
+    def size(self) -> str:
+        return f'{self.digit_caps.kernel.shape[0]:,} primary capsules and {super().size()}'
+
+    def bytes_to_evaluate(self, exported: bool = False) -> tuple[int, int]:
+        return capsnet_memory.needed(self.config, exported)
+
+    def bytes_to_train(self, images: int) -> int:
+        return capsnet_memory.needed_to_train(self.config, images, self.count_params())
 
 
 def lengths(capsules: tf.Tensor) -> tf.Tensor:

@@ -1,4 +1,4 @@
-"""The two losses of a capsule network, one value for each image."""
+"""The losses of the networks, one value for each image."""
 
 import tensorflow as tf
 
@@ -50,3 +50,19 @@ def reconstruction_loss(images: tf.Tensor, reconstructions: tf.Tensor) -> tf.Ten
     """
     difference = tf.cast(images, tf.float32) / 255 - tf.cast(reconstructions, tf.float32)
     return tf.reduce_sum(tf.square(difference), axis=range(1, len(images.shape)))
+
+
+def cross_entropy(labels: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
+    """Cross-entropy of the softmax, Eq. 4.108 of Bishop 2006, "Pattern recognition".
+
+    L = -log softmax(logits)_t = log sum over k of exp(z_k) - z_t, where t is the label's class and
+    z are the logits.
+
+    Args:
+        labels: integers [n].
+        logits: float [n, classes].
+
+    Returns:
+        float32 [n], at least 0.
+    """
+    return tf.nn.sparse_softmax_cross_entropy_with_logits(labels, tf.cast(logits, tf.float32))

@@ -7,20 +7,15 @@ images at once as fit into memory; its results do not depend on their number.
 from __future__ import annotations
 
 import contextlib
-import dataclasses
-import math
 import os
 import pathlib
 import resource
 import subprocess
 from collections.abc import Iterator
-from typing import Any
 
 import tensorflow as tf
 
-from capsmodel.networks import choices, layers, routing, winograd
-from capsmodel.networks.settings import NetworkConfig
-from capsmodel.networks.stem import Stem
+from capsmodel.networks.network import Network
 
 # More images at once are no faster, neither on a CPU nor on a GPU.
 MOST_IMAGES = 500
@@ -33,18 +28,17 @@ _SHARE = 0.5
 # the memory that it takes for any number of images.
 _EXPORTED_BYTES = 2**30
 
-_FLOAT = 4
 _UNLIMITED = 2**60  # without a limit, cgroups of version 1 have a number above this
 
 # Assumed to be free on a GPU if nvidia-smi does not say.
 _GPU_BYTES = 4 * 2**30
 
 
-def images_at_once(config: NetworkConfig, most: int = MOST_IMAGES, processes: int = 1) -> int:
+def images_at_once(model: Network, most: int = MOST_IMAGES, processes: int = 1) -> int:
     """How many images a network may evaluate at once, from the memory that is available now.
 
     Args:
-        config: The settings of the network.
+        model: The network.
         most: The largest result.
         processes: How many processes evaluate on this machine at a time; GPUs are not shared.
 
@@ -52,129 +46,14 @@ def images_at_once(config: NetworkConfig, most: int = MOST_IMAGES, processes: in
         At least 1.
     """
     sharing = 1 if tf.config.list_logical_devices('GPU') else processes
-    once, each = needed(config)
+    once, each = model.bytes_to_evaluate()
     return max(1, min(most, (int(_SHARE * (free() // sharing)) - once) // each))
 
 
-def images_at_once_when_exported(config: NetworkConfig) -> int:
+def images_at_once_when_exported(model: Network) -> int:
     """How many images an exported network computes at once: the same wherever it is exported."""
-    _, each = needed(config, exported=True)
+    _, each = model.bytes_to_evaluate(exported=True)
     return max(1, min(MOST_IMAGES, _EXPORTED_BYTES // each))
-
-
-def needed(config: NetworkConfig, exported: bool = False) -> tuple[int, int]:
-    """Estimates the bytes that an evaluation takes: in any case, and for each image.
-
-    The counts come from the shapes in the network. Their factors were fitted to the peak of the
-    resident memory of evaluations on a CPU (`python -m benchmarks.memory`) and are rather too large
-    than too small.
-
-    Args:
-        config: The settings of the network.
-        exported: Whether the graph does not know the number of images, as in exported models.
-    """
-    counts = _Counts.of(config)
-    # Numbers for all pairs of child and parent. A CPU routes the children in parts, which are
-    # bounded for all images together, or for each image if their number is unknown.
-    routed = counts.primary * config.num_classes
-    if choices.ROUTINGS[config.routing_algorithm].stores_predictions:
-        routed = counts.predictions
-    elif not tf.config.list_logical_devices('GPU'):
-        routed = min(routed, routing.CACHED_FLOATS) if exported else 0
-    each = 2 * (counts.stem + counts.conv1) + 3 * counts.transformed + 4 * counts.primary
-    each += 3 * routed + counts.decoded
-    once = 3 * counts.routing_weights + 24 * routing.CACHED_FLOATS
-    return _FLOAT * once, _FLOAT * each
-
-
-def needed_to_train(config: NetworkConfig, images: int, parameters: int) -> int:
-    """Estimates the bytes that a training step takes.
-
-    The network, the optimizer's averages and the best weights are not counted: they are there
-    before. The factors were fitted as those of `needed`, by `python -m benchmarks.memory --train`.
-
-    Args:
-        config: The settings of the network.
-        images: How many images of the step are computed with the same memory.
-        parameters: How many numbers the network learns.
-    """
-    counts = _Counts.of(config, images)
-    # Coupling coefficients and, by the native routing, their gradients.
-    routed = 2 * counts.coupling * (config.routing_iterations - 1)
-    if choices.ROUTINGS[config.routing_algorithm].stores_predictions:
-        routed += 3 * counts.predictions
-    elif tf.config.list_logical_devices('GPU'):
-        routed += 3 * counts.primary * config.num_classes
-    each = 3 * counts.stem + 2 * counts.conv1 + 4 * counts.transformed + 8 * counts.primary
-    each += routed + 2 * counts.decoded
-    once = 4 * parameters + 8 * counts.routing_weights + 2 * counts.transformed_weights
-    return _FLOAT * (once + images * each)
-
-
-@dataclasses.dataclass(frozen=True)
-class _Counts:
-    """How many numbers the parts of a network hold, for one image where nothing else is said.
-
-    Attributes:
-        stem: The pixels and what the stem makes of them; 0 without a stem.
-        conv1: The outputs of the first convolution.
-        transformed: The input of the primary capsules, transformed; 0 where it is not.
-        transformed_weights: The kernel of the primary capsules, transformed, for all images; or 0.
-        primary: The primary capsules.
-        coupling: The coupling coefficients of one iteration.
-        predictions: All predictions, which only some ways to route store.
-        routing_weights: The weights of the predictions, for all images.
-        decoded: The layers of the decoder.
-    """
-
-    stem: int
-    conv1: int
-    transformed: int
-    transformed_weights: int
-    primary: int
-    coupling: int
-    predictions: int
-    routing_weights: int
-    decoded: int
-
-    @classmethod
-    def of(cls, config: NetworkConfig, images: int | None = None) -> _Counts:
-        """Counts from the shapes. `images` is None where a graph does not know the number."""
-        stem = 0
-        if config.stem_strides:
-            pixels = (1, *config.image_shape[:2], config.image_channels)
-            outputs: list[Any] = Stem(config.stem_strides).output_shapes(pixels)
-            stem = sum(map(math.prod, [pixels, *outputs]))
-        rows, columns = (size - config.conv1_kernel_size + 1 for size in config.conv1_size)
-        primary_caps = layers.PrimaryCaps(
-            config.primary_channels,
-            config.primary_dim,
-            config.primary_kernel_size,
-            config.primary_stride,
-            config.primary_algorithm,
-            dtype=config.precision,
-        )
-        inputs = (images, rows, columns, config.conv1_filters)
-        transformed = primary_caps.transformed_floats(inputs)
-        primary = math.prod(primary_caps.compute_output_shape(inputs)[1:])
-        children = primary // config.primary_dim
-        weights = (winograd.MOST_POINTS * config.primary_stride) ** 2
-        weights *= config.conv1_filters * config.primary_channels * config.primary_dim
-        decoded = 0
-        if config.decoder:
-            decoded = 3 * config.num_classes * config.digit_dim + sum(config.decoder_units)
-            decoded += 3 * math.prod(config.image_shape)
-        return cls(
-            stem=stem,
-            conv1=rows * columns * config.conv1_filters,
-            transformed=transformed,
-            transformed_weights=weights if transformed else 0,
-            primary=primary,
-            coupling=children * config.num_classes,
-            predictions=children * config.num_classes * config.digit_dim,
-            routing_weights=primary * config.num_classes * config.digit_dim,
-            decoded=decoded,
-        )
 
 
 def free() -> int:

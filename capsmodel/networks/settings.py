@@ -1,6 +1,11 @@
-"""The settings of the network."""
+"""The settings of the networks: groups that several of them share, and what makes each network.
+
+`networks.table` says which network has which of them.
+"""
 
 from __future__ import annotations
+
+import dataclasses
 
 from pydantic.dataclasses import dataclass
 
@@ -10,22 +15,50 @@ from capsmodel.networks.choices import (
     PRIMARY_ALGORITHMS,
     ROUTINGS,
     STEMS,
+    exported_routing,
 )
 from capsmodel.settings import STRICT, Numbers, Settings, setting
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
-class NetworkSettings(Settings):
-    """The settings of a network. The defaults make that of Sabour, Frosst, Hinton 2017, section 4.
+class CommonSettings(Settings):
+    """What every network has."""
 
-    CapsNet hands each of them to the layer that uses it.
-    """
+    precision: str = setting(
+        'float32',
+        'mixed_bfloat16: products in half the bits, for GPUs from Ampere on; no gain on most CPUs. '
+        'Weights, capsules, routing, scores and losses stay float32',
+        choices=PRECISIONS,
+    )
+    standardize: bool = setting(
+        False,
+        'bring the values of each image to mean 0 and variance 1 (section 7 of the paper)',
+    )
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class DecoderSettings(Settings):
+    """The decoder, which reconstructs the image from a capsule."""
+
+    decoder: bool = setting(True, 'reconstruct the image, as a regularizer')
+    decoder_units: Numbers = setting((512, 1024), 'units of the hidden decoder layers')
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class RoutingSettings(Settings):
+    """Routing in rounds."""
+
+    routing_iterations: int = setting(3, 'rounds of routing', at_least=1)
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class CapsNetSettings(RoutingSettings, DecoderSettings):
+    """What `capsnet` has. The defaults make that of Sabour, Frosst, Hinton 2017, section 4."""
 
     conv1_filters: int = setting(256, 'channels of the first convolution', at_least=1)
     primary_channels: int = setting(32, 'channels of primary capsules', at_least=1)
     primary_dim: int = setting(8, 'numbers in a primary capsule', at_least=1)
     digit_dim: int = setting(16, 'numbers in a digit capsule', at_least=1)
-    routing_iterations: int = setting(3, 'rounds of routing by agreement', at_least=1)
     routing_gradient: str = setting(
         'all',
         'iterations that the gradient flows through: every one, or the last only',
@@ -45,12 +78,6 @@ class NetworkSettings(Settings):
         'winograd on a CPU from 16 images on',
         choices=PRIMARY_ALGORITHMS,
     )
-    precision: str = setting(
-        'float32',
-        'mixed_bfloat16: products in half the bits, for GPUs from Ampere on; no gain on most CPUs. '
-        'Weights, capsules, routing and losses stay float32',
-        choices=PRECISIONS,
-    )
     none_of_the_above: bool = setting(
         False,
         "one more logit, always 0, in routing's softmax: a capsule that agrees with no class keeps "
@@ -63,22 +90,25 @@ class NetworkSettings(Settings):
         'positions of primary capsules',
         choices=STEMS,
     )
-    standardize: bool = setting(
-        False,
-        'bring the values of each image to mean 0 and variance 1 (section 7 of the paper)',
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class CnnSettings(Settings):
+    """What `cnn` and `cnn_large_kernels` have."""
+
+    cnn_width: float = setting(
+        1.0,
+        'factor on the channels of the convolutions of cnn and cnn_large_kernels',
+        at_least=0.001,
+        at_most=100,
     )
-    decoder: bool = setting(True, 'reconstruct the image, as a regularizer')
-    decoder_units: Numbers = setting((512, 1024), 'units of the hidden decoder layers')
-
-
-# In pixels; with a larger side a stem is due. 41 pixels become 21, which give 3x3 positions: with a
-# smaller bound there would be fewer, and 40 pixels give 12x12, four times those of MNIST.
-_LONGEST_WITHOUT_STEM = 40
 
 
 @dataclass(frozen=True, config=STRICT)
-class NetworkConfig(NetworkSettings):
-    """All that makes a CapsNet: the settings, the shape of its images, and fixed sizes.
+class NetworkConfig(CommonSettings):
+    """All that makes a network: its name, its settings, the shape of its images, and the classes.
+
+    A network with settings of its own extends this class by the groups that it has.
 
     Attributes:
         image_height: Rows of an image, in pixels.
@@ -86,10 +116,8 @@ class NetworkConfig(NetworkSettings):
         image_channels: 1 for grey images, 3 for colour.
         crop: Rows and columns of what the network sees of such an image: in training any part of
             it, else the middle; 0: all of it.
-        num_classes: Number of classes, each of which gets a capsule; at least 2.
-        conv1_kernel_size: Kernel size of the first convolution, which has stride 1 and ReLU.
-        primary_kernel_size: Kernel size of the convolution that makes primary capsules.
-        primary_stride: Its stride; 2 gives the paper's 6x6 grid on 28x28 images.
+        num_classes: Number of classes, at least 2.
+        network: The name of the network in `networks.table`.
 
     Raises:
         pydantic.ValidationError: A value makes no sense. It is a ValueError.
@@ -100,9 +128,7 @@ class NetworkConfig(NetworkSettings):
     num_classes: int
     image_channels: int = setting(1, 'grey or red, green and blue', choices=(1, 3))
     crop: int = setting(0, 'pixels', at_least=0)
-    conv1_kernel_size: int = setting(9, 'pixels', at_least=1)
-    primary_kernel_size: int = setting(9, 'positions', at_least=1)
-    primary_stride: int = setting(2, 'positions', at_least=1)
+    network: str = setting('', 'its name in the table')
 
     @property
     def image_shape(self) -> tuple[int, ...]:
@@ -114,6 +140,80 @@ class NetworkConfig(NetworkSettings):
     def uncropped_shape(self) -> tuple[int, ...]:
         """The shape of Transform's images."""
         return (self.image_height, self.image_width, *self.image_shape[2:])
+
+    @property
+    def has_decoder(self) -> bool:
+        """Whether the network reconstructs images."""
+        return isinstance(self, DecoderSettings) and self.decoder
+
+    @property
+    def exported(self) -> NetworkConfig:
+        """The network that an exported model has in place of this one: with the same variables."""
+        return self
+
+    def __post_init__(self) -> None:
+        if self.num_classes < 2:
+            raise ValueError(f'num_classes must be at least 2, not {self.num_classes}')
+        if min(self.image_height, self.image_width) < 1:
+            raise ValueError(
+                f'images of {self.image_height}x{self.image_width} pixels are too small'
+            )
+        if self.crop > min(self.image_height, self.image_width):
+            raise ValueError(
+                f'images of {self.image_height}x{self.image_width} pixels are too small for crops '
+                f'of {self.crop}x{self.crop}'
+            )
+
+
+@dataclass(frozen=True, config=STRICT)
+class CnnConfig(CnnSettings, NetworkConfig):
+    """All that makes a `cnn`."""
+
+    network: str = setting('cnn', 'its name in the table', choices=('cnn',))
+
+
+@dataclass(frozen=True, config=STRICT)
+class CnnLargeKernelsConfig(CnnSettings, NetworkConfig):
+    """All that makes a `cnn_large_kernels`."""
+
+    network: str = setting(
+        'cnn_large_kernels', 'its name in the table', choices=('cnn_large_kernels',)
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        height, width = self.image_shape[:2]
+        if min(height, width) < 17:
+            raise ValueError(
+                f'images of {height}x{width} pixels are too small: two kernels of size 9 need at '
+                'least 17x17'
+            )
+
+
+# In pixels; with a larger side a stem is due. 41 pixels become 21, which give 3x3 positions: with a
+# smaller bound there would be fewer, and 40 pixels give 12x12, four times those of MNIST.
+_LONGEST_WITHOUT_STEM = 40
+
+
+@dataclass(frozen=True, config=STRICT)
+class CapsNetConfig(CapsNetSettings, NetworkConfig):
+    """All that makes a CapsNet: NetworkConfig, its settings, and fixed sizes.
+
+    Attributes:
+        conv1_kernel_size: Kernel size of the first convolution, which has stride 1 and ReLU.
+        primary_kernel_size: Kernel size of the convolution that makes primary capsules.
+        primary_stride: Its stride; 2 gives the paper's 6x6 grid on 28x28 images.
+    """
+
+    network: str = setting('capsnet', 'its name in the table', choices=('capsnet',))
+    conv1_kernel_size: int = setting(9, 'pixels', at_least=1)
+    primary_kernel_size: int = setting(9, 'positions', at_least=1)
+    primary_stride: int = setting(2, 'positions', at_least=1)
+
+    @property
+    def exported(self) -> CapsNetConfig:
+        routing = exported_routing(self.routing_algorithm)
+        return dataclasses.replace(self, routing_algorithm=routing)
 
     @property
     def stem_strides(self) -> tuple[tuple[int, int], ...]:
@@ -136,14 +236,8 @@ class NetworkConfig(NetworkSettings):
         return rows, columns
 
     def __post_init__(self) -> None:
-        if self.num_classes < 2:
-            raise ValueError(f'num_classes must be at least 2, not {self.num_classes}')
+        super().__post_init__()
         smallest = self.conv1_kernel_size + self.primary_kernel_size - 1
-        if self.crop > min(self.image_height, self.image_width):
-            raise ValueError(
-                f'images of {self.image_height}x{self.image_width} pixels are too small for crops '
-                f'of {self.crop}x{self.crop}'
-            )
         if min(self.conv1_size) < smallest:
             height, width = self.image_shape[:2]
             rows, columns = self.conv1_size

@@ -9,7 +9,8 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from capsmodel.data import dataset
-from capsmodel.networks import capsnet, memory
+from capsmodel.networks import memory
+from capsmodel.networks.network import Network
 from capsmodel.networks.settings import NetworkConfig
 from capsmodel.summaries import figures
 
@@ -31,20 +32,20 @@ class Picture:
         name: Its title.
         description: What it shows.
         draw: Makes the picture, uint8 [height, width, channels], from the network, the evaluation
-            images, the lengths of their capsules, float32 [n, classes], and the classes' names
+            images, their scores, float32 [n, classes], and the classes' names
             as `readable` makes them.
         needs_decoder: Whether the picture needs a network with a decoder.
     """
 
     name: str
     description: str
-    draw: Callable[[capsnet.CapsNet, dataset.LabeledImages, np.ndarray, Sequence[str]], np.ndarray]
+    draw: Callable[[Network, dataset.LabeledImages, np.ndarray, Sequence[str]], np.ndarray]
     needs_decoder: bool = False
 
 
 def of(config: NetworkConfig) -> list[Picture]:
     """The pictures of a network with this config."""
-    return [picture for picture in _PICTURES if config.decoder or not picture.needs_decoder]
+    return [picture for picture in _PICTURES if config.has_decoder or not picture.needs_decoder]
 
 
 def readable(class_names: Sequence[str]) -> list[str]:
@@ -63,47 +64,47 @@ def readable(class_names: Sequence[str]) -> list[str]:
 
 
 def _confusion_matrix(
-    model: capsnet.CapsNet,
+    model: Network,
     labeled: dataset.LabeledImages,
-    lengths: np.ndarray,
+    scores: np.ndarray,
     names: Sequence[str],
 ) -> np.ndarray:
     classes = model.config.num_classes
     counts = np.zeros((classes, classes), np.int64)
-    np.add.at(counts, (labeled.labels, np.argmax(lengths, axis=1)), 1)
+    np.add.at(counts, (labeled.labels, np.argmax(scores, axis=1)), 1)
     return figures.confusion_matrix(counts, names)
 
 
 def _worst_mistakes(
-    model: capsnet.CapsNet,
+    model: Network,
     labeled: dataset.LabeledImages,
-    lengths: np.ndarray,
+    scores: np.ndarray,
     names: Sequence[str],
 ) -> np.ndarray:
-    chosen = worst(labeled.labels, lengths)
+    chosen = worst(labeled.labels, scores)
     images, labels = labeled.images[chosen], labeled.labels[chosen]
     reconstructed = np.zeros((0, *images.shape[1:]))
-    if model.config.decoder:
-        reconstructed = _reconstructed(model, images, np.argmax(lengths[chosen], axis=1))
-    return figures.mistakes(images, reconstructed, labels, lengths[chosen], names)
+    if model.config.has_decoder:
+        reconstructed = _reconstructed(model, images, np.argmax(scores[chosen], axis=1))
+    return figures.mistakes(images, reconstructed, labels, scores[chosen], names)
 
 
 def _reconstructions(
-    model: capsnet.CapsNet,
+    model: Network,
     labeled: dataset.LabeledImages,
-    lengths: np.ndarray,
+    scores: np.ndarray,
     names: Sequence[str],
 ) -> np.ndarray:
     images, labels = (part[:_RECONSTRUCTIONS] for part in labeled)
-    predictions = np.argmax(lengths[:_RECONSTRUCTIONS], axis=1)
+    predictions = np.argmax(scores[:_RECONSTRUCTIONS], axis=1)
     reconstructed = _reconstructed(model, images, predictions)
     return figures.reconstructions(images, reconstructed, labels, predictions, names)
 
 
 def _capsule_dimensions(
-    model: capsnet.CapsNet,
+    model: Network,
     labeled: dataset.LabeledImages,
-    lengths: np.ndarray,
+    scores: np.ndarray,
     names: Sequence[str],
 ) -> np.ndarray:
     present, firsts = np.unique(labeled.labels, return_index=True)
@@ -112,26 +113,28 @@ def _capsule_dimensions(
     return figures.capsule_dimensions(varied, [names[label] for label in present], OFFSETS)
 
 
-def worst(labels: np.ndarray, lengths: np.ndarray) -> np.ndarray:
+def worst(labels: np.ndarray, scores: np.ndarray) -> np.ndarray:
     """Indices of the images whose longest wrong capsule exceeds the label's by most, in order."""
-    others = lengths.copy()
+    others = scores.copy()
     rows = np.arange(len(labels))
     others[rows, labels] = -np.inf
-    excess = others.max(axis=1) - lengths[rows, labels]
+    excess = others.max(axis=1) - scores[rows, labels]
     return np.argsort(-excess, kind='stable')[:_MISTAKES]
 
 
-def _capsules(model: capsnet.CapsNet, images: np.ndarray) -> np.ndarray:
+def _capsules(model: Network, images: np.ndarray) -> np.ndarray:
     """float32 [n, classes, dim], computed for as many images at once as fit into memory."""
-    pieces = -(-len(images) // memory.images_at_once(model.config))
-    return np.concatenate([model(piece) for piece in np.array_split(images, pieces)])
+    pieces = -(-len(images) // memory.images_at_once(model))
+    return np.concatenate(
+        [model.capsules(model(piece)) for piece in np.array_split(images, pieces)]
+    )
 
 
-def _reconstructed(model: capsnet.CapsNet, images: np.ndarray, labels: np.ndarray) -> np.ndarray:
+def _reconstructed(model: Network, images: np.ndarray, labels: np.ndarray) -> np.ndarray:
     return model.reconstruct(_capsules(model, images), labels).numpy()
 
 
-def perturbed(model: capsnet.CapsNet, images: np.ndarray, labels: np.ndarray) -> np.ndarray:
+def perturbed(model: Network, images: np.ndarray, labels: np.ndarray) -> np.ndarray:
     """Reconstructions with one number in the label's capsule changed by one of OFFSETS.
 
     Args:
@@ -178,7 +181,7 @@ _PICTURES = (
         'worst mistakes',
         'The images whose longest wrong capsule exceeds the right one by most: the label and the '
         'length of its capsule, the predicted class and the length of its capsule; the image and '
-        'its reconstruction; the lengths of the capsules between 0 and 1. If there are many '
+        'its reconstruction; the scores of the capsules between 0 and 1. If there are many '
         'classes, only the longest capsules and that of the label are shown.',
         _worst_mistakes,
     ),

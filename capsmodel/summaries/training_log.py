@@ -25,8 +25,7 @@ from tensorboard.plugins.hparams import summary as hparams_summary
 
 from capsmodel.data import dataset
 from capsmodel.data.stored_images import StoredImages
-from capsmodel.networks import capsnet
-from capsmodel.networks.choices import is_by_agreement
+from capsmodel.networks.network import Network
 from capsmodel.summaries import coupling, event_files, pictures
 from capsmodel.summaries.console import reason, say
 
@@ -54,7 +53,7 @@ class TrainingLog:
                     with log.profiled(step):
                         results = step_function(batches)
                     means = log.record(step, results)
-                log.evaluated(step, scalars, lengths)
+                log.evaluated(step, scalars, scores)
 
     Args:
         log_dir: The folder. Events in it are removed, except those before `first_step`. None: write
@@ -76,7 +75,7 @@ class TrainingLog:
     def __init__(
         self,
         log_dir: str | None,
-        model: capsnet.CapsNet,
+        model: Network,
         evaluation_data: dataset.LabeledImages,
         *,
         settings: Mapping[str, Any],
@@ -222,27 +221,28 @@ class TrainingLog:
         self._write_scalars('train', step, scalars)
         return scalars
 
-    def evaluated(self, step: int, scalars: Mapping[str, float], lengths: np.ndarray) -> None:
+    def evaluated(self, step: int, scalars: Mapping[str, float], scores: np.ndarray) -> None:
         """Writes the results of an evaluation.
 
         Args:
             step: The last step before the evaluation.
             scalars: Accuracy and losses by name.
-            lengths: float32 [n, classes], capsule lengths of all the evaluation images.
+            scores: float32 [n, classes], of all the evaluation images.
         """
         if self._log_dir is None:
             return
         self._write_scalars('eval', step, scalars)
         model, labeled = self._model, self._evaluation_data
-        with self._written_to('eval', step, "the capsules' lengths"):
-            _write_lengths(labeled.labels, lengths, self._class_names)
-        if is_by_agreement(model.config.routing_algorithm):
+        with self._written_to('eval', step, 'the scores'):
+            score = 'length of capsule' if model.capsule_dim else 'score of'
+            _write_scores(labeled.labels, scores, self._class_names, score)
+        if model.coupled_floats:
             with self._written_to('eval', step, 'the coupling coefficients'):
                 _write_routing(model, labeled.images)
         names = pictures.readable(self._class_names)
         for picture in pictures.of(model.config):
             with self._written_to('eval', step, f'the picture "{picture.name}"'):
-                figure = picture.draw(model, labeled, lengths, names)
+                figure = picture.draw(model, labeled, scores, names)
                 tf.summary.image(
                     f'pictures/{picture.name}',
                     figure[np.newaxis],
@@ -259,24 +259,23 @@ class TrainingLog:
                 tf.summary.scalar(f'{group}/{name}', value)
 
 
-def _write_lengths(labels: np.ndarray, lengths: np.ndarray, names: Sequence[str]) -> None:
+def _write_scores(labels: np.ndarray, scores: np.ndarray, names: Sequence[str], score: str) -> None:
     """Writes a pair of histograms for each class or, for many classes, one pair for all."""
-    classes = lengths.shape[1]
+    classes = scores.shape[1]
     is_there = labels[:, np.newaxis] == np.arange(classes)
     groups = {'of its class': slice(None)}
     if classes <= _CLASSES_WITH_HISTOGRAMS:
         groups = {name: slice(label, label + 1) for label, name in enumerate(names)}
     for name, group in groups.items():
-        some, there = lengths[:, group], is_there[:, group]
-        tf.summary.histogram(f'scores/length of capsule {name} where it is', some[there])
-        tf.summary.histogram(f'scores/length of capsule {name} where it is not', some[~there])
+        some, there = scores[:, group], is_there[:, group]
+        tf.summary.histogram(f'scores/{score} {name} where it is', some[there])
+        tf.summary.histogram(f'scores/{score} {name} where it is not', some[~there])
 
 
-def _write_routing(model: capsnet.CapsNet, images: np.ndarray | StoredImages) -> None:
-    children, parents, _, dim = model.digit_caps.kernel.shape
-    fitting = _ROUTED_BYTES // (4 * children * parents * dim)
+def _write_routing(model: Network, images: np.ndarray | StoredImages) -> None:
+    fitting = _ROUTED_BYTES // (4 * model.coupled_floats)
     images = images[: max(1, min(_ROUTED_IMAGES, fitting))]
-    coefficients = coupling.of_network(model, images)
+    coefficients = model.coupling_coefficients(images)
     for number, (some, entropies) in enumerate(
         zip(coefficients, coupling.entropy(coefficients), strict=True), start=1
     ):
@@ -284,21 +283,21 @@ def _write_routing(model: capsnet.CapsNet, images: np.ndarray | StoredImages) ->
         tf.summary.histogram(f'routing/their entropy in bits, iteration {number}', entropies)
 
 
-def _graph(model: capsnet.CapsNet) -> tf.Graph:
-    """The network as a graph: images -> lengths and reconstructions."""
+def _graph(model: Network) -> tf.Graph:
+    """The network as a graph: images -> scores and reconstructions."""
 
     @tf.function(
         input_signature=[tf.TensorSpec([None, *model.config.image_shape], tf.uint8, name='images')],
         autograph=False,
     )
     def answer(images: tf.Tensor) -> Any:
-        capsules = model(images)
-        with tf.name_scope('lengths'):
-            lengths = capsnet.lengths(capsules)
-        if not model.config.decoder:
-            return lengths
+        outputs = model(images)
+        with tf.name_scope('scores'):
+            scores = model.scores(outputs)
+        if not model.config.has_decoder:
+            return scores
         with tf.name_scope('reconstruct'):
-            return lengths, model.reconstruct(capsules, tf.argmax(lengths, axis=-1))
+            return scores, model.reconstruct(model.capsules(outputs), tf.argmax(scores, axis=-1))
 
     return answer.get_concrete_function().graph
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import tensorflow as tf
 
 from capsmodel.networks import memory, native_routing
-from capsmodel.networks.capsnet import CapsNet
+from capsmodel.networks.network import Network
 from capsmodel.summaries.console import say
 from capsmodel.training import strategies
 from capsmodel.training.errors import TrainingError
 
 
-def check(model: CapsNet, batch_size: int, strategy: tf.distribute.Strategy) -> None:
+def check(model: Network, batch_size: int, strategy: tf.distribute.Strategy) -> None:
     """Says how large a network is and how much memory a step takes.
 
     Args:
@@ -27,19 +27,15 @@ def check(model: CapsNet, batch_size: int, strategy: tf.distribute.Strategy) -> 
     images = batch_size // strategy.num_replicas_in_sync
     if not tf.config.list_logical_devices('GPU'):  # replicas on this machine share its memory
         images *= strategies.replicas_here(strategy)
-    children = model.digit_caps.kernel.shape[0]
-    parameters = model.count_params()
-    needed, free = memory.needed_to_train(model.config, images, parameters), memory.free()
+    needed, free = model.bytes_to_train(images), memory.free()
     say(
-        f'the network has {children:,} primary capsules and {parameters:,} parameters; a step of '
-        f'{images:,} images takes about {_size(needed)} of memory'
+        f'the network has {model.size()}; a step of {images:,} images takes about {_size(needed)} '
+        'of memory'
     )
     if needed > free:
         raise TrainingError(
-            f'A step takes about {_size(needed)} of memory, and {_size(free)} are free: lower '
-            'BATCH_SIZE or what makes the network large (IMAGE_HEIGHT and IMAGE_WIDTH, '
-            'CONV1_FILTERS, PRIMARY_CHANNELS), leave out the decoder (DECODER=no), or let STEM be '
-            'auto'
+            f'A step takes about {_size(needed)} of memory, and {_size(free)} are free: '
+            f'{model.how_to_save_memory}'
         )
 
 

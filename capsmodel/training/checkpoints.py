@@ -42,7 +42,8 @@ class Progress:
 
     Attributes:
         step: The number of steps done.
-        best: Accuracy and negative margin loss of the best epoch; None before the first evaluation.
+        best: Accuracy and negative classification loss of the best epoch; None before the first
+            evaluation.
     """
 
     step: int = 0

@@ -11,7 +11,8 @@ import numpy as np
 import tensorflow as tf
 
 from capsmodel.data import dataset
-from capsmodel.networks import capsnet, memory
+from capsmodel.networks import memory
+from capsmodel.networks.network import Network
 from capsmodel.training import strategies
 from capsmodel.training.steps import make_eval_step
 
@@ -21,24 +22,27 @@ class Evaluation:
     """The results of a network on a set of images.
 
     Attributes:
-        accuracy: The fraction of the images whose longest capsule is the label's.
-        margin_loss: The mean over the images.
+        accuracy: The fraction of the images whose highest score is the label's.
+        loss: The mean of the classification loss over the images.
+        loss_name: What that loss is called.
         reconstruction_loss: The mean over the images of the squared error, with the predicted
             class's capsule; None without a decoder.
     """
 
     accuracy: float
-    margin_loss: float
+    loss: float
+    loss_name: str
     reconstruction_loss: float | None = None
 
     def scalars(self) -> dict[str, float]:
         """The values by name; without a decoder, there is no reconstruction loss."""
-        return {k: v for k, v in dataclasses.asdict(self).items() if v is not None}
+        values = {'accuracy': self.accuracy, self.loss_name: self.loss}
+        if self.reconstruction_loss is not None:
+            values['reconstruction_loss'] = self.reconstruction_loss
+        return values
 
 
-def evaluate(
-    model: capsnet.CapsNet, labeled: dataset.LabeledImages, batch_size: int = 0
-) -> Evaluation:
+def evaluate(model: Network, labeled: dataset.LabeledImages, batch_size: int = 0) -> Evaluation:
     """Evaluates a network once, see Evaluator for the arguments."""
     evaluation, _ = Evaluator(model, labeled, tf.distribute.get_strategy(), batch_size).run()
     return evaluation
@@ -59,7 +63,7 @@ class Evaluator:
 
     def __init__(
         self,
-        model: capsnet.CapsNet,
+        model: Network,
         labeled: dataset.LabeledImages,
         strategy: tf.distribute.Strategy,
         batch_size: int = 0,
@@ -82,25 +86,24 @@ class Evaluator:
             piece = self._asked // replicas
         else:
             here = strategies.replicas_here(strategy)
-            piece = strategies.least(
-                strategy, memory.images_at_once(self._model.config, processes=here)
-            )
+            piece = strategies.least(strategy, memory.images_at_once(self._model, processes=here))
         return max(1, min(piece, math.ceil(len(self._labeled.labels) / replicas))) * replicas
 
     def run(self) -> tuple[Evaluation, np.ndarray]:
         """Evaluates the network with its current weights.
 
         Returns:
-            The evaluation, and the lengths of all class capsules, float32 [n, classes].
+            The evaluation, and the scores, float32 [n, classes].
         """
         batches, count = iter(self._batches), len(self._labeled.labels)
         steps = math.ceil(count / self.batch_size)
         results = [self._eval_step(batches) for _ in range(steps)]
         # The last batch is filled up with copies of the last image: drop them.
         metrics = {name: np.concatenate([r[name] for r in results])[:count] for name in results[0]}
-        lengths = metrics.pop('lengths')
+        scores = metrics.pop('scores')
         means = {name: float(np.mean(value, dtype=np.float64)) for name, value in metrics.items()}
-        return Evaluation(**means), lengths
+        name = self._model.loss_name
+        return Evaluation(loss=means.pop(name), loss_name=name, **means), scores
 
     @functools.cached_property
     def _eval_step(self) -> Any:

@@ -14,7 +14,8 @@ import tensorflow as tf
 import tqdm
 
 from capsmodel.data import dataset
-from capsmodel.networks import capsnet
+from capsmodel.networks import table
+from capsmodel.networks.network import Network
 from capsmodel.networks.settings import NetworkConfig
 from capsmodel.summaries.console import progress_bar, say
 from capsmodel.summaries.training_log import TrainingLog
@@ -25,7 +26,8 @@ from capsmodel.training.evaluation import Evaluator
 from capsmodel.training.optimizer import FusedAdam
 from capsmodel.training.settings import TrainingConfig
 from capsmodel.training.state import TrainingState
-from capsmodel.training.steps import make_train_step
+from capsmodel.training.statistics import Statistics
+from capsmodel.training.steps import make_train_step, training_batches
 
 
 def train(
@@ -42,13 +44,14 @@ def train(
     eval_batch_size: int = 0,
     phase: Callable[[str], None] = lambda _: None,
     class_names: Sequence[str] = (),
-) -> capsnet.CapsNet:
+) -> Network:
     """Trains a network and returns it with the weights of its best epoch.
 
-    The loss is the margin loss plus `reconstruction_weight` times the squared reconstruction error
-    of the true class's capsule (Sabour, Frosst, Hinton 2017, sections 3 and 4.1), times the class's
-    weight. After each epoch the network, with the average of its weights if there is one, is
-    evaluated. The best has the highest accuracy and, among equals, the lowest margin loss.
+    The loss is the network's classification loss and, with a decoder, `reconstruction_weight` times
+    the squared reconstruction error of the true class's capsule (Sabour, Frosst, Hinton 2017,
+    section 4.1); both times the class's weight. After each epoch the network, with the average of
+    its weights if there is one, is evaluated. The best has the highest accuracy and, among equals,
+    the lowest classification loss.
 
     Args:
         network_config: The network.
@@ -94,10 +97,11 @@ def train(
         config=config,
         steps=steps,
         steps_per_epoch=steps_per_epoch,
-        batches=_batches(training_data, config, strategy, steps),
-        train_step=make_train_step(model, optimizer, config, strategy, weights),
+        batches=training_batches(training_data, config, strategy, steps),
+        train_step=make_train_step(model, optimizer, config, strategy, weights, steps.stop),
         learning_rate=schedule,
         evaluator=Evaluator(model, evaluation_data, strategy, eval_batch_size),
+        statistics=Statistics(model, config, training_data, strategy, steps_per_epoch),
         state=state,
         log=log,
         should_stop=should_stop,
@@ -126,6 +130,7 @@ class _Loop:
     train_step: Callable[[Iterator[Any]], dict[str, tf.Tensor]]
     learning_rate: Callable[[int], Any]
     evaluator: Evaluator
+    statistics: Statistics
     state: TrainingState
     log: TrainingLog
     should_stop: Callable[[], bool]
@@ -160,16 +165,18 @@ class _Loop:
 
     def _evaluate(self, epoch: int, bar: tqdm.tqdm) -> None:
         """Evaluates the network after an epoch, and keeps its weights if they are the best."""
-        with self.state.averaged():
+        with self.state.averaged() as is_average:
+            if is_average:
+                self.statistics.recompute()
             self.phase(f'evaluating {self.evaluator.batch_size:,} images a step')
-            evaluation, lengths = self.evaluator.run()
+            evaluation, scores = self.evaluator.run()
             self.phase('drawing pictures for TensorBoard')
             step = epoch * self.steps_per_epoch - 1
-            self.log.evaluated(step, evaluation.scalars(), lengths)
+            self.log.evaluated(step, evaluation.scalars(), scores)
             is_best = self.state.compare(evaluation)
         bar.write(
             f'  epoch {epoch}/{self.config.epochs}: accuracy {evaluation.accuracy:.2%} on the '
-            f'{len(lengths):,} evaluation images'
+            f'{len(scores):,} evaluation images'
             f'{", the best so far" if is_best and epoch > 1 else ""}',
             file=sys.stderr,
         )
@@ -187,11 +194,11 @@ def _build(
     config: TrainingConfig,
     strategy: tf.distribute.Strategy,
     steps_per_epoch: int,
-) -> tuple[capsnet.CapsNet, FusedAdam, keras.optimizers.schedules.LearningRateSchedule]:
+) -> tuple[Network, FusedAdam, keras.optimizers.schedules.LearningRateSchedule]:
     """Makes the network, its optimizer and the learning rate as a function of the step."""
     keras.utils.set_random_seed(config.seed)
     with strategy.scope():
-        model = capsnet.CapsNet(network_config)
+        model = table.create(network_config)
         schedule = keras.optimizers.schedules.ExponentialDecay(
             config.learning_rate, steps_per_epoch, config.learning_rate_decay
         )
@@ -203,7 +210,7 @@ def _build(
 
 
 def _start(
-    model: capsnet.CapsNet,
+    model: Network,
     config: TrainingConfig,
     strategy: tf.distribute.Strategy,
     state: TrainingState,
@@ -257,27 +264,6 @@ def _open_log(
     log = TrainingLog(log_dir, *args, earlier_log=checkpoints.earlier_log(), **kwargs)
     checkpoints.set_log(log_dir)
     return log
-
-
-def _batches(
-    training_data: dataset.LabeledImages,
-    config: TrainingConfig,
-    strategy: tf.distribute.Strategy,
-    steps: range,
-) -> Iterator[Any]:
-    """An iterator over the batches of the steps, each spread over the replicas."""
-    distributed = strategy.distribute_datasets_from_function(
-        lambda context: dataset.training_dataset(
-            training_data,
-            context,
-            first_step=steps.start,
-            last_step=steps.stop,
-            seed=config.seed,
-            batch_size=config.batch_size,
-            augmentation=config.augmentation,
-        )
-    )
-    return iter(distributed)
 
 
 def _steps_per_epoch(

@@ -7,12 +7,13 @@ import json
 import os
 import uuid
 from collections.abc import Mapping
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import ValidationError
+from pydantic import BeforeValidator, ValidationError
 from pydantic.dataclasses import dataclass
 
 from capsmodel.networks.settings import NetworkConfig
+from capsmodel.networks.table import config_of
 from capsmodel.settings import STRICT, declared, refusal
 from capsmodel.training.errors import TrainingError
 from capsmodel.training.settings import ProcessSettings, TrainingConfig
@@ -34,7 +35,7 @@ class TrainingRequest(ProcessSettings):
         code_version: Of the code that trains: a checkpoint of another one is not used.
     """
 
-    network: NetworkConfig
+    network: Annotated[NetworkConfig, BeforeValidator(config_of)]
     training: TrainingConfig
     train_files: list[str]
     eval_files: list[str]

@@ -48,7 +48,9 @@ class TrainingSettings(Settings):
         0.9, 'factor on the learning rate per epoch, applied smoothly', at_least=0, at_most=1
     )
     reconstruction_weight: float = setting(
-        0.0005, 'weight of the squared reconstruction error beside the margin loss', at_least=0
+        0.0005,
+        'weight of the squared reconstruction error beside the loss of the classes',
+        at_least=0,
     )
     class_weights: str = setting(
         'none',
@@ -165,8 +167,8 @@ class TunerSettings(Settings):
 
     tuner: bool = setting(
         False,
-        'search for LEARNING_RATE, LEARNING_RATE_DECAY, RECONSTRUCTION_WEIGHT and '
-        'ROUTING_ITERATIONS before training, and train with the best',
+        'search for LEARNING_RATE, LEARNING_RATE_DECAY and, where the network has them, '
+        'RECONSTRUCTION_WEIGHT and ROUTING_ITERATIONS before training, and train with the best',
     )
     tuner_trials: int = setting(10, 'settings that the search tries', at_least=1)
     tuner_epochs: int = setting(1, 'passes over the training images of each trial', at_least=1)

@@ -11,7 +11,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from capsmodel.networks.capsnet import CapsNet
+from capsmodel.networks.network import Network
 from capsmodel.training.checkpoints import Checkpoints, Progress
 from capsmodel.training.errors import TrainingError
 from capsmodel.training.evaluation import Evaluation
@@ -31,7 +31,7 @@ class TrainingState:
 
     def __init__(
         self,
-        model: CapsNet,
+        model: Network,
         optimizer: keras.optimizers.Optimizer,
         checkpoints: Checkpoints | None,
         writes: bool,
@@ -80,22 +80,28 @@ class TrainingState:
         return [variable.numpy() for variable in self._model.variables]
 
     @contextlib.contextmanager
-    def averaged(self) -> Iterator[None]:
-        """Inside, the network has the average of its weights, if the optimizer keeps one."""
+    def averaged(self) -> Iterator[bool]:
+        """Inside, the network has the average of its weights, if the optimizer keeps one.
+
+        Moving averages of what layers measure are not those of the averaged weights.
+
+        Yields:
+            Whether there is an average.
+        """
         if not self._optimizer.use_ema:
-            yield
+            yield False
             return
         weights = self.weights()
         self._optimizer.finalize_variable_values(self._model.trainable_variables)
         try:
-            yield
+            yield True
         finally:
             for variable, value in zip(self._model.variables, weights, strict=True):
                 variable.assign(value)
 
     def compare(self, evaluation: Evaluation) -> bool:
         """Keeps the weights if they are the best so far, and returns whether they are."""
-        rank = (evaluation.accuracy, -evaluation.margin_loss)
+        rank = (evaluation.accuracy, -evaluation.loss)
         is_best = self.progress.best is None or rank > self.progress.best
         if is_best:
             self.progress = dataclasses.replace(self.progress, best=rank)
@@ -109,7 +115,7 @@ class TrainingState:
             variable.assign(best)
 
 
-def load_best(model: CapsNet, checkpoints: Checkpoints) -> Progress:
+def load_best(model: Network, checkpoints: Checkpoints) -> Progress:
     """Gives a network the best epoch's weights from the last checkpoint.
 
     Returns:

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
 
-from capsmodel.networks import capsnet, losses
+from capsmodel.data import dataset
+from capsmodel.networks import losses
+from capsmodel.networks.network import Network
+from capsmodel.networks.step import Step
 from capsmodel.summaries.training_log import STEPS_BETWEEN_SCALARS
 from capsmodel.training.settings import TrainingConfig
 
 
 def example_metrics(
-    model: capsnet.CapsNet, images: tf.Tensor, labels: tf.Tensor, training: bool
+    model: Network, images: tf.Tensor, labels: tf.Tensor, step: Step | None = None
 ) -> dict[str, tf.Tensor]:
-    """Accuracy, losses and capsule lengths of each image.
+    """Accuracy, losses and scores of each image.
 
     The decoder reconstructs the true class's capsule in training, and the predicted one's otherwise
     (Sabour, Frosst, Hinton 2017, section 4.1).
@@ -25,33 +29,33 @@ def example_metrics(
         model: The network.
         images: uint8 [n, height, width].
         labels: int64 [n].
-        training: Whether this is a step of training.
+        step: The step of training; None: this is an evaluation.
 
     Returns:
-        `accuracy`, `margin_loss` and, with a decoder, `reconstruction_loss`, float32 [n] each; and
-        `lengths`, float32 [n, classes].
+        `accuracy`, the classification loss by its name and, with a decoder, `reconstruction_loss`,
+        float32 [n] each; and `scores`, float32 [n, classes].
     """
-    capsules = model(images)
-    lengths = capsnet.lengths(capsules)
-    predicted = tf.argmax(lengths, axis=-1, output_type=tf.int64)
+    outputs = model(images, step=step)
+    scores = model.scores(outputs)
+    predicted = tf.argmax(scores, axis=-1, output_type=tf.int64)
     metrics = {
         'accuracy': tf.cast(predicted == labels, tf.float32),
-        'margin_loss': losses.margin_loss(labels, lengths),
-        'lengths': lengths,
+        model.loss_name: model.classification_loss(labels, outputs, step),
+        'scores': scores,
     }
-    if model.config.decoder:
-        metrics['reconstruction_loss'] = losses.reconstruction_loss(
-            images, model.reconstruct(capsules, labels if training else predicted)
-        )
+    if model.config.has_decoder:
+        drawn = model.reconstruct(model.capsules(outputs), predicted if step is None else labels)
+        metrics['reconstruction_loss'] = losses.reconstruction_loss(images, drawn)
     return metrics
 
 
 def make_train_step(
-    model: capsnet.CapsNet,
+    model: Network,
     optimizer: keras.optimizers.Optimizer,
     config: TrainingConfig,
     strategy: tf.distribute.Strategy,
     class_weights: np.ndarray | None = None,
+    steps: int = 1,
 ) -> Any:
     """Makes the tf.function of a training step.
 
@@ -61,6 +65,7 @@ def make_train_step(
         config: How to train.
         strategy: Where to train.
         class_weights: float32 [classes], factors on the losses of each class's images; None: 1.
+        steps: The steps of the whole training, for a loss that changes on the way.
 
     Returns:
         A function that takes an iterator over `dataset.training_dataset`, trains on its next batch
@@ -73,8 +78,11 @@ def make_train_step(
 
     def replica_step(images: tf.Tensor, labels: tf.Tensor) -> dict[str, tf.Tensor]:
         with tf.GradientTape() as tape:
-            metrics = example_metrics(model, images, labels, training=True)
-            del metrics['lengths']
+            moment = Step.on_this_replica(
+                config.seed, optimizer.iterations.value, steps, config.batch_size
+            )
+            metrics = example_metrics(model, images, labels, moment)
+            del metrics['scores']
             # Each replica divides by the whole batch's size, and the optimizer adds the replicas'
             # gradients up: the sum is the gradient of the mean over the whole batch.
             means = {k: tf.reduce_sum(v) / config.batch_size for k, v in metrics.items()}
@@ -84,8 +92,8 @@ def make_train_step(
                 weighted = {
                     k: tf.reduce_sum(weights * v) / config.batch_size for k, v in metrics.items()
                 }
-            loss = weighted['margin_loss']
-            if model.config.decoder:
+            loss = weighted[model.loss_name]
+            if model.config.has_decoder:
                 loss += config.reconstruction_weight * weighted['reconstruction_loss']
         variables = model.trainable_variables
         gradients = tape.gradient(loss, variables)
@@ -109,7 +117,7 @@ def make_train_step(
     return step
 
 
-def make_eval_step(model: capsnet.CapsNet, strategy: tf.distribute.Strategy) -> Any:
+def make_eval_step(model: Network, strategy: tf.distribute.Strategy) -> Any:
     """Makes the tf.function of an evaluation step.
 
     Args:
@@ -122,7 +130,7 @@ def make_eval_step(model: capsnet.CapsNet, strategy: tf.distribute.Strategy) -> 
     """
 
     def replica_step(images: tf.Tensor, labels: tf.Tensor) -> dict[str, tf.Tensor]:
-        return example_metrics(model, images, labels, training=False)
+        return example_metrics(model, images, labels)
 
     @tf.function(autograph=False)
     def step(batches: Any) -> dict[str, tf.Tensor]:
@@ -130,3 +138,24 @@ def make_eval_step(model: capsnet.CapsNet, strategy: tf.distribute.Strategy) -> 
         return {name: strategy.gather(value, axis=0) for name, value in metrics.items()}
 
     return step
+
+
+def training_batches(
+    training_data: dataset.LabeledImages,
+    config: TrainingConfig,
+    strategy: tf.distribute.Strategy,
+    steps: range,
+) -> Iterator[Any]:
+    """An iterator over the batches of the steps, each spread over the replicas."""
+    distributed = strategy.distribute_datasets_from_function(
+        lambda context: dataset.training_dataset(
+            training_data,
+            context,
+            first_step=steps.start,
+            last_step=steps.stop,
+            seed=config.seed,
+            batch_size=config.batch_size,
+            augmentation=config.augmentation,
+        )
+    )
+    return iter(distributed)

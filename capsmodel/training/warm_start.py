@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 import tensorflow as tf
 
-from capsmodel.networks.capsnet import CapsNet
+from capsmodel.networks.network import Network
 from capsmodel.training.errors import TrainingError
 
 
@@ -20,7 +20,7 @@ def exported_weights(directory: str) -> list[np.ndarray]:
     return [reader.get_tensor(name) for name in itertools.takewhile(reader.has_tensor, names)]
 
 
-def assign(model: CapsNet, weights: Sequence[np.ndarray]) -> None:
+def assign(model: Network, weights: Sequence[np.ndarray]) -> None:
     """Gives a network the weights.
 
     Raises:

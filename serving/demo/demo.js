@@ -94,6 +94,9 @@ async function askAboutModel() {
   [signature, version] = [asked, served];
   canBend = 'decode' in signatures;
   document.body.classList.toggle('strokes', !isNamed || facts.framing[0] === 'strokes');
+  // Models that do not say what they have are older: all of those have capsules.
+  const isOlder = asked !== 'explain';
+  document.body.classList.toggle('capsules', isOlder || 'capsules' in signatures[asked].outputs);
   $('served').textContent = `Model ${model.name}, version ${version}`;
   $('framed').hidden = !('image' in signatures[asked].outputs);
   $('reconstructed').hidden = $('bend').hidden = !canBend;
@@ -113,6 +116,10 @@ function numbers(count) {
 
 function readsStrokes() {
   return document.body.classList.contains('strokes');
+}
+
+function hasCapsules() {
+  return document.body.classList.contains('capsules');
 }
 
 /** Takes a file in place of the drawing; nothing if there is none, as in a pasted text. */
@@ -226,7 +233,8 @@ function readOut() {
     $('says').textContent = 'There is no picture';
     return;
   }
-  const winner = `${names[answer.label]}, length ${answer.scores[answer.label].toFixed(2)}`;
+  const score = hasCapsules() ? 'length' : 'score';
+  const winner = `${names[answer.label]}, ${score} ${answer.scores[answer.label].toFixed(2)}`;
   $('says').textContent = answer.isKnown
     ? winner
     : `None of the classes that the network knows; the closest is ${winner}`;
@@ -268,7 +276,6 @@ function build(classes, length) {
     names = classes;
     bars = names.map((name) => fromTemplate('bar', '.name', name));
     bars.forEach((bar, i) => {
-      bar.setAttribute('aria-label', `Capsule ${names[i]}`);
       bar.title = names[i];
     });
     const longest = Math.max(...names.map((name) => name.length));
@@ -281,6 +288,9 @@ function build(classes, length) {
     $('bars').style.setProperty('--classes', names.length);
     $('bars').replaceChildren(...bars);
   }
+  bars.forEach((bar, i) => {
+    bar.setAttribute('aria-label', `${hasCapsules() ? 'Capsule' : 'Score of'} ${names[i]}`);
+  });
   if (sliders.length !== length) {
     sliders = Array.from({ length }, (_, i) => {
       const item = fromTemplate('slider', '.number', i + 1);

@@ -11,9 +11,9 @@ from project_paths import ROOT
 from benchmarks.cost import with_ratios
 from benchmarks.gpu_hlo import draw, known_peak, largest_difference
 from benchmarks.programs import IMPLEMENTATIONS, updated_inputs, write_programs
-from capsmodel.networks.settings import NetworkConfig
+from capsmodel.networks.settings import CapsNetConfig
 
-SMALL = NetworkConfig(
+SMALL = CapsNetConfig(
     image_height=12,
     image_width=12,
     num_classes=3,

@@ -13,7 +13,7 @@ from capsmodel.data import features
 from capsmodel.data.dataset import LabeledImages
 from capsmodel.data.images import decode_images
 from capsmodel.data.preprocessing import raw_pixels
-from capsmodel.networks.settings import NetworkConfig
+from capsmodel.networks.settings import CapsNetConfig
 from capsmodel.training import loop
 from capsmodel.training.settings import TrainingConfig
 
@@ -22,7 +22,7 @@ pytestmark = pytest.mark.slow
 NAMES = ['red', 'green', 'blue']
 # Of nearly the same luma, so that a grey image does not tell them apart.
 COLOURS = np.array([[200, 40, 40], [30, 125, 30], [60, 70, 255]])
-NETWORK = NetworkConfig(
+NETWORK = CapsNetConfig(
     21,
     25,
     3,

@@ -61,7 +61,7 @@ def test_the_best_epoch_is_read_to_the_bit(checkpoints):
     assert load_best(network, checkpoints) == Progress(golden.STOPPED_AT, _BEST)
     assert _sum(network.get_weights()) == _BEST_WEIGHTS
     judged = evaluation.evaluate(network, golden.images(40, seed=2))
-    assert (judged.accuracy, -judged.margin_loss) == pytest.approx(_BEST, rel=1e-4)
+    assert (judged.accuracy, -judged.loss) == pytest.approx(_BEST, rel=1e-4)
 
 
 def test_the_training_goes_on_and_comes_to_the_same_end(checkpoints, archive, tmp_path, capfd):

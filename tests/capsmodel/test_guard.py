@@ -8,7 +8,7 @@ from capsmodel import guard
 from capsmodel.networks import memory
 from capsmodel.networks.capsnet import CapsNet
 from capsmodel.networks.losses import reconstruction_loss
-from capsmodel.networks.settings import NetworkConfig
+from capsmodel.networks.settings import CapsNetConfig
 
 IMAGES = np.load(DATA / 'mnist_300.npz')['images']
 BLANK = np.stack([np.full((28, 28), level, np.uint8) for level in (0, 7, 128, 255)])
@@ -18,7 +18,7 @@ BLANK = np.stack([np.full((28, 28), level, np.uint8) for level in (0, 7, 128, 25
 def model(request):
     keras.utils.set_random_seed(1)
     return CapsNet(
-        NetworkConfig(
+        CapsNetConfig(
             28,
             28,
             4,
@@ -111,5 +111,5 @@ def test_one_measure_below_its_threshold_is_enough():
 def test_thresholds_come_from_images_of_the_whole_set_and_from_pieces(model, monkeypatch):
     expected = guard.thresholds(model, IMAGES[::3], 0.1)
     monkeypatch.setattr(guard, '_MOST_IMAGES', 100)
-    monkeypatch.setattr(memory, 'images_at_once', lambda config: 7)
+    monkeypatch.setattr(memory, 'images_at_once', lambda model: 7)
     np.testing.assert_allclose(guard.thresholds(model, IMAGES, 0.1), expected, atol=1e-5)

@@ -7,7 +7,7 @@ from pydantic import ValidationError
 from pydantic.dataclasses import dataclass
 
 from capsmodel import settings
-from capsmodel.networks.settings import NetworkConfig
+from capsmodel.networks.settings import CapsNetConfig
 from capsmodel.settings import STRICT, Numbers, Settings, setting
 from capsmodel.training.settings import TrainingConfig
 from pipeline import configs
@@ -69,7 +69,7 @@ def test_what_is_declared_can_be_asked():
 
 def test_every_setting_reaches_what_it_is_for():
     config = configs.from_preset('quick', digit_dim=12, ema_decay=0.5, image_height=30)
-    network = settings.filled(NetworkConfig, config, image_width=28, num_classes=4)
+    network = settings.filled(CapsNetConfig, config, image_width=28, num_classes=4)
     assert (network.digit_dim, network.image_height, network.image_width) == (12, 30, 28)
     assert settings.filled(TrainingConfig, config).ema_decay == 0.5
     assert all(field.description for field in settings.declared(Config).values())

@@ -20,12 +20,12 @@ from run_transform import run_transform
 from tensorflow.core.protobuf import config_pb2, saved_model_pb2
 from tensorflow_serving.apis import prediction_log_pb2
 
-from capsmodel import guard
+from capsmodel import guard, model_facts
 from capsmodel.data import features
 from capsmodel.data.images import decode_images
-from capsmodel.networks import memory
+from capsmodel.networks import memory, table
 from capsmodel.networks.capsnet import CapsNet, lengths
-from capsmodel.networks.settings import NetworkConfig
+from capsmodel.networks.settings import CapsNetConfig, NetworkConfig
 from capsmodel.signatures import ServingModule, export
 from capsmodel.training import warm_start
 from capsmodel.training.errors import TrainingError
@@ -47,7 +47,7 @@ INPUTS = 5000
 
 def make_network(decoder, **settings):
     keras.utils.set_random_seed(1)
-    config = NetworkConfig(
+    config = CapsNetConfig(
         image_height=HEIGHT,
         image_width=WIDTH,
         num_classes=CLASSES,
@@ -90,7 +90,7 @@ def exported(network, transform_output, tmp_path_factory):
     directory = str(tmp_path_factory.mktemp('export') / 'new' / 'model')
     with pytest.MonkeyPatch.context() as patch:
         # So that the questions below, but for the empty ones, are answered in several pieces.
-        patch.setattr(memory, 'images_at_once_when_exported', lambda config: 4)
+        patch.setattr(memory, 'images_at_once_when_exported', lambda model: 4)
         export(
             network, transform_output, directory, PIXELS.numpy()[:3], THRESHOLDS, NAMES, 'strokes'
         )
@@ -377,6 +377,22 @@ def test_a_session_gives_the_same_answers(exported, sessions, signatures):
 def test_warmup_requests_ask_every_signature(exported, signatures):
     expected = sorted((name, size) for name in signatures for size in (1, 3))
     assert play_warmup_requests(exported, signatures) == expected
+
+
+def test_a_network_without_capsules_answers_its_scores(transform_output, tmp_path):
+    network = table.create(NetworkConfig(HEIGHT, WIDTH, CLASSES, network='mlp'))
+    images, directory = PIXELS.numpy()[:3], str(tmp_path / 'model')
+    thresholds = guard.thresholds(network, images, false_alarms=0)
+    export(network, transform_output, directory, images, thresholds, NAMES, 'strokes')
+    model = tf.saved_model.load(directory)
+    answer = model.signatures['explain'](image_bytes=tf.constant(PNGS[:3]))
+    assert set(answer) == {
+        *('label', 'class_name', 'scores', 'known', 'image', 'class_names', 'framing')
+    }
+    expected = network.scores(network(answer['image']))
+    np.testing.assert_allclose(answer['scores'], expected, rtol=1e-4)
+    facts = model_facts.read(directory)
+    assert (facts['network'], facts['class_names']) == ('mlp', NAMES)
 
 
 def test_without_a_decoder_nothing_is_reconstructed(undecoded):

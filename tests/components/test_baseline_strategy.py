@@ -119,6 +119,7 @@ _CATS = {'class_names': ['cat', 'dog'], 'image_shape': [28, 28]}
         ({'class_names': ['cat', 'dög']}, 'has other classes'),
         ({'class_names': ['cat', 'dog', 'fish']}, 'has other classes'),
         ({'image_shape': [28, 28, 3]}, 'looks at images of 28 x 28 x 3 pixels'),
+        ({'network': 'cnn'}, 'is another network, cnn'),
     ],
 )
 def test_model_of_other_classes_or_images_is_no_baseline(capsys, changes, said):

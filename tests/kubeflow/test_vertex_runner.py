@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from capsmodel.networks.settings import NetworkConfig
+from capsmodel.networks.settings import CapsNetConfig
 from pipeline import configs
 
 pytestmark = pytest.mark.slow
@@ -83,7 +83,7 @@ def test_the_whole_pipeline_is_compiled(tfx, tmp_path):
     settings = json.loads(parameters['custom_config']['runtimeValue']['constant'])
     assert settings['training']['epochs'] == 7
     assert settings['checkpoint_root'] == str(tmp_path / 'var/checkpoints/capsnet')
-    assert NetworkConfig(**settings['network']).num_classes == 10
+    assert CapsNetConfig(**settings['network']).num_classes == 10
 
 
 def test_what_vertex_would_refuse_is_refused_before(tfx):

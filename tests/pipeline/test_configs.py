@@ -7,6 +7,7 @@ import sys
 import pytest
 
 from capsmodel import settings
+from capsmodel.networks.table import NETWORKS
 from pipeline import configs
 from pipeline.settings import PRESETS
 
@@ -30,8 +31,9 @@ def test_every_field_is_read_from_its_variable():
         kind = type(configs.DECLARED[name].default)
         is_path = name in ('var', 'pipeline_root', 'images')
         expected = os.path.abspath('text') if is_path else values[kind]
+        network = next(each for each in NETWORKS if name not in configs.lacking(each))
         for prefix in ('', 'CAPSNET_'):
-            config = configs.from_environment({prefix + variable: texts[kind]})
+            config = configs.from_environment({prefix + variable: texts[kind], 'NETWORK': network})
             assert getattr(config, name) == expected, name
 
 
@@ -130,12 +132,48 @@ def test_presets_change_only_fields_and_quick_and_paper_share_a_name():
     assert configs.from_preset('paper').pipeline_name == 'capsnet'
 
 
+@pytest.mark.parametrize(
+    ('environment', 'said'),
+    [
+        (
+            {'NETWORK': 'mlp', 'ROUTING_GRADIENT': 'all'},
+            'NETWORK is mlp, which has no ROUTING_GRADIENT: leave it out, or take capsnet',
+        ),
+        (
+            {'CNN_WIDTH': '2'},
+            'NETWORK is capsnet, which has no CNN_WIDTH: leave it out, or take cnn or '
+            'cnn_large_kernels',
+        ),
+        ({'NETWORK': 'cnn', 'RECONSTRUCTION_WEIGHT': '1'}, 'NETWORK is cnn, which has no RECONSTR'),
+        ({'NETWORK': 'mlp', 'PRESET': 'paper'}, 'PRESET is paper, and NETWORK is mlp: this preset'),
+        ({'NETWORK': 'resnet'}, "NETWORK is 'resnet': it must be one of capsnet, "),
+    ],
+)
+def test_what_a_network_does_not_have_is_refused(environment, said):
+    with pytest.raises(configs.SettingError) as caught:
+        configs.from_environment(environment)
+    assert str(caught.value).startswith(said)
+
+
+@pytest.mark.parametrize('preset', ['tiny', 'quick'])
+@pytest.mark.parametrize('network', NETWORKS)
+def test_every_network_has_its_values_in_the_presets_for_all(preset, network):
+    config = configs.from_environment({'NETWORK': network, 'PRESET': preset})
+    assert config.pipeline_name == network + ('-tiny' if preset == 'tiny' else '')
+    of_network = NETWORKS[network].presets.get(preset, {})
+    assert {name: getattr(config, name) for name in of_network} == of_network
+    size = {'image_height': 28, 'image_width': 28, 'num_classes': 10}
+    assert settings.filled(NETWORKS[network].config, config, **size).network == network
+
+
 def test_models_of_other_datasets_and_of_tests_are_kept_apart():
     fashion = configs.from_environment({'DATASET': 'fashion_mnist'})
     assert fashion.serving_model_dir.endswith('/serving_model/capsnet-fashion_mnist')
     assert configs.from_preset('tiny').pipeline_name == 'capsnet-tiny'
     letters = configs.from_environment({'DATASET': 'emnist/letters'})
     assert letters.pipeline_name == 'capsnet-emnist-letters'
+    cnn = configs.from_environment({'DATASET': 'fashion_mnist', 'NETWORK': 'cnn'})
+    assert cnn.pipeline_name == 'cnn-fashion_mnist'
     assert configs.from_preset('tiny', pipeline_name='mine').pipeline_name == 'mine'
 
 
@@ -186,8 +224,9 @@ def test_command_prints_settings_and_refuses_in_one_sentence():
     assert _run('epochs', 'pipeline_name', PRESET='tiny', EPOCHS='9').stdout == '9\ncapsnet-tiny\n'
     table = _run(PRESET='tiny').stdout
     for variable, name in configs.NAMES.items():
-        assert f'{variable} ' in table
-        assert configs.DECLARED[name].description in table
+        has = name not in configs.lacking('capsnet')
+        assert (f'\n{variable} ' in f'\n{table}') == has
+        assert not has or configs.DECLARED[name].description in table
     assert 'There is no setting nonsense; ' in _run('nonsense').stderr
     refused = _run(PRESET='huge')
     assert refused.returncode == 1

@@ -3,7 +3,7 @@
 import pytest
 
 from capsmodel import settings
-from capsmodel.networks.settings import NetworkConfig
+from capsmodel.networks.settings import CapsNetConfig
 from components.datasets.info import ImageDatasetInfo
 from pipeline import configs, image_settings
 from pipeline.configs import SettingError
@@ -56,7 +56,7 @@ def test_channels_are_1_or_3():
 def _network(preset, **changes):
     config = _chosen(preset, **changes)
     return config, settings.filled(
-        NetworkConfig,
+        CapsNetConfig,
         config,
         num_classes=10,
         image_channels=config.channels,

@@ -45,6 +45,7 @@ def _paste(command, **environment):
         ({'PRESET': 'tiny', 'PIPELINE_NAME': 'capsnet-tiny'}, 'make serve PRESET=tiny'),
         ({'PRESET': 'tiny', 'PIPELINE_NAME': 'mine'}, 'make serve PIPELINE_NAME=mine'),
         ({'DATASET': 'fashion_mnist'}, 'make serve DATASET=fashion_mnist'),
+        ({'NETWORK': 'mlp', 'EPOCHS': '3'}, 'make serve NETWORK=mlp'),
         ({'VAR': 'other'}, 'make serve VAR=other'),
         ({'VAR': "/a $b'c#d"}, """make serve VAR='/a $$b'"'"'c#d'"""),
     ],

@@ -15,19 +15,19 @@ from run_transform import run_transform
 
 from capsmodel import guard, signatures
 from capsmodel.data import dataset, features
-from capsmodel.networks import capsnet
-from capsmodel.networks.settings import NetworkConfig
+from capsmodel.networks import capsnet, table
+from capsmodel.networks.settings import CapsNetConfig, NetworkConfig
 from capsmodel.training import loop
 from capsmodel.training.settings import TrainingConfig
 
 VERSION = 3
 
 # Small, and trained in some seconds; a decoder with a larger weight than usual learns sooner.
-_NETWORK = NetworkConfig(
+_NETWORK = CapsNetConfig(
     28, 28, 10, conv1_filters=32, primary_channels=8, digit_dim=16, decoder_units=(64, 128)
 )
 # Of photographs; it has learned nothing.
-_COLOURS = NetworkConfig(
+_COLOURS = CapsNetConfig(
     *(20, 24, 3),
     image_channels=3,
     conv1_filters=4,
@@ -57,8 +57,8 @@ def mnist_test(mnist_dir):
 def digits_url(mnist_dir, tmp_path_factory):
     """URL of the model `digits`, trained on genuine digits, on a running server with the page.
 
-    It merges requests, and also serves `undecoded`, a network without a decoder that has learned
-    nothing, `photographs`, one with named classes that has not either, and `unchecked`,
+    It merges requests, and also serves networks that have learned nothing: `undecoded` without a
+    decoder, `perceptron` without capsules, and `photographs` with named classes; and `unchecked`,
     which takes float32 [n, 2, 3] but makes rows of whatever it gets.
     """
     temporary = tmp_path_factory.getbasetemp()
@@ -89,7 +89,8 @@ def _write_models(mnist_dir, folder):
         digits = loop.train(_NETWORK, _TRAINING, learned, judged, log_dir)
     undecoded = capsnet.CapsNet(dataclasses.replace(_NETWORK, decoder=False))
     photographs = np.random.default_rng(1).integers(0, 256, (20, 20, 24, 3), np.uint8)
-    models = {'digits': digits, 'undecoded': undecoded}
+    perceptron = table.create(NetworkConfig(28, 28, 10, network='mlp'))
+    models = {'digits': digits, 'undecoded': undecoded, 'perceptron': perceptron}
     _export(models, folder, judged.images, numbers, 'strokes')
     _export(
         {'photographs': capsnet.CapsNet(_COLOURS)},

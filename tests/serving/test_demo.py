@@ -429,16 +429,21 @@ def test_a_model_that_is_not_there_is_named(new_page, digits_url):
     assert said == 'The server has no model “nö” that it could ask. The page keeps trying.'
 
 
-def test_a_network_without_decoder_shows_its_lengths_alone(new_page, digits_url):
+@pytest.mark.parametrize(
+    ('model', 'title', 'bar'),
+    [('undecoded', 'Capsule lengths', 'Capsule 0'), ('perceptron', 'Scores', 'Score of 0')],
+)
+def test_a_network_without_decoder_shows_its_scores_alone(new_page, digits_url, model, title, bar):
     page = new_page()
     page.show(*DESKTOP)
-    _open(page, digits_url, '?model=undecoded')
+    _open(page, digits_url, f'?model={model}')
     page.wait_for('document.getElementById("served").textContent')
     shown = page.evaluate(
         '[...document.querySelectorAll("main h2")]'
         '.filter((title) => title.checkVisibility()).map((title) => title.innerText.trim())'
     )
-    assert shown == ['Your digit', 'Capsule lengths']
+    assert shown == ['Your digit', title]
+    assert page.evaluate('document.querySelector(".bar").ariaLabel') == bar
     _draw(page, 7)
     assert _answer(page)[0] in range(10)
     assert _opacity(page, 'seen').max() > 200

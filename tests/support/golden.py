@@ -22,14 +22,14 @@ from small_training import TRAINING
 from capsmodel import guard, signatures
 from capsmodel.data import dataset, features
 from capsmodel.networks import capsnet
-from capsmodel.networks.settings import NetworkConfig
+from capsmodel.networks.settings import CapsNetConfig
 from capsmodel.training import loop
 from capsmodel.training.checkpoints import Checkpoints
 from capsmodel.training.errors import TrainingError
 from capsmodel.training.state import load_best
 
 SIZE, CLASSES, DIM = 14, 3, 4
-NETWORK = NetworkConfig(
+NETWORK = CapsNetConfig(
     image_height=SIZE,
     image_width=SIZE,
     num_classes=CLASSES,

@@ -1,9 +1,9 @@
 """A network and settings with which a training on genuine digits takes seconds."""
 
-from capsmodel.networks.settings import NetworkConfig
+from capsmodel.networks.settings import CapsNetConfig
 from capsmodel.training.settings import TrainingConfig
 
-NETWORK = NetworkConfig(
+NETWORK = CapsNetConfig(
     28, 28, 10, conv1_filters=8, primary_channels=2, digit_dim=4, decoder_units=(16,)
 )
 TRAINING = TrainingConfig(

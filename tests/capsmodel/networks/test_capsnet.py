@@ -12,11 +12,11 @@ from project_paths import DATA
 
 from capsmodel.networks.capsnet import CapsNet, lengths
 from capsmodel.networks.losses import margin_loss, reconstruction_loss
-from capsmodel.networks.settings import NetworkConfig, NetworkSettings
+from capsmodel.networks.settings import CapsNetConfig, CapsNetSettings, CommonSettings
 from capsmodel.settings import declared, refusal
 
-MNIST = NetworkConfig(28, 28, 10)
-SMALL = NetworkConfig(
+MNIST = CapsNetConfig(28, 28, 10)
+SMALL = CapsNetConfig(
     image_height=13,
     image_width=12,
     num_classes=3,
@@ -301,7 +301,7 @@ def test_every_setting_reaches_a_layer():
     def layers(config):
         return [layer.get_config() for layer in CapsNet(config).layers]
 
-    assert _CHANGES.keys() == declared(NetworkSettings).keys()
+    assert _CHANGES.keys() == declared(CapsNetSettings).keys() | declared(CommonSettings).keys()
     large = dataclasses.replace(SMALL, image_height=14, image_width=14)
     for name in _CHANGES.keys() - {'standardize'}:
         assert layers(dataclasses.replace(large, **{name: _CHANGES[name]})) != layers(large), name
@@ -366,7 +366,7 @@ def test_crops_are_what_the_network_sees():
 )
 def test_senseless_configs_are_refused(changes, message):
     with pytest.raises(pydantic.ValidationError) as caught:
-        NetworkConfig(**{**dataclasses.asdict(SMALL), **changes})
+        CapsNetConfig(**{**dataclasses.asdict(SMALL), **changes})
     assert message in refusal(caught.value, str)
 
 
@@ -377,9 +377,9 @@ def test_the_smallest_image_that_fits_works():
 
 def test_config_survives_json():
     settings = json.loads(json.dumps(dataclasses.asdict(SMALL)))
-    assert NetworkConfig(**settings) == SMALL
+    assert CapsNetConfig(**settings) == SMALL
     minimal = {'image_height': 28, 'image_width': 28, 'num_classes': 10}
-    assert NetworkConfig(**minimal) == MNIST
+    assert CapsNetConfig(**minimal) == MNIST
 
 
 @pytest.fixture(scope='module')

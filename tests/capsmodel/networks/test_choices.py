@@ -13,7 +13,7 @@ from project_paths import PROGRAMS
 from small_training import NETWORK, TRAINING
 
 from capsmodel.networks import choices
-from capsmodel.networks.settings import NetworkConfig
+from capsmodel.networks.settings import CapsNetConfig
 from capsmodel.training import loop
 
 
@@ -28,7 +28,7 @@ def test_a_new_routing_is_a_function_and_an_entry(monkeypatch):
     entry = choices.Routing('planted_routing.mean_of_predictions')
     monkeypatch.setitem(choices.ROUTINGS, 'planted', entry)
     config = dataclasses.replace(NETWORK, routing_algorithm='planted')
-    assert NetworkConfig(**dataclasses.asdict(config)) == config
+    assert CapsNetConfig(**dataclasses.asdict(config)) == config
     training, evaluation = transformed_examples.digits()
     one_step = dataclasses.replace(TRAINING, epochs=1, batch_size=len(training.labels))
     model = loop.train(config, one_step, training, evaluation, None)

@@ -7,7 +7,7 @@ import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from capsmodel.networks.losses import margin_loss, reconstruction_loss
+from capsmodel.networks.losses import cross_entropy, margin_loss, reconstruction_loss
 
 
 @pytest.mark.parametrize(
@@ -68,3 +68,10 @@ def test_losses_are_float32_for_low_precision_inputs():
     assert margin_loss(tf.constant([0]), lengths).dtype == tf.float32
     pixels = tf.zeros([1, 2, 2], tf.bfloat16)
     assert reconstruction_loss(tf.zeros([1, 2, 2], tf.uint8), pixels).dtype == tf.float32
+
+
+def test_cross_entropy_is_minus_the_logarithm_of_the_softmax():
+    logits = np.array([[0, np.log(2), np.log(5)], [1000, 0, -1000], [0, 1000, 0]], np.float32)
+    np.testing.assert_allclose(
+        cross_entropy([2, 0, 0], logits), [np.log(8 / 5), 0, 1000], rtol=1e-5
+    )

@@ -15,8 +15,9 @@ import transformed_examples
 from project_paths import PROGRAMS, ROOT
 
 from capsmodel.data import dataset
-from capsmodel.networks import memory
-from capsmodel.networks.settings import NetworkConfig
+from capsmodel.networks import capsnet_memory, memory
+from capsmodel.networks.capsnet import CapsNet
+from capsmodel.networks.settings import CapsNetConfig
 
 _GB = 2**30
 
@@ -99,11 +100,11 @@ def test_ulimit_counts(tmp_path):
 
 
 def test_images_at_once_follow_the_memory_and_the_network(monkeypatch):
-    paper = NetworkConfig(28, 28, 10)
+    paper = CapsNetConfig(28, 28, 10)
 
     def at_once(free, config=paper, **how):
         monkeypatch.setattr(memory, 'available', lambda: int(free))
-        return memory.images_at_once(config, **how)
+        return memory.images_at_once(CapsNet(config), **how)
 
     assert at_once(0) == 1
     assert at_once(100 * _GB) == memory.MOST_IMAGES
@@ -114,13 +115,14 @@ def test_images_at_once_follow_the_memory_and_the_network(monkeypatch):
     assert 1 < at_once(_GB, stored) < at_once(_GB)
     larger = dataclasses.replace(paper, image_height=64, image_width=64, stem='none')
     assert at_once(4 * _GB, larger) < at_once(4 * _GB) / 5
-    assert memory.images_at_once_when_exported(larger) < memory.images_at_once_when_exported(paper)
+    exported = [memory.images_at_once_when_exported(CapsNet(each)) for each in (larger, paper)]
+    assert exported[0] < exported[1]
 
 
 def test_a_step_takes_more_with_images_classes_and_pixels():
     def needed(images, side, classes=10, channels=3, **settings):
-        config = NetworkConfig(side, side, classes, image_channels=channels, **settings)
-        return memory.needed_to_train(config, images, parameters=7_000_000)
+        config = CapsNetConfig(side, side, classes, image_channels=channels, **settings)
+        return capsnet_memory.needed_to_train(config, images, parameters=7_000_000)
 
     # Measured: 573 MB and, in colour behind a stem of two convolutions, 924 MB.
     assert 550 < needed(128, 28, channels=1) / 2**20 < 900
@@ -166,7 +168,7 @@ def test_an_evaluation_keeps_to_a_containers_limit_and_a_kill_names_the_settings
     noise = np.random.default_rng(0).integers(0, 256, (300, 28, 28), dtype=np.uint8)
     labeled = dataset.LabeledImages(noise, np.arange(300) % 10)
     request = training_request.write(
-        tmp_path, network=NetworkConfig(28, 28, 10), batch_size=4, epochs=1
+        tmp_path, network=CapsNetConfig(28, 28, 10), batch_size=4, epochs=1
     )
     transformed_examples.write(tmp_path / 'train.gz', labeled, range(8))
     transformed_examples.write(tmp_path / 'eval.gz', labeled)

@@ -11,7 +11,7 @@ from tape import gradient_of
 from capsmodel.networks.capsnet import CapsNet, lengths
 from capsmodel.networks.losses import margin_loss
 from capsmodel.networks.reference_routing import predictions, procedure_1, reference_routing
-from capsmodel.networks.settings import NetworkConfig
+from capsmodel.networks.settings import CapsNetConfig
 
 # [n, parents, children, dim]
 U_HAT = np.random.default_rng(5).normal(size=(2, 3, 6, 4))
@@ -124,9 +124,9 @@ def test_gradient_through_the_last_iteration_takes_coupling_for_constant(iterati
 
 @pytest.mark.parametrize('gradient', ['all', 'last'])
 def test_a_network_with_it_and_a_direct_convolution_equals_the_default_one(gradient):
-    ours = CapsNet(NetworkConfig(**SMALL, routing_gradient=gradient))
+    ours = CapsNet(CapsNetConfig(**SMALL, routing_gradient=gradient))
     reference = CapsNet(
-        NetworkConfig(
+        CapsNetConfig(
             **SMALL,
             routing_gradient=gradient,
             routing_algorithm='reference',

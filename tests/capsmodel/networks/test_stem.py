@@ -10,14 +10,14 @@ import pytest
 import tensorflow as tf
 
 from capsmodel.networks.capsnet import CapsNet
-from capsmodel.networks.settings import NetworkConfig
+from capsmodel.networks.settings import CapsNetConfig
 from capsmodel.networks.stem import Stem
 
 _SMALL = {'conv1_filters': 4, 'primary_channels': 2, 'primary_dim': 4, 'decoder': False}
 
 
 def _config(height, width, channels=3, **settings):
-    return NetworkConfig(height, width, 3, image_channels=channels, **_SMALL, **settings)
+    return CapsNetConfig(height, width, 3, image_channels=channels, **_SMALL, **settings)
 
 
 @pytest.mark.parametrize(

@@ -7,19 +7,19 @@ import pytest
 import tensorflow as tf
 
 from capsmodel.networks.capsnet import CapsNet
-from capsmodel.networks.settings import NetworkConfig
-from capsmodel.summaries.coupling import entropy, of_network
+from capsmodel.networks.settings import CapsNetConfig
+from capsmodel.summaries.coupling import entropy
 
 
 @pytest.mark.parametrize('iterations', [1, 3])
 def test_the_networks_capsules_are_made_with_them(iterations):
     keras.utils.set_random_seed(0)
     small = {'conv1_filters': 8, 'primary_channels': 2, 'digit_dim': 4}
-    model = CapsNet(NetworkConfig(20, 20, 3, **small, routing_iterations=iterations))
+    model = CapsNet(CapsNetConfig(20, 20, 3, **small, routing_iterations=iterations))
     # Far from the first weights, so that the children take sides.
     model.digit_caps.kernel.assign(model.digit_caps.kernel * 300)
     images = np.random.default_rng(0).integers(0, 256, (5, 20, 20), dtype=np.uint8)
-    coefficients = of_network(model, images)
+    coefficients = model.coupling_coefficients(images)
     assert coefficients.shape == (iterations, 5, 3, 8)
     np.testing.assert_allclose(coefficients[0], 1 / 3, rtol=1e-6)
     assert iterations == 1 or np.max(coefficients[-1]) > 0.5

@@ -9,7 +9,7 @@ from small_training import NETWORK
 
 from capsmodel.data import dataset
 from capsmodel.networks import capsnet
-from capsmodel.networks.settings import NetworkConfig
+from capsmodel.networks.settings import CapsNetConfig
 from capsmodel.summaries import pictures
 
 
@@ -67,7 +67,7 @@ _SIZES = st.sampled_from((17, 18, 28, 60))
 def test_there_is_every_picture_of_any_network(
     classes, size, digit_dim, count, decoder, channels, seed
 ):
-    config = NetworkConfig(
+    config = CapsNetConfig(
         image_height=size[0],
         image_width=size[1],
         image_channels=channels,

@@ -12,7 +12,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tensorboard.plugins.hparams import plugin_data_pb2
 
 from capsmodel.networks import capsnet
-from capsmodel.networks.settings import NetworkConfig
+from capsmodel.networks.settings import CapsNetConfig
 from capsmodel.summaries import pictures, training_log
 
 _SMALL = {'conv1_filters': 8, 'primary_channels': 2, 'digit_dim': 4, 'decoder_units': (16,)}
@@ -32,7 +32,7 @@ def model():
 def _model(**changes):
     tf.keras.utils.set_random_seed(0)
     settings = {'num_classes': 10, **_SMALL, **changes}
-    model = capsnet.CapsNet(NetworkConfig(28, 28, **settings))
+    model = capsnet.CapsNet(CapsNetConfig(28, 28, **settings))
     # Far from the first weights, so that capsules have lengths and routing takes sides.
     model.digit_caps.kernel.assign(model.digit_caps.kernel * 80)
     return model
@@ -151,7 +151,7 @@ def test_settings_and_graph_are_those_of_the_training(model, digits, tmp_path):
     }
     assert shown == {**_SETTINGS, 'decoder_units': '[16, 32]'}
     scopes = {part for node in events.Graph().node for part in node.name.split('/')[:2]}
-    layers = ('images', 'conv1', 'primary_caps', 'digit_caps', 'lengths', 'reconstruct', 'decoder')
+    layers = ('images', 'conv1', 'primary_caps', 'digit_caps', 'scores', 'reconstruct', 'decoder')
     for layer in layers:
         assert any(scope.startswith(layer) for scope in scopes), layer
 

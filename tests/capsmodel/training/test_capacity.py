@@ -12,7 +12,7 @@ from capsmodel.training.errors import TrainingError
 
 def test_the_network_is_described_and_too_large_a_step_is_refused(monkeypatch, capsys):
     model, strategy = CapsNet(NETWORK), tf.distribute.get_strategy()
-    monkeypatch.setattr(memory, 'needed_to_train', lambda config, images, parameters: 2 * 10**9)
+    monkeypatch.setattr(model, 'bytes_to_train', lambda images: 2 * 10**9)
     monkeypatch.setattr(memory, 'free', lambda: 2 * 10**9)
     capacity.check(model, 50, strategy)
     assert capsys.readouterr().err == (

@@ -10,6 +10,7 @@ from small_training import NETWORK, TRAINING
 
 from capsmodel.data import dataset
 from capsmodel.networks import capsnet
+from capsmodel.networks.step import Step
 from capsmodel.training import class_weights, loop
 from capsmodel.training.optimizer import FusedAdam
 from capsmodel.training.steps import example_metrics, make_train_step
@@ -29,7 +30,9 @@ def test_the_loss_of_a_step_is_weighted_and_its_metrics_are_not():
     model = capsnet.CapsNet(NETWORK)
     optimizer = FusedAdam(1e-3)
     optimizer.build(model.trainable_variables)
-    each = example_metrics(model, *batch, training=True)
+    each = example_metrics(
+        model, *batch, Step(0, tf.constant(0), tf.constant(0.0), 4, 1, tf.constant(0))
+    )
     losses = each['margin_loss'] + 0.5 * each['reconstruction_loss']
     weights = np.array([4, 2, 0.5] + 7 * [0], np.float32)
     step = make_train_step(model, optimizer, config, tf.distribute.get_strategy(), weights)

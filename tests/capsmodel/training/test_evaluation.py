@@ -50,6 +50,6 @@ def test_images_a_step(model, digits, monkeypatch, asked, free, expected):
 
 
 def test_images_a_step_are_those_that_half_of_the_memory_is_enough_for(model, digits, monkeypatch):
-    once, each = memory.needed(NETWORK)
+    once, each = model.bytes_to_evaluate()
     monkeypatch.setattr(memory, 'available', lambda: 2 * (once + 20 * each))
     assert _evaluator(model, digits).batch_size == 20

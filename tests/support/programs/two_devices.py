@@ -4,12 +4,12 @@ import numpy as np
 import tensorflow as tf
 
 from capsmodel.data import dataset
-from capsmodel.networks.settings import NetworkConfig
+from capsmodel.networks.settings import CapsNetConfig
 
 tf.config.set_logical_device_configuration(
     tf.config.list_physical_devices('CPU')[0], [tf.config.LogicalDeviceConfiguration()] * 2
 )
-NETWORK = NetworkConfig(
+NETWORK = CapsNetConfig(
     20, 20, 3, conv1_filters=4, primary_channels=2, digit_dim=4, decoder_units=(8,)
 )
 

@@ -1,0 +1,127 @@
+"""The networks, and what the rest of the project may ask of one.
+
+This module imports no TensorFlow: whoever checks settings reads the names here in no time.
+
+To add a network, write its class, which extends `networks.network.Network`, in a file of its own,
+and give it an entry in NETWORKS; `networks/mlp.py` is an example. Nothing else in the project names
+a network. It asks what a network has:
+
+- `config.num_classes`, `config.image_shape`, and `config.has_decoder`;
+- `network(images)`: outputs in a form of the network's own, which its other methods take:
+- `scores(outputs)`: how sure it is of each class, 0 to 1; the highest score is the answer;
+- `classification_loss(labels, outputs)`, which TensorBoard calls `loss_name`;
+- where `capsule_dim` is not 0, `capsules(outputs)`: a vector of so many numbers for each class;
+- with a decoder, `reconstruct(capsules, labels)`;
+- where `coupled_floats` is not 0, `coupling_coefficients(images)`;
+- `bytes_to_evaluate` and `bytes_to_train`: the memory that it takes.
+
+A network that differs between training and answering, or draws random numbers, takes a
+`networks.step.Step`, which only training gives it. A setting that is not in the entry's config is
+refused for this network.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from pydantic.dataclasses import dataclass
+
+from capsmodel.networks.settings import (
+    CapsNetConfig,
+    CapsNetSettings,
+    CnnConfig,
+    CnnLargeKernelsConfig,
+    CnnSettings,
+    CommonSettings,
+    NetworkConfig,
+)
+from capsmodel.settings import STRICT, declared, setting
+
+if TYPE_CHECKING:
+    from capsmodel.networks.network import Network
+
+
+class Entry(NamedTuple):
+    """A network.
+
+    Attributes:
+        network: Dotted path of its class; a string, so that settings are read without TensorFlow.
+        config: The dataclass of all that makes it; NetworkConfig for one without own settings.
+        presets: What the presets `tiny`, `quick` and `folder` change in the defaults for this
+            network, beside what they change for all networks.
+    """
+
+    network: str
+    config: type[NetworkConfig] = NetworkConfig
+    presets: Mapping[str, Mapping[str, Any]] = {}
+
+
+NETWORKS = {
+    'capsnet': Entry(
+        'capsmodel.networks.capsnet.CapsNet',
+        CapsNetConfig,
+        {
+            'tiny': {
+                'conv1_filters': 32,
+                'primary_channels': 8,
+                'digit_dim': 8,
+                'decoder_units': (64, 128),
+            },
+        },
+    ),
+    'cnn': Entry(
+        'capsmodel.networks.cnn.Cnn',
+        CnnConfig,
+        {'tiny': {'cnn_width': 0.03}, 'quick': {'learning_rate': 3e-4}},
+    ),
+    'cnn_large_kernels': Entry(
+        'capsmodel.networks.cnn.CnnLargeKernels',
+        CnnLargeKernelsConfig,
+        {'tiny': {'cnn_width': 0.1, 'epochs': 20}, 'quick': {'learning_rate': 3e-4}},
+    ),
+    'mlp': Entry('capsmodel.networks.mlp.Mlp'),
+}
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class NetworkSettings(CapsNetSettings, CnnSettings, CommonSettings):
+    """The settings of all networks."""
+
+    network: str = setting(
+        'capsnet',
+        'which network is trained; capsnet is that of the paper. A setting that a network does not '
+        'have is refused',
+        choices=NETWORKS,
+    )
+
+
+def lacking(network: str) -> set[str]:
+    """The settings of other networks that a network of NETWORKS does not have."""
+    return declared(NetworkSettings).keys() - declared(NETWORKS[network].config).keys()
+
+
+def config_of(values: Any) -> Any:
+    """The config of a network from its JSON form, a mapping with `network`; others stay as is.
+
+    Raises:
+        ValueError: There is no such network, or a value cannot be used.
+    """
+    if not isinstance(values, dict):
+        return values
+    name = values.get('network')
+    if name not in NETWORKS:
+        raise ValueError(f'its network must be one of {", ".join(NETWORKS)}, not {name!r}')
+    return NETWORKS[name].config(**values)
+
+
+def create(config: NetworkConfig) -> Network:
+    """Makes the network that a config describes, with first weights from Keras' seed."""
+    entry = NETWORKS[config.network]
+    if type(config) is not entry.config:
+        raise ValueError(
+            f'{config.network} is made of {entry.config.__name__}, not {type(config).__name__}'
+        )
+    module, _, name = entry.network.rpartition('.')
+    return getattr(importlib.import_module(module), name)(config)
