@@ -38,8 +38,8 @@ int main(int, char** arguments) {
       const bool all = iterations == 1 || options & 1;
       const capsnet::Sizes z{n[0], n[1], n[2], n[3], n[4], iterations, options >> 1, all};
       const capsnet::Space room(z, LANES);
-      const auto u = random_numbers(n[0] * n[1] * n[3]), w = random_numbers(n[1] * n[2] * n[3] * n[4]),
-                 dv = random_numbers(n[0] * n[2] * n[4]);
+      auto u = random_numbers(n[0] * n[1] * n[3]), w = random_numbers(n[1] * n[2] * n[3] * n[4]),
+           dv = random_numbers(n[0] * n[2] * n[4]);
       std::vector<float> v(dv.size()), du(u.size()), dw(w.size(), NAN), sums(room.sums),
           forward(room.forward), backward(room.backward);
       const capsnet::Threads threads{run, nullptr};
