@@ -32,6 +32,8 @@ from capsmodel.networks.settings import (
     CapsNetConfig,
     CapsNetSettings,
     CommonSettings,
+    EfficientCapsNetConfig,
+    MatrixCapsNetConfig,
     NetworkConfig,
 )
 from capsmodel.settings import STRICT, declared, setting
@@ -68,6 +70,12 @@ NETWORKS = {
             },
         },
     ),
+    'efficient_capsnet': Entry(
+        'capsmodel.networks.efficient_capsnet.EfficientCapsNet',
+        EfficientCapsNetConfig,
+        {'tiny': {'decoder_units': (64, 128)}},
+    ),
+    'matrix_capsnet': Entry('capsmodel.networks.matrix_capsnet.MatrixCapsNet', MatrixCapsNetConfig),
     'mlp': Entry('capsmodel.networks.mlp.Mlp'),
 }
 
