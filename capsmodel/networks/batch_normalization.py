@@ -1,4 +1,6 @@
-"""Batch normalization that all replicas share and that a convolution can take into its weights."""
+"""Batch normalization over all replicas of a step."""
+
+from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any
@@ -6,53 +8,56 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from capsmodel.networks.step import Step
+
+# Keras' value; no variance is 0 in the quotient.
 _EPSILON = 1e-3
-_MOMENTUM = 0.99
 
 
 class BatchNormalization(keras.layers.Layer):
-    """Batch normalization of each channel (Ioffe, Szegedy 2015, Algorithm 1).
+    """Normalizes each channel: y = gamma (x - mean) / sqrt(variance + 0.001) + beta.
 
-    float [n, height, width, channels] -> the same:
-    y = gamma (x - mean) / sqrt(variance + 0.001) + beta. In training, mean and variance are those
-    of the batch, of all replicas together; otherwise those of `moving_mean` and `moving_variance`,
-    which a step of training moves by 0.01 of the way to the batch's. The results are those of
-    keras.layers.BatchNormalization(synchronized=True). On one replica, TensorFlow's own kernel
-    computes them, which is faster.
+    This is algorithm 1 of Ioffe, Szegedy 2015 (arXiv:1502.03167). In training, mean and variance
+    are those of the step's images on all replicas together, so that two replicas train as one does.
+    Otherwise they are moving averages, non-trainable variables: checkpoints hold them, and for
+    averaged weights `training.statistics` computes them again.
+
+    float [n, height, width, channels] -> the same shape and dtype; mean and variance are computed
+    in float32.
     """
 
     def build(self, input_shape: Sequence[int | None]) -> None:
-        def weight(name: str, first: str, **options: Any) -> keras.Variable:
-            return self.add_weight(
-                name=name, shape=input_shape[-1:], initializer=first, autocast=False, **options
-            )
+        shape = (input_shape[-1],)
+        weights: Any = {'autocast': False, 'shape': shape}
+        self.gamma = self.add_weight(name='gamma', initializer='ones', **weights)
+        self.beta = self.add_weight(name='beta', initializer='zeros', **weights)
+        # Every replica has the same new value: one of them is enough.
+        how: Any = {'trainable': False, 'aggregation': 'only_first_replica', **weights}
+        self.mean = self.add_weight(name='mean', initializer='zeros', **how)
+        self.variance = self.add_weight(name='variance', initializer='ones', **how)
 
-        self.gamma, self.beta = weight('gamma', 'ones'), weight('beta', 'zeros')
-        # The replicas have the same value, since they share the batch's mean and variance.
-        moving = {'trainable': False, 'aggregation': 'only_first_replica'}
-        self.moving_mean = weight('moving_mean', 'zeros', **moving)
-        self.moving_variance = weight('moving_variance', 'ones', **moving)
-
-    def call(self, inputs: tf.Tensor, training: bool = False) -> tf.Tensor:
-        if not training:
+    def call(self, inputs: tf.Tensor, step: Step | None = None) -> tf.Tensor:
+        if step is None:
             factor, offset = self.affine()
-            return inputs * tf.cast(factor, inputs.dtype) + tf.cast(offset, inputs.dtype)
-        gamma, beta = tf.convert_to_tensor(self.gamma), tf.convert_to_tensor(self.beta)
-        context = tf.distribute.get_replica_context()
-        if context is None or context.num_replicas_in_sync == 1:
-            outputs, mean, variance = _normalized(inputs, gamma, beta)
-        else:
-            outputs, mean, variance = _normalized_together(inputs, gamma, beta, context)
-        for variable, value in ((self.moving_mean, mean), (self.moving_variance, variance)):
-            kept = _MOMENTUM * tf.convert_to_tensor(variable)
-            variable.assign(kept + (1 - _MOMENTUM) * tf.stop_gradient(value))
+            return tf.cast(tf.cast(inputs, tf.float32) * factor + offset, inputs.dtype)
+        gamma, beta, old_mean, old_variance = self._values()
+        normalize = _normalized if step.replicas == 1 else _normalized_together
+        outputs, mean, variance = normalize(inputs, gamma, beta)
+        self.mean.assign(old_mean + step.newest * (mean - old_mean))
+        self.variance.assign(old_variance + step.newest * (variance - old_variance))
         return outputs
 
     def affine(self) -> tuple[tf.Tensor, tf.Tensor]:
-        """Factor and offset, float32 [channels] each: y = factor x + offset, outside training."""
-        gamma, beta, mean, variance = map(tf.convert_to_tensor, self.weights)
+        """Factor and offset, float32 [channels]: outside training, y = factor x + offset."""
+        gamma, beta, mean, variance = self._values()
         factor = gamma * tf.math.rsqrt(variance + _EPSILON)
         return factor, beta - mean * factor
+
+    def _values(self) -> list[tf.Tensor]:
+        return [
+            tf.convert_to_tensor(variable.value)
+            for variable in (self.gamma, self.beta, self.mean, self.variance)
+        ]
 
     def compute_output_shape(self, input_shape: Sequence[int | None]) -> tuple[int | None, ...]:
         return tuple(input_shape)
@@ -61,26 +66,26 @@ class BatchNormalization(keras.layers.Layer):
 def _normalized(
     x: tf.Tensor, gamma: tf.Tensor, beta: tf.Tensor
 ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-    """The outputs, and the batch's mean and variance [channels]."""
+    """The outputs, and the images' mean and variance [channels]: TensorFlow's kernel is fast."""
     outputs, mean, variance = tf.compat.v1.nn.fused_batch_norm(x, gamma, beta, epsilon=_EPSILON)
-    # TensorFlow estimates the variance of all images: count / (count - 1) times the batch's.
+    # It estimates the variance of all images: count / (count - 1) times that of these.
     count = tf.cast(tf.size(x) // x.shape[-1], tf.float32)
     return outputs, mean, variance * tf.maximum(count - 1, 1) / count
 
 
 def _normalized_together(
-    x: tf.Tensor, gamma: tf.Tensor, beta: tf.Tensor, context: tf.distribute.ReplicaContext
+    x: tf.Tensor, gamma: tf.Tensor, beta: tf.Tensor
 ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-    """`_normalized` by the mean and variance of the whole batch of all replicas."""
-    axes = [0, 1, 2]
+    """`_normalized` for the images of all replicas together, each of which has as many."""
+    context = tf.distribute.get_replica_context()
+
+    def mean_of(values: tf.Tensor) -> tf.Tensor:
+        means = tf.reduce_mean(values, axis=[0, 1, 2])
+        total = context.all_reduce(tf.distribute.ReduceOp.SUM, means)
+        return total / context.num_replicas_in_sync
+
     values = tf.cast(x, tf.float32)
-    sums = [
-        tf.cast(tf.size(x) // x.shape[-1], tf.float32),
-        tf.reduce_sum(values, axes),
-    ]
-    count, total = context.all_reduce(tf.distribute.ReduceOp.SUM, sums)
-    mean = total / count
-    squares = tf.reduce_sum(tf.square(values - mean), axes)
-    variance = context.all_reduce(tf.distribute.ReduceOp.SUM, squares) / count
+    mean = mean_of(values)
+    variance = mean_of(tf.square(values - mean))
     factor = gamma * tf.math.rsqrt(variance + _EPSILON)
     return tf.cast((values - mean) * factor + beta, x.dtype), mean, variance

@@ -59,10 +59,10 @@ class NormalizedConvolutions(keras.layers.Layer):
             input_shape = convolution.compute_output_shape(input_shape)
             normalization.build(input_shape)
 
-    def call(self, inputs: tf.Tensor, training: bool = False) -> tf.Tensor:
+    def call(self, inputs: tf.Tensor, step: Step | None = None) -> tf.Tensor:
         x = inputs
         for convolution, normalization in self._pairs():
-            x = normalization(convolution(x), training=training)
+            x = normalization(convolution(x), step=step)
         return x
 
     def folded(self, inputs: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
@@ -177,7 +177,7 @@ class EfficientCapsNet(Network):
     def forward(self, pixels: tf.Tensor, step: Step | None) -> tf.Tensor:
         if step is None:
             return self.digit_caps(self.primary_caps(*self.convolutions.folded(pixels)))
-        return self.digit_caps(self.primary_caps(self.convolutions(pixels, training=True)))
+        return self.digit_caps(self.primary_caps(self.convolutions(pixels, step=step)))
 
     def scores(self, outputs: tf.Tensor) -> tf.Tensor:
         return lengths(outputs)

@@ -91,6 +91,18 @@ class CapsNetSettings(RoutingSettings, DecoderSettings):
     )
 
 
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class CnnSettings(Settings):
+    """What `cnn` and `cnn_large_kernels` have."""
+
+    cnn_width: float = setting(
+        1.0,
+        'factor on the channels of the convolutions of cnn and cnn_large_kernels',
+        at_least=0.001,
+        at_most=100,
+    )
+
+
 @dataclass(frozen=True, config=STRICT)
 class NetworkConfig(CommonSettings):
     """All that makes a network: its name, its settings, the shape of its images, and the classes.
@@ -149,6 +161,31 @@ class NetworkConfig(CommonSettings):
             raise ValueError(
                 f'images of {self.image_height}x{self.image_width} pixels are too small for crops '
                 f'of {self.crop}x{self.crop}'
+            )
+
+
+@dataclass(frozen=True, config=STRICT)
+class CnnConfig(CnnSettings, NetworkConfig):
+    """All that makes a `cnn`."""
+
+    network: str = setting('cnn', 'its name in the table', choices=('cnn',))
+
+
+@dataclass(frozen=True, config=STRICT)
+class CnnLargeKernelsConfig(CnnSettings, NetworkConfig):
+    """All that makes a `cnn_large_kernels`."""
+
+    network: str = setting(
+        'cnn_large_kernels', 'its name in the table', choices=('cnn_large_kernels',)
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        height, width = self.image_shape[:2]
+        if min(height, width) < 17:
+            raise ValueError(
+                f'images of {height}x{width} pixels are too small: two kernels of size 9 need at '
+                'least 17x17'
             )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
+from typing import Any
 
 import tensorflow as tf
 
@@ -22,6 +23,7 @@ class Step:
         batch_size: Images of the step, all replicas together.
         replicas: Among how many replicas they are split evenly.
         replica: int32 scalar, which of them this is.
+        newest: The weight of this step in moving averages of what layers measure.
     """
 
     seed: int
@@ -30,6 +32,31 @@ class Step:
     batch_size: int
     replicas: int
     replica: tf.Tensor
+    newest: tf.Tensor | float = 0.01
+
+    @classmethod
+    def on_this_replica(
+        cls, seed: int, number: tf.Tensor, steps: int, batch_size: int, **others: Any
+    ) -> Step:
+        """The step of this replica.
+
+        Args:
+            seed: Of the training.
+            number: Integer scalar, counted from 0.
+            steps: Of the whole training.
+            batch_size: Images of the step, all replicas together.
+            **others: Other attributes than their defaults.
+        """
+        context = tf.distribute.get_replica_context()
+        return cls(
+            seed=seed,
+            number=tf.cast(number, tf.int64),
+            progress=tf.minimum(tf.cast(number, tf.float32) / steps, 1),
+            batch_size=batch_size,
+            replicas=context.num_replicas_in_sync,
+            replica=tf.convert_to_tensor(context.replica_id_in_sync_group),
+            **others,
+        )
 
     def uniform(self, stream: int, shape: Sequence[int]) -> tf.Tensor:
         """Random numbers for each image of the replica, in [0, 1).

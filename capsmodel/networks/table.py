@@ -31,6 +31,9 @@ from pydantic.dataclasses import dataclass
 from capsmodel.networks.settings import (
     CapsNetConfig,
     CapsNetSettings,
+    CnnConfig,
+    CnnLargeKernelsConfig,
+    CnnSettings,
     CommonSettings,
     EfficientCapsNetConfig,
     MatrixCapsNetConfig,
@@ -76,12 +79,22 @@ NETWORKS = {
         {'tiny': {'decoder_units': (64, 128)}},
     ),
     'matrix_capsnet': Entry('capsmodel.networks.matrix_capsnet.MatrixCapsNet', MatrixCapsNetConfig),
+    'cnn': Entry(
+        'capsmodel.networks.cnn.Cnn',
+        CnnConfig,
+        {'tiny': {'cnn_width': 0.03}, 'quick': {'learning_rate': 3e-4}},
+    ),
+    'cnn_large_kernels': Entry(
+        'capsmodel.networks.cnn.CnnLargeKernels',
+        CnnLargeKernelsConfig,
+        {'tiny': {'cnn_width': 0.06}, 'quick': {'learning_rate': 3e-4}},
+    ),
     'mlp': Entry('capsmodel.networks.mlp.Mlp'),
 }
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
-class NetworkSettings(CapsNetSettings, CommonSettings):
+class NetworkSettings(CapsNetSettings, CnnSettings, CommonSettings):
     """The settings of all networks."""
 
     network: str = setting(

@@ -26,7 +26,8 @@ from capsmodel.training.evaluation import Evaluator
 from capsmodel.training.optimizer import FusedAdam
 from capsmodel.training.settings import TrainingConfig
 from capsmodel.training.state import TrainingState
-from capsmodel.training.steps import make_train_step
+from capsmodel.training.statistics import Statistics
+from capsmodel.training.steps import make_train_step, training_batches
 
 
 def train(
@@ -96,10 +97,11 @@ def train(
         config=config,
         steps=steps,
         steps_per_epoch=steps_per_epoch,
-        batches=_batches(training_data, config, strategy, steps),
+        batches=training_batches(training_data, config, strategy, steps),
         train_step=make_train_step(model, optimizer, config, strategy, weights, steps.stop),
         learning_rate=schedule,
         evaluator=Evaluator(model, evaluation_data, strategy, eval_batch_size),
+        statistics=Statistics(model, config, training_data, strategy, steps_per_epoch),
         state=state,
         log=log,
         should_stop=should_stop,
@@ -128,6 +130,7 @@ class _Loop:
     train_step: Callable[[Iterator[Any]], dict[str, tf.Tensor]]
     learning_rate: Callable[[int], Any]
     evaluator: Evaluator
+    statistics: Statistics
     state: TrainingState
     log: TrainingLog
     should_stop: Callable[[], bool]
@@ -162,7 +165,9 @@ class _Loop:
 
     def _evaluate(self, epoch: int, bar: tqdm.tqdm) -> None:
         """Evaluates the network after an epoch, and keeps its weights if they are the best."""
-        with self.state.averaged():
+        with self.state.averaged() as is_average:
+            if is_average:
+                self.statistics.recompute()
             self.phase(f'evaluating {self.evaluator.batch_size:,} images a step')
             evaluation, scores = self.evaluator.run()
             self.phase('drawing pictures for TensorBoard')
@@ -259,27 +264,6 @@ def _open_log(
     log = TrainingLog(log_dir, *args, earlier_log=checkpoints.earlier_log(), **kwargs)
     checkpoints.set_log(log_dir)
     return log
-
-
-def _batches(
-    training_data: dataset.LabeledImages,
-    config: TrainingConfig,
-    strategy: tf.distribute.Strategy,
-    steps: range,
-) -> Iterator[Any]:
-    """An iterator over the batches of the steps, each spread over the replicas."""
-    distributed = strategy.distribute_datasets_from_function(
-        lambda context: dataset.training_dataset(
-            training_data,
-            context,
-            first_step=steps.start,
-            last_step=steps.stop,
-            seed=config.seed,
-            batch_size=config.batch_size,
-            augmentation=config.augmentation,
-        )
-    )
-    return iter(distributed)
 
 
 def _steps_per_epoch(

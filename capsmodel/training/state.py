@@ -80,15 +80,21 @@ class TrainingState:
         return [variable.numpy() for variable in self._model.variables]
 
     @contextlib.contextmanager
-    def averaged(self) -> Iterator[None]:
-        """Inside, the network has the average of its weights, if the optimizer keeps one."""
+    def averaged(self) -> Iterator[bool]:
+        """Inside, the network has the average of its weights, if the optimizer keeps one.
+
+        Moving averages of what layers measure are not those of the averaged weights.
+
+        Yields:
+            Whether there is an average.
+        """
         if not self._optimizer.use_ema:
-            yield
+            yield False
             return
         weights = self.weights()
         self._optimizer.finalize_variable_values(self._model.trainable_variables)
         try:
-            yield
+            yield True
         finally:
             for variable, value in zip(self._model.variables, weights, strict=True):
                 variable.assign(value)

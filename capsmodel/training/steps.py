@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
 
+from capsmodel.data import dataset
 from capsmodel.networks import losses
 from capsmodel.networks.network import Network
 from capsmodel.networks.step import Step
@@ -76,7 +78,10 @@ def make_train_step(
 
     def replica_step(images: tf.Tensor, labels: tf.Tensor) -> dict[str, tf.Tensor]:
         with tf.GradientTape() as tape:
-            metrics = example_metrics(model, images, labels, _step(optimizer, config, steps))
+            moment = Step.on_this_replica(
+                config.seed, optimizer.iterations.value, steps, config.batch_size
+            )
+            metrics = example_metrics(model, images, labels, moment)
             del metrics['scores']
             # Each replica divides by the whole batch's size, and the optimizer adds the replicas'
             # gradients up: the sum is the gradient of the mean over the whole batch.
@@ -112,20 +117,6 @@ def make_train_step(
     return step
 
 
-def _step(optimizer: keras.optimizers.Optimizer, config: TrainingConfig, steps: int) -> Step:
-    """The step of training that this replica is at."""
-    context = tf.distribute.get_replica_context()
-    number = tf.cast(optimizer.iterations.value, tf.int64)
-    return Step(
-        seed=config.seed,
-        number=number,
-        progress=tf.minimum(tf.cast(number, tf.float32) / steps, 1),
-        batch_size=config.batch_size,
-        replicas=context.num_replicas_in_sync,
-        replica=tf.convert_to_tensor(context.replica_id_in_sync_group),
-    )
-
-
 def make_eval_step(model: Network, strategy: tf.distribute.Strategy) -> Any:
     """Makes the tf.function of an evaluation step.
 
@@ -147,3 +138,24 @@ def make_eval_step(model: Network, strategy: tf.distribute.Strategy) -> Any:
         return {name: strategy.gather(value, axis=0) for name, value in metrics.items()}
 
     return step
+
+
+def training_batches(
+    training_data: dataset.LabeledImages,
+    config: TrainingConfig,
+    strategy: tf.distribute.Strategy,
+    steps: range,
+) -> Iterator[Any]:
+    """An iterator over the batches of the steps, each spread over the replicas."""
+    distributed = strategy.distribute_datasets_from_function(
+        lambda context: dataset.training_dataset(
+            training_data,
+            context,
+            first_step=steps.start,
+            last_step=steps.stop,
+            seed=config.seed,
+            batch_size=config.batch_size,
+            augmentation=config.augmentation,
+        )
+    )
+    return iter(distributed)

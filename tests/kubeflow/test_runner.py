@@ -110,7 +110,7 @@ def test_settings_are_parameters_of_the_run_or_fixed(spec):
     assert parameters['learning_rate']['defaultValue'] == ''  # the preset's
     every = {field.upper() for field in configs.Config.__dataclass_fields__}
     assert {name.upper() for name in parameters} == every - {
-        *('IMAGES', 'DATASET', 'DATASET_VERSION', 'FRAMING'),
+        *('NETWORK', 'IMAGES', 'DATASET', 'DATASET_VERSION', 'FRAMING'),
         *('TUNER', 'WARM_START', 'PIPELINE_NAME'),
         *('VAR', 'METADATA', 'PIPELINE_ROOT'),
     }

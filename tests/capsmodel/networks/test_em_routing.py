@@ -1,6 +1,5 @@
 """EM routing against the paper's Procedure 1 in numpy, and the three mistakes of rebuildings."""
 
-import capsnet_oracle
 import em_oracle as oracle
 import numpy as np
 import pytest
@@ -30,14 +29,20 @@ def _seen(activations, windows):
     return activations[:, windows.cells].reshape(2, len(windows.cells), -1)
 
 
-def _routed(votes, activations, beta_u, beta_a, windows, iterations=3, data_scale=1.0):
-    activations = _seen(activations, windows)
-    tensors = map(tf.constant, (votes, activations, beta_u, beta_a))
-    return em_routing(*tensors, windows, iterations, data_scale)
+def _em(arrays, windows, iterations=3, data_scale=1.0):
+    """`em_routing` of votes, the activations in the windows, beta_u and beta_a."""
+    votes, seen, beta_u, beta_a = map(tf.convert_to_tensor, arrays)
+    return em_routing(votes, seen, beta_u, beta_a, windows, iterations, data_scale)
 
 
-def _oracle(votes, activations, beta_u, beta_a, windows, iterations=3, data_scale=1.0):
+def _routed(inputs, windows, iterations=3, data_scale=1.0):
+    votes, activations, *betas = inputs
+    return _em((votes, _seen(activations, windows), *betas), windows, iterations, data_scale)
+
+
+def _oracle(inputs, windows, iterations, data_scale):
     """Poses and activations of the oracle, in the form of `em_routing`."""
+    votes, activations, beta_u, beta_a = inputs
     poses, ons = np.zeros((*votes.shape[:3], _DIM)), np.zeros(votes.shape[:3])
     for n, one in enumerate(votes):
         by_pair = {
@@ -71,11 +76,11 @@ def test_windows_are_the_cells_that_a_convolution_sees():
 @pytest.mark.parametrize('iterations', [1, 2, 3])
 def test_it_is_procedure_1(windows, iterations):
     inputs = _inputs(windows, seed=iterations)
-    expected = _oracle(*inputs, windows, iterations, 2.5)
-    for actual, wanted in zip(_routed(*inputs, windows, iterations, 2.5), expected, strict=True):
+    expected = _oracle(inputs, windows, iterations, 2.5)
+    for actual, wanted in zip(_routed(inputs, windows, iterations, 2.5), expected, strict=True):
         np.testing.assert_allclose(actual, wanted, rtol=2e-5, atol=1e-6)
     single = [np.float32(x) for x in inputs]
-    for actual, wanted in zip(_routed(*single, windows, iterations, 2.5), expected, strict=True):
+    for actual, wanted in zip(_routed(single, windows, iterations, 2.5), expected, strict=True):
         assert actual.dtype == tf.float32
         np.testing.assert_allclose(actual, wanted, rtol=2e-3, atol=2e-4)
 
@@ -84,15 +89,15 @@ def test_it_is_procedure_1(windows, iterations):
 def test_gradients_are_those_of_numerical_differentiation(windows):
     inputs = _inputs(windows)
     rng = np.random.default_rng(5)
-    poses, ons = _routed(*inputs, windows)
+    poses, ons = _routed(inputs, windows)
     weights = rng.normal(size=poses.shape), 100 * rng.normal(size=ons.shape)
 
     def value(number, x):
         changed = [*inputs[:number], x, *inputs[number + 1 :]]
-        votes, activations, *betas = map(tf.convert_to_tensor, changed)
+        votes, activations, *betas = changed
         seen = tf.gather(activations, windows.cells, axis=1)
         seen = tf.reshape(seen, [2, len(windows.cells), -1])
-        results = em_routing(votes, seen, *betas, windows, 3)
+        results = _em((votes, seen, *betas), windows)
         return sum(tf.reduce_sum(w * r) for w, r in zip(weights, results, strict=True))
 
     for number in range(4):
@@ -112,7 +117,7 @@ def test_mistake_1_children_compete_over_the_parents_at_all_positions():
     # All children of the left window agree; those of the right one scatter, but for type 0.
     votes = rng.normal(size=(1, 2, 1, 3, _DIM)) * np.array([0.01, 1.0])[None, :, None, None, None]
     activations, zero = np.ones((1, 2, 3)), np.zeros(1)
-    poses, _ = em_routing(*map(tf.constant, (votes, activations, zero, zero)), windows, 2)
+    poses, _ = _em((votes, activations, zero, zero), windows, 2)
     # Nothing is left for the right parent but its own child, the last one.
     np.testing.assert_allclose(poses[0, 1, 0], votes[0, 1, 0, 2], atol=0.01)
     # With a softmax over types alone, the single type would get all of each child.
@@ -123,7 +128,7 @@ def test_mistake_2_a_parent_with_a_single_child_is_refused():
     windows = Windows((2, 2), (1, 1), 1)
     votes, activations, zero = np.ones((1, 4, 3, 1, _DIM)), np.ones((1, 4, 1)), np.zeros(3)
     with pytest.raises(ValueError, match='at least 2 children'):
-        em_routing(*map(tf.constant, (votes, activations, zero, zero)), windows, 3)
+        _em((votes, activations, zero, zero), windows, 3)
 
 
 def test_mistake_3_the_amount_of_data_does_not_depend_on_the_number_of_children():
@@ -136,7 +141,7 @@ def test_mistake_3_the_amount_of_data_does_not_depend_on_the_number_of_children(
         children = votes.shape[3]
         inputs = (votes, np.ones((1, 1, children)), np.zeros(_PARENTS), np.zeros(_PARENTS))
         scale = 100 * _PARENTS / children
-        ons.append(em_routing(*map(tf.constant, inputs), windows, 3, scale)[1])
+        ons.append(_em(inputs, windows, 3, scale)[1])
     np.testing.assert_allclose(*ons, rtol=1e-6)
     assert np.ptp(ons[0]) > 0.01
 
@@ -150,14 +155,14 @@ def test_densities_beyond_float32_are_still_shared_out():
     votes[:, :, 1, 6:] += 0.5
     inputs = [np.float32(x) for x in (votes, np.ones((1, 1, 12)), np.zeros(2), np.zeros(2))]
     windows = Windows((3, 4), (3, 4), 1)
-    poses, ons = em_routing(*map(tf.constant, inputs), windows, 3)
+    poses, ons = _em(inputs, windows, 3)
     double = [np.float64(x) for x in inputs]
-    expected, expected_ons = em_routing(*map(tf.constant, double), windows, 3)
+    expected, expected_ons = _em(double, windows, 3)
     assert np.all(np.isfinite(poses))
     np.testing.assert_allclose(poses, expected, rtol=1e-3, atol=1e-3)
     np.testing.assert_allclose(ons, expected_ons, rtol=1e-3)
     gradient = gradient_of(
-        lambda x: tf.reduce_sum(em_routing(x, *map(tf.constant, inputs[1:]), windows, 3)[0] ** 2),
+        lambda x: tf.reduce_sum(_em((x, *inputs[1:]), windows)[0] ** 2),
         inputs[0],
     )
     assert np.all(np.isfinite(gradient))
@@ -165,6 +170,6 @@ def test_densities_beyond_float32_are_still_shared_out():
 
 def test_children_that_are_off_leave_finite_parents():
     votes, activations, *betas = map(np.float32, _inputs(_SHARED))
-    poses, ons = _routed(votes, 0 * activations, *betas, _SHARED)
+    poses, ons = _routed((votes, 0 * activations, *betas), _SHARED)
     assert np.all(np.isfinite(poses))
     assert np.all(np.isfinite(ons))
