@@ -64,12 +64,7 @@ def _loop(
     """The results of all pieces: the first `joined` in a row, by default all; the others' sums."""
     first = step(tf.constant(0))
     joined = len(first) if joined is None else joined
-    rows = tuple(
-        tf.TensorArray(
-            each.dtype, 0, dynamic_size=True, element_shape=[None, *each.shape[1:]]
-        ).write(0, each)
-        for each in first[:joined]
-    )
+    rows = tuple(_array(each).write(0, each) for each in first[:joined])
 
     def body(number: tf.Tensor, rows: Any, sums: Any) -> Any:
         results = step(number * size)
@@ -87,3 +82,9 @@ def _loop(
         parallel_iterations=1,
     )
     return (*(array.concat() for array in rows), *sums)
+
+
+def _array(first: tf.Tensor) -> tf.TensorArray:
+    """An array of tensors like this one, whose first axes may have other sizes."""
+    shape = [None, *first.shape[1:]]
+    return tf.TensorArray(first.dtype, 0, dynamic_size=True, element_shape=shape, infer_shape=False)

@@ -142,7 +142,7 @@ def test_mistake_3_the_amount_of_data_does_not_depend_on_the_number_of_children(
         inputs = (votes, np.ones((1, 1, children)), np.zeros(_PARENTS), np.zeros(_PARENTS))
         scale = 100 * _PARENTS / children
         ons.append(_em(inputs, windows, 3, scale)[1])
-    np.testing.assert_allclose(*ons, rtol=1e-6)
+    np.testing.assert_allclose(ons[0], ons[1], rtol=1e-6)
     assert np.ptp(ons[0]) > 0.01
 
 
