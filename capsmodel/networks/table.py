@@ -36,6 +36,8 @@ from capsmodel.networks.settings import (
     CnnLargeKernelsConfig,
     CnnSettings,
     CommonSettings,
+    EfficientCapsNetConfig,
+    MatrixCapsNetConfig,
     NetworkConfig,
 )
 from capsmodel.settings import STRICT, declared, setting
@@ -72,6 +74,12 @@ NETWORKS = {
             },
         },
     ),
+    'efficient_capsnet': Entry(
+        'capsmodel.networks.efficient_capsnet.EfficientCapsNet',
+        EfficientCapsNetConfig,
+        {'tiny': {'decoder_units': (64, 128)}},
+    ),
+    'matrix_capsnet': Entry('capsmodel.networks.matrix_capsnet.MatrixCapsNet', MatrixCapsNetConfig),
     'cnn': Entry(
         'capsmodel.networks.cnn.Cnn',
         CnnConfig,

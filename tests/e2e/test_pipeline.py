@@ -60,7 +60,7 @@ def test_a_wrong_setting_ends_in_a_sentence(project):
     assert done.returncode == 1
     assert done.stderr.strip().splitlines()[-1] == (
         "Wrong setting: PRESET is 'enormous': it must be one of tiny, quick, paper, folder, "
-        'cifar10, svhn'
+        'cifar10, svhn, efficient'
     )
     assert 'Traceback' not in done.stderr
 

@@ -25,13 +25,14 @@ class PlantedNetwork(Network):
 
     def build(self, input_shape):
         self.units.build((None, math.prod(self.config.image_shape)))
-        self.normalization.build((None, 8))
+        self.normalization.build((None, 1, 1, 8))
         self.logits.build((None, 8))
         self.built = True
 
     def forward(self, pixels, step):
         flat = tf.reshape(pixels, [tf.shape(pixels)[0], math.prod(self.config.image_shape)])
-        x = tf.nn.relu(self.normalization(self.units(flat), step=step))
+        units = self.units(flat)[:, tf.newaxis, tf.newaxis]
+        x = tf.nn.relu(self.normalization(units, step=step))[:, 0, 0]
         return tf.cast(self.logits(dropout(x, 0.25, step, stream=0)), tf.float32)
 
     def scores(self, outputs):
