@@ -1,5 +1,6 @@
 """The Capsule Network of Sabour, Frosst, Hinton 2017 as a Keras model."""
 
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import keras
@@ -88,6 +89,27 @@ class CapsNet(Network):
     def forward(self, pixels: tf.Tensor, step: Step | None) -> tf.Tensor:
         return self.digit_caps(self._primary_capsules(pixels))
 
+    def weights_to_prepare(self) -> dict[str, Callable[[], tf.Tensor]]:
+        rows, columns = (
+            size - self.config.conv1_kernel_size + 1 for size in self.config.conv1_size
+        )
+        inputs = (None, rows, columns, self.config.conv1_filters)
+        to_prepare = {}
+        if self.primary_caps.transformed_floats(inputs):
+            to_prepare['primary_caps'] = lambda: self.primary_caps.prepare(inputs)
+        if self.digit_caps.algorithm == 'matmul':
+            to_prepare['digit_caps'] = self.digit_caps.prepare
+        return to_prepare
+
+    def answer(
+        self, images: tf.Tensor, prepared: Mapping[str, Callable[[], tf.Tensor]]
+    ) -> tf.Tensor:
+        def forward(pixels: tf.Tensor) -> tf.Tensor:
+            primary = self._primary_capsules(pixels, prepared.get('primary_caps'))
+            return self.digit_caps(primary, prepared=prepared.get('digit_caps'))
+
+        return self._of_any_number(images, forward)
+
     def primary_capsules(self, images: tf.Tensor) -> tf.Tensor:
         """The primary capsules, which are routed to the capsules of the classes.
 
@@ -102,10 +124,12 @@ class CapsNet(Network):
         """
         return self._primary_capsules(self.pixels(images))
 
-    def _primary_capsules(self, pixels: tf.Tensor) -> tf.Tensor:
+    def _primary_capsules(
+        self, pixels: tf.Tensor, prepared: Callable[[], tf.Tensor] | None = None
+    ) -> tf.Tensor:
         if self.stem is not None:
             pixels = self.stem(pixels)
-        return self.primary_caps(self.conv1(pixels))
+        return self.primary_caps(self.conv1(pixels), prepared=prepared)
 
     def scores(self, outputs: tf.Tensor) -> tf.Tensor:
         return lengths(outputs)

@@ -2,7 +2,7 @@
 
 import importlib
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
@@ -15,12 +15,15 @@ from capsmodel.networks.choices import (
     check_choice,
     check_routing_options,
 )
-from capsmodel.networks.routing import squash
+from capsmodel.networks.routing import by_parents, route_by_parents, squash
 
 # From these on, 'auto' takes 'winograd'. The transform of the weights costs as much as a direct
 # convolution of 8 images, and the gain must make up for the transforms of input and output.
 _SMALLEST_WINOGRAD_BATCH = 16
 _SMALLEST_WINOGRAD_GAIN = 2.5
+# With weights that are transformed already. They are five times as many numbers as the kernel, and
+# to read them takes as long as a few images.
+_SMALLEST_PREPARED_BATCH = 4
 # The most numbers, 64 MiB of them, of all patches of a few images that are multiplied at once.
 _MOST_PATCH_FLOATS = 2**24
 
@@ -86,20 +89,34 @@ class PrimaryCaps(keras.layers.Layer):
         )
         self.bias = self.add_weight(name='bias', shape=(filters,), initializer='zeros')
 
-    def call(self, inputs: tf.Tensor) -> tf.Tensor:
+    def call(self, inputs: tf.Tensor, prepared: Callable[[], tf.Tensor] | None = None) -> tf.Tensor:
         kernel, bias = tf.convert_to_tensor(self.kernel), tf.convert_to_tensor(self.bias)
-        features = tf.cast(self._convolve(inputs, kernel), bias.dtype)
+        features = tf.cast(self._convolve(inputs, kernel, prepared), bias.dtype)
         features = tf.nn.bias_add(features, bias)
         _, children, dim = self.compute_output_shape(inputs.shape)
         # With -1 for n, a grid of another size would pass as more or fewer images.
         return squash(tf.reshape(features, [tf.shape(inputs)[0], children, dim]))
 
-    def _convolve(self, inputs: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
+    def prepare(self, input_shape: Sequence[Any]) -> tf.Tensor:
+        """The kernel as 'winograd' takes it for inputs of this shape.
+
+        `call` takes a function that returns it: Keras would round a tensor to the precision of the
+        layer.
+        """
+        _, height, width, _ = input_shape
+        kernel = tf.cast(tf.cast(self.kernel, self.compute_dtype), tf.float32)
+        return winograd.transform_kernel(kernel, (height, width), self.strides)
+
+    def _convolve(
+        self, inputs: tf.Tensor, kernel: tf.Tensor, prepared: Callable[[], tf.Tensor] | None
+    ) -> tf.Tensor:
         def direct() -> tf.Tensor:
             return tf.nn.conv2d(inputs, kernel, self.strides, 'VALID')
 
         def transformed() -> tf.Tensor:
             x, w = (tf.cast(tensor, tf.float32) for tensor in (inputs, kernel))
+            if prepared is not None:
+                return winograd.conv2d_with(x, prepared(), self.kernel_size, self.strides)
             return winograd.conv2d(x, w, self.strides)
 
         def multiplied() -> tf.Tensor:
@@ -117,11 +134,12 @@ class PrimaryCaps(keras.layers.Layer):
         n = inputs.shape[0]
         if n is None:
             count = tf.shape(inputs)[0]
+            smallest = _SMALLEST_WINOGRAD_BATCH if prepared is None else _SMALLEST_PREPARED_BATCH
             _, children, _ = self.compute_output_shape(inputs.shape)
             floats = children // self.channels * math.prod(kernel.shape[:3])
             return tf.case(
                 [
-                    (count >= _SMALLEST_WINOGRAD_BATCH, transformed),
+                    (count >= smallest, transformed),
                     (count <= _MOST_PATCH_FLOATS // floats, multiplied),
                 ],
                 direct,
@@ -211,8 +229,16 @@ class DigitCaps(keras.layers.Layer):
             initializer=keras.initializers.RandomNormal(stddev=_DIGIT_CAPS_STDDEV),
         )
 
-    def call(self, inputs: tf.Tensor) -> tf.Tensor:
+    def call(self, inputs: tf.Tensor, prepared: Callable[[], tf.Tensor] | None = None) -> tf.Tensor:
+        if prepared is not None:
+            return route_by_parents(
+                inputs, prepared(), self.iterations, self.gradient, self.none_of_the_above
+            )
         return self.route(inputs, tf.convert_to_tensor(self.kernel))
+
+    def prepare(self) -> tf.Tensor:
+        """The kernel as 'matmul' takes it; `call` takes a function that returns it."""
+        return by_parents(tf.cast(tf.cast(self.kernel, self.compute_dtype), tf.float32))
 
     def route(self, inputs: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
         """The layer's outputs with the given kernel instead of its own."""

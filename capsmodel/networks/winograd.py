@@ -199,11 +199,44 @@ def conv2d(inputs: tf.Tensor, kernel: tf.Tensor, stride: int) -> tf.Tensor:
     Raises:
         ValueError: see `check_kernel_size`.
     """
-    _, height, width, channels = inputs.shape
-    kernel_size, _, _, filters = kernel.shape
+    _, height, width, _ = inputs.shape
+    transformed = transform_kernel(kernel, (height, width), stride)
+    return conv2d_with(inputs, transformed, kernel.shape[0], stride)
+
+
+def transform_kernel(kernel: tf.Tensor, size: tuple[int, int], stride: int) -> tf.Tensor:
+    """The transform of a kernel, G g G^T, which `conv2d_with` takes.
+
+    Args:
+        kernel: float32 or float64 [kernel_size, kernel_size, channels, filters].
+        size: rows and columns of the convolution's input.
+        stride: of the convolution.
+
+    Returns:
+        [points of rows, points of columns, stride * stride * channels, filters], of the same type.
+
+    Raises:
+        ValueError: see `check_kernel_size`.
+    """
+    kernel_size, _, channels, filters = kernel.shape
     check_kernel_size(kernel_size, stride)
+    y, x = (_Axis.of(length, kernel_size, stride) for length in size)
+    (_, g_y, _), (_, g_x, _) = y.matrices, x.matrices
+    depth = stride * stride * channels
+    g = _fit(kernel, [stride * y.taps, stride * x.taps, None, None])
+    g = tf.reshape(g, [y.taps, stride, x.taps, stride, channels, filters])
+    g = tf.reshape(tf.transpose(g, [0, 2, 1, 3, 4, 5]), [y.taps, x.taps, depth * filters])
+    return tf.reshape(_transform(g_y, g_x, g), [y.points, x.points, depth, filters])
+
+
+def conv2d_with(
+    inputs: tf.Tensor, transformed: tf.Tensor, kernel_size: int, stride: int
+) -> tf.Tensor:
+    """`conv2d` with a kernel of this size that `transform_kernel` has transformed already."""
+    _, height, width, channels = inputs.shape
+    filters = transformed.shape[-1]
     axes = [_Axis.of(size, kernel_size, stride) for size in (height, width)]
-    (a_y, g_y, b_y), (a_x, g_x, b_x) = (axis.matrices for axis in axes)
+    (a_y, _, b_y), (a_x, _, b_x) = (axis.matrices for axis in axes)
     y, x = axes
     depth = stride * stride * channels
 
@@ -218,12 +251,8 @@ def conv2d(inputs: tf.Tensor, kernel: tf.Tensor, stride: int) -> tf.Tensor:
     d = tf.transpose(d, [0, 2, 1, 3, 4, 5])
     d = tf.reshape(d, [y.points, x.points, -1, depth])
 
-    g = _fit(kernel, [stride * y.taps, stride * x.taps, None, None])
-    g = tf.reshape(g, [y.taps, stride, x.taps, stride, channels, filters])
-    g = tf.reshape(tf.transpose(g, [0, 2, 1, 3, 4, 5]), [y.taps, x.taps, depth * filters])
-    g = tf.reshape(_transform(g_y, g_x, g), [y.points, x.points, depth, filters])
-
-    products = tf.reshape(tf.matmul(d, g), [y.points, x.points, y.tiles, x.tiles, -1, filters])
+    products = tf.matmul(d, transformed)
+    products = tf.reshape(products, [y.points, x.points, y.tiles, x.tiles, -1, filters])
     products = tf.transpose(products, [0, 2, 1, 3, 4, 5])
     products = tf.reshape(products, [y.points * y.tiles, x.points * x.tiles, -1])
     outputs = tf.reshape(_transform(a_y, a_x, products), [y.outputs, x.outputs, -1, filters])
