@@ -1,8 +1,8 @@
 """The programs that TensorFlow hands to XLA, for `benchmarks.cost` to count.
 
 `textbook` is the network with the reference routing and TensorFlow's convolution; `ours` is the
-network that the pipeline trains, as it runs on a CPU; `ours-gpu` is the same as it runs with a GPU;
-`fused` is `ours-gpu` with `routing_algorithm='fused'`.
+network that the pipeline trains, as it runs on a CPU with `routing_algorithm='matmul'`, since XLA
+does not know operations of this project; `ours-gpu` is the same as it runs with a GPU; `fused` is `ours-gpu` with `routing_algorithm='fused'`.
 """
 
 from __future__ import annotations
@@ -91,7 +91,7 @@ def write_programs(
         batch: The number of images that a program takes.
         config: The network; by default the paper's.
     """
-    config = config or mnist_config()
+    config = dataclasses.replace(config or mnist_config(), routing_algorithm='matmul')
     index = []
     for part in (_routing, _step):
         for name in IMPLEMENTATIONS:

@@ -5,7 +5,8 @@
 #     install.sh uv FOLDER           uv itself
 #     install.sh packages VENV       a virtual environment with the locked packages
 #     install.sh cuda FOLDER         the CUDA libraries that TensorFlow asks for
-#     install.sh project FOLDER      this project, built by the packages of the environment in VENV
+#     install.sh project FOLDER      this project, built by the packages of the environment in VENV, and its
+#                                operation in C++ compiled for their TensorFlow
 #
 # Every download is checked against the hash in a lock. The bytecode depends on the sources alone,
 # not on when they were written, so that two builds give the same files.
@@ -36,6 +37,7 @@ project)
     "$VENV/bin/python" -m pip install --quiet --disable-pip-version-check \
         --root-user-action ignore --no-deps --no-index --no-build-isolation --no-compile \
         --target "$target" .
+    PYTHONPATH="$target" "$VENV/bin/python" -m capsmodel.networks.native_build --folder "$target"
     "$VENV/bin/python" -m compileall -q --invalidation-mode unchecked-hash "$target"
     ;;
 *)

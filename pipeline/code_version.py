@@ -37,6 +37,9 @@ STARTS_WITH = {
     'CheckpointRemoval': ('components.checkpoint_removal',),
 }
 
+# The last part of the name by which a source in C++ counts as a module.
+_CPP = 'cc'
+
 # No result depends on these: how TensorFlow starts, and what you see of a training.
 WITHOUT_RESULTS = ('start_tensorflow', 'capsmodel.summaries')
 
@@ -93,7 +96,9 @@ def _file(module: str) -> pathlib.Path | None:
     if specification is None or specification.origin is None:
         return None
     path = pathlib.Path(specification.origin)
-    if rest:
+    if rest and rest[-1] == _CPP:
+        path = path.parent.joinpath(*rest[:-1]).with_suffix(f'.{_CPP}')
+    elif rest:
         path = path.parent.joinpath(*rest, '__init__.py')
         if not path.exists():
             path = path.parent.with_suffix('.py')
@@ -107,6 +112,8 @@ def _named_in(module: str) -> frozenset[str]:
     assert file is not None
     parts = module.split('.')
     named = {'.'.join(parts[:length]) for length in range(1, len(parts))}
+    if file.suffix == f'.{_CPP}':
+        return frozenset(named)
     for node in ast.walk(ast.parse(file.read_bytes())):
         if isinstance(node, ast.ImportFrom):
             named |= {f'{node.module}.{alias.name}' for alias in node.names}
@@ -115,6 +122,8 @@ def _named_in(module: str) -> frozenset[str]:
         elif isinstance(node, ast.Constant) and isinstance(node.value, str):
             if re.fullmatch(r'\w+\.py', node.value):  # a program that lies beside the module
                 named.add('.'.join([*parts[:-1], node.value.removesuffix('.py')]))
+            elif re.fullmatch(rf'\w+\.{_CPP}', node.value):  # what is compiled lies there, too
+                named.add('.'.join([*parts[:-1], node.value]))
             elif re.fullmatch(r'\w+(\.\w+)+', node.value):
                 named.add(node.value)
     return frozenset(filter(None, map(_longest_module, named)))

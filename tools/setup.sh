@@ -183,6 +183,27 @@ install_all() {
     echo "Set up in $((SECONDS - seconds)) s."
 }
 
+# What the operation in C++ is made from, and the compiler.
+native_fingerprint() {
+    cat capsmodel/networks/native_*.* "$lock" | cksum
+    command -v "${CXX:-c++}" g++ clang++ || true
+}
+
+is_native_ready() {
+    [ "$folder" != .venv ] || [ ! -e capsmodel/networks/native_build.py ] ||
+        [ "$(cat "$folder/native" 2>/dev/null)" = "$(native_fingerprint)" ]
+}
+
+# Training goes without it where it cannot be compiled, at a lower speed.
+compile_native() {
+    local why
+    why=$(PYTHONWARNINGS=ignore TF_CPP_MIN_LOG_LEVEL=3 \
+        "$folder/bin/python" -m capsmodel.networks.native_build 2>&1 | tee -a "$log" | tail -n 1) ||
+        echo "Routing is not compiled for this machine, and training takes longer: $why. All output is" \
+            "in $log."
+    native_fingerprint >"$folder/native"
+}
+
 compile() {
     "$uv" pip compile --quiet --generate-hashes --custom-compile-command 'make lock' "$@" \
         ${upgrade:+--upgrade} >/dev/null || fail "the lock could not be made."
@@ -194,18 +215,26 @@ lock_one() {
     compile "$@" -o "requirements/$name.txt" "requirements/$name.in"
 }
 
-is_ready && [ "${1:-}" != lock ] && exit 0
+all_is_ready() {
+    [ "${1:-}" != lock ] && is_ready && is_native_ready
+}
+
+all_is_ready "$@" && exit 0
 mkdir -p "$tools" || fail "$PWD/$tools cannot be written."
 exec 9>"$tools/lock"
 if command -v flock >/dev/null && ! flock --nonblock 9; then
     echo "Waiting for another set-up of this folder to end ..."
     flock 9
-    is_ready && [ "${1:-}" != lock ] && exit 0
+    all_is_ready "$@" && exit 0
 fi
 wanted=$(printf ' or %s' "${pythons[@]}")
 wanted=${wanted# or }
 trap 'echo "Set-up was interrupted: the next call starts it again." >&2; exit 130' INT TERM
 : >"$log" || fail "$PWD/$log cannot be written."
+if [ "${1:-}" != lock ] && is_ready; then
+    compile_native
+    exit 0
+fi
 
 python=
 if find_python; then
@@ -234,5 +263,5 @@ if [ "${1:-}" = lock ]; then
 else
     rm -rf "$folder"
     check_space
-    install_all
+    install_all    is_native_ready || compile_native
 fi

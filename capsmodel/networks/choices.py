@@ -31,6 +31,13 @@ class Routing(NamedTuple):
 
 # To add a routing, write its function and give it an entry here.
 ROUTINGS = {
+    'auto': Routing(
+        'capsmodel.networks.native_routing.fastest_routing', 'matmul', stores_predictions=False
+    ),
+    # Servers have no operations of this project.
+    'native': Routing(
+        'capsmodel.networks.native_routing.native_routing', 'matmul', stores_predictions=False
+    ),
     'matmul': Routing('capsmodel.networks.routing.routing_by_agreement', stores_predictions=False),
     # Servers may have no XLA, or no GPU.
     'fused': Routing(

@@ -65,9 +65,10 @@ class CapsNetSettings(RoutingSettings, DecoderSettings):
         choices=GRADIENT_MODES,
     )
     routing_algorithm: str = setting(
-        'matmul',
-        'how routing is computed in training: these give the same to rounding; fused is for GPUs, '
-        'where XLA counts a quarter of the memory traffic, but it was not timed on one yet; '
+        'auto',
+        'how routing is computed in training: these give the same to rounding; auto takes '
+        'native, an operation in C++, on a CPU where it is compiled, else matmul; fused is for '
+        'GPUs, where XLA counts a quarter of the memory traffic, but it was not timed on one yet; '
         "reference is the paper's procedure as written there, which takes more memory",
         choices=ROUTINGS,
     )

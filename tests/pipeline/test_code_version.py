@@ -34,6 +34,7 @@ _RUN_BY = {
     'capsmodel/data/preprocessing.py': {'Transform', *_TRAINS},
     'capsmodel/networks/winograd.py': _TRAINS,
     'capsmodel/networks/mlp.py': _TRAINS,
+    'capsmodel/networks/native_routing.cc': _TRAINS,
     'capsmodel/training/strategies.py': _TRAINS,
     'capsmodel/training/worker.py': _TRAINS,
     'capsmodel/signatures.py': {'Trainer'},

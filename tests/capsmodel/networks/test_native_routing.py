@@ -1,0 +1,229 @@
+"""Routing in C++: Procedure 1 and its gradients with each instruction set of this machine."""
+
+import pathlib
+import subprocess
+
+import capsnet_oracle as oracle
+import numpy as np
+import pytest
+import tensorflow as tf
+from project_paths import PROGRAMS
+
+from capsmodel.networks import native_build, native_routing
+from capsmodel.networks.routing import routing_by_agreement
+
+pytestmark = pytest.mark.skipif(
+    bool(native_routing.why_not()), reason=f'native routing: {native_routing.why_not()}'
+)
+# n, children, parents, child_dim, dim: the paper's sizes for a small grid, and sizes that are no
+# multiples of any vector; more and fewer children than parts.
+SHAPES = [(17, 37, 10, 8, 16), (1, 1, 2, 1, 1), (33, 19, 7, 5, 27), (16, 16, 2, 9, 3)]
+
+# Iterations, and whether there is a "none of the above".
+OPTIONS = [(1, True), (2, False), (3, True), (4, False)]
+
+
+@pytest.fixture(params=native_build.INSTRUCTIONS)
+def route(request):
+    """The raw operation with an instruction set, as a function like `routing_by_agreement`."""
+
+    def route(u, kernel, iterations, gradient='all', none_of_the_above=False):
+        return native_routing.operations().capsnet_routing(
+            u,
+            kernel,
+            iterations=iterations,
+            gradient=gradient,
+            none_of_the_above=none_of_the_above,
+            instructions=request.param,
+        )[0]
+
+    try:
+        route(tf.ones([1, 1, 1]), tf.ones([1, 1, 1, 1]), 1)
+    except tf.errors.InvalidArgumentError:
+        pytest.skip(f'this machine has no {request.param}')
+    return route
+
+
+def _case(shape, scale=1.0, seed=7):
+    n, children, parents, child_dim, dim = shape
+    rng = np.random.default_rng(seed)
+    u = np.float32(rng.normal(size=(n, children, child_dim)))
+    # Predictions are about 1 long, so that parents are neither all alike nor one of them alone.
+    kernel = rng.normal(size=(children, parents, child_dim, dim)) * scale / np.sqrt(child_dim * dim)
+    return u, np.float32(kernel), np.float32(rng.normal(size=(n, parents, dim)))
+
+
+def _with_gradients(function, u, kernel, weights, *options, dtype=tf.float32):
+    u, kernel = tf.cast(u, dtype), tf.cast(kernel, dtype)
+    with tf.GradientTape() as tape:
+        tape.watch([u, kernel])
+        v = function(u, kernel, *options)
+        loss = tf.reduce_sum(tf.cast(weights, dtype) * v)
+    return v, *tape.gradient(loss, [u, kernel])
+
+
+@pytest.mark.parametrize('shape', SHAPES)
+def test_routing_is_procedure_1(route, shape):
+    u, kernel, _ = _case(shape)
+    predictions = np.einsum('nid,ijdk->nijk', u.astype(float), kernel.astype(float))
+    for iterations, none_of_the_above in OPTIONS:
+        expected, _ = oracle.route(predictions[-1:], iterations, none_of_the_above)
+        v = route(u, kernel, iterations, 'all', none_of_the_above)
+        np.testing.assert_allclose(v[-1:], expected, rtol=1e-4, atol=2e-6)
+        assert v.shape == (shape[0], shape[2], shape[4])
+
+
+@pytest.mark.parametrize('gradient', ['all', 'last'])
+@pytest.mark.parametrize('shape', SHAPES)
+def test_capsules_and_gradients_are_those_of_the_matrix_products(route, shape, gradient):
+    case = _case(shape)
+    for iterations, none_of_the_above in OPTIONS:
+        options = (iterations, gradient, none_of_the_above)
+        expected = _with_gradients(routing_by_agreement, *case, *options, dtype=tf.float64)
+        actual = _with_gradients(route, *case, *options)
+        for a, e in zip(actual, expected, strict=True):
+            np.testing.assert_allclose(a, e, rtol=1e-3, atol=1e-5 * np.max(np.abs(e)))
+
+
+def test_gradient_through_all_iterations_is_the_numerical_one(route):
+    u, kernel, weights = (np.float64(x) for x in _case((2, 5, 3, 2, 4)))
+
+    def loss(u, kernel):
+        predictions = np.einsum('nid,ijdk->nijk', u, kernel)
+        return np.sum(weights * oracle.route(predictions, 3)[0])
+
+    _, du, dkernel = _with_gradients(route, u, kernel, weights, 3)
+    expected = oracle.numerical_gradient(lambda u: loss(u, kernel), u)
+    np.testing.assert_allclose(du, expected, rtol=1e-4, atol=1e-5)
+    expected = oracle.numerical_gradient(lambda kernel: loss(u, kernel), kernel)
+    np.testing.assert_allclose(dkernel, expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize('gradient', ['all', 'last'])
+def test_routing_of_any_batch_size_in_a_function(gradient):
+    u, kernel, weights = _case((17, 9, 3, 4, 5))
+
+    @tf.function(input_signature=[tf.TensorSpec([None, 9, 4])])
+    def run(u):
+        count = tf.shape(u)[0]
+        results = _with_gradients(
+            native_routing.native_routing, u, kernel, tf.constant(weights)[:count], 3, gradient
+        )
+        assert results[0].shape.as_list() == [None, 3, 5]
+        return results
+
+    for n in (0, 1, 17):
+        actual = run(u[:n])
+        assert actual[0].shape == (n, 3, 5)
+        assert np.any(actual[2]) == bool(n)
+        expected = _with_gradients(routing_by_agreement, u[:n], kernel, weights[:n], 3, gradient)
+        for a, e in zip(actual, expected, strict=True):
+            np.testing.assert_allclose(a, e, rtol=1e-3, atol=1e-5)
+
+
+def test_results_do_not_depend_on_the_images_beside(route):
+    u, kernel, weights = _case((20, 37, 10, 8, 16))
+    v, du, _ = _with_gradients(route, u, kernel, weights, 3)
+    for part in (slice(0, 1), slice(3, 20)):
+        alone = _with_gradients(route, u[part], kernel, weights[part], 3)
+        np.testing.assert_array_equal(alone[0], v[part])
+        np.testing.assert_array_equal(alone[1], du[part])
+
+
+@pytest.mark.parametrize('size', [0.0, 1e-20, 1e9, 1e18])
+def test_routing_is_finite_at_extreme_capsules(route, size):
+    u, kernel, weights = _case((3, 5, 3, 2, 4))
+    results = _with_gradients(route, u * np.float32(size), kernel, weights, 3)
+    assert all(np.all(np.isfinite(result)) for result in results)
+    assert np.max(np.linalg.norm(results[0], axis=-1)) < 1
+
+
+@pytest.mark.parametrize('bad', [np.nan, np.inf, -np.inf])
+def test_what_is_not_finite_reaches_the_loss_of_its_image_alone(route, bad):
+    u, kernel, weights = _case((18, 5, 3, 2, 4))
+    expected = _with_gradients(route, u, kernel, weights, 3)
+    u[17, 2, 1] = bad
+    v, du, dkernel = _with_gradients(route, u, kernel, weights, 3)
+    for actual, same in ((v, expected[0]), (du, expected[1])):
+        np.testing.assert_array_equal(actual[:17], same[:17])
+        assert np.isnan(actual[17]).any()
+    assert np.isnan(dkernel).any()
+    kernel[2, 1, 0, 3] = bad
+    assert np.isnan(route(u, kernel, 3)).any()
+
+
+def test_other_types_are_those_of_the_matrix_products():
+    u, kernel, weights = _case((2, 5, 3, 2, 4))
+    low = [tf.cast(x, tf.bfloat16) for x in (u, kernel)]
+    assert native_routing.native_routing(*low, 3).dtype == tf.float32
+    np.testing.assert_allclose(
+        native_routing.native_routing(*low, 3), routing_by_agreement(*low, 3), atol=1e-5
+    )
+    high = [tf.cast(x, tf.float64) for x in (u, kernel)]
+    np.testing.assert_array_equal(
+        native_routing.native_routing(*high, 3), routing_by_agreement(*high, 3)
+    )
+    options = (2, 'all', True)
+    np.testing.assert_array_equal(
+        native_routing.fastest_routing(u, kernel, *options),
+        native_routing.native_routing(u, kernel, *options),
+    )
+    assert _with_gradients(native_routing.native_routing, *low, weights, 3)[1].dtype == tf.float32
+
+
+def test_bad_options_and_shapes_are_refused():
+    route = native_routing.native_routing
+    with pytest.raises(ValueError, match='iterations must be a whole number of at least 1'):
+        route(tf.zeros([1, 2, 3]), tf.zeros([2, 3, 3, 4]), 0)
+    with pytest.raises(ValueError, match="'all' or 'last', not 'first'"):
+        route(tf.zeros([1, 2, 3]), tf.zeros([2, 3, 3, 4]), 3, 'first')
+    with pytest.raises(tf.errors.InvalidArgumentError, match='compatible with expected shape'):
+        route(tf.zeros([1, 4, 3]), tf.zeros([2, 3, 3, 4]), 3)
+    raw = native_routing.operations().capsnet_routing
+    options = {'iterations': 3, 'gradient': 'all', 'none_of_the_above': False}
+    with pytest.raises(tf.errors.InvalidArgumentError, match='cannot be routed by weights'):
+        raw(tf.zeros([1, 4, 3]), tf.zeros([2, 3, 3, 4]), **options)
+    with pytest.raises(tf.errors.InvalidArgumentError, match='This machine has no sse9'):
+        raw(tf.zeros([1, 2, 3]), tf.zeros([2, 3, 3, 4]), instructions='sse9', **options)
+
+
+def test_without_the_library_routing_is_that_of_matrix_products(monkeypatch):
+    u, kernel, _ = _case((2, 5, 3, 2, 4))
+    monkeypatch.setattr(native_build, 'library', lambda: pathlib.Path('nowhere', 'routing.so'))
+    native_routing.operations.cache_clear()
+    try:
+        assert native_routing.why_not().startswith('it is not compiled: `make setup` does')
+        with pytest.raises(RuntimeError, match='it is not compiled'):
+            native_routing.native_routing(u, kernel, 3)
+        np.testing.assert_array_equal(
+            native_routing.fastest_routing(u, kernel, 3), routing_by_agreement(u, kernel, 3)
+        )
+    finally:
+        native_routing.operations.cache_clear()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('name', native_build.INSTRUCTIONS)
+def test_no_access_is_out_of_bounds_and_no_behaviour_undefined(name, tmp_path):
+    """The sanitizers of the compiler, in a program without TensorFlow."""
+    program = tmp_path / 'routing'
+    options = [*native_build.INSTRUCTIONS[name], '-std=c++17', '-O1', '-g', '-pthread']
+    options += ['-fsanitize=address,undefined', '-fno-sanitize-recover=all']
+    options += [f'-I{native_build.SOURCE.parent}']
+    source = PROGRAMS / 'sanitized_routing.cc'
+    compiled = subprocess.run(
+        [*native_build.compiler(), *options, source, '-o', program],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if 'cannot find' in compiled.stderr:
+        pytest.skip('the compiler has no sanitizers')
+    assert compiled.returncode == 0, compiled.stderr
+    for shape in [*SHAPES, (0, 4, 3, 2, 4)]:
+        command = [program, name, *map(str, shape)]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        if done.stdout == 'no such instructions\n':
+            pytest.skip(f'this machine has no {name}')
+        assert done.stdout == 'done\n'
