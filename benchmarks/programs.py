@@ -2,7 +2,8 @@
 
 `textbook` is the network with the reference routing and TensorFlow's convolution; `ours` is the
 network that the pipeline trains, as it runs on a CPU with `routing_algorithm='matmul'`, since XLA
-does not know operations of this project; `ours-gpu` is the same as it runs with a GPU; `fused` is `ours-gpu` with `routing_algorithm='fused'`.
+does not know operations of this project; `ours-gpu` is the same as it runs with a GPU; `fused` is
+`ours-gpu` with `routing_algorithm='fused'`.
 """
 
 from __future__ import annotations

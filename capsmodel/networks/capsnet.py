@@ -9,9 +9,11 @@ import tensorflow as tf
 
 from capsmodel.networks import capsnet_memory
 from capsmodel.networks.choices import is_by_agreement
-from capsmodel.networks.layers import Decoder, DigitCaps, PrimaryCaps
+from capsmodel.networks.decoder import Decoder
+from capsmodel.networks.layers import DigitCaps, PrimaryCaps
 from capsmodel.networks.losses import margin_loss
 from capsmodel.networks.network import Network
+from capsmodel.networks.phases import first_convolution
 from capsmodel.networks.reference_routing import predictions, procedure_1
 from capsmodel.networks.routing import norm
 from capsmodel.networks.settings import CapsNetConfig
@@ -129,6 +131,14 @@ class CapsNet(Network):
     ) -> tf.Tensor:
         if self.stem is not None:
             pixels = self.stem(pixels)
+        if self.stem is None and prepared is None:
+            shape = self.conv1.compute_output_shape(tuple(pixels.shape))
+            size = self.primary_caps.phase_size(shape)
+            if size is not None:
+                stride = self.config.primary_stride
+                kernel, bias = map(tf.convert_to_tensor, (self.conv1.kernel, self.conv1.bias))
+                phases = first_convolution(pixels, kernel, bias, stride, size)
+                return self.primary_caps.of_phases(phases, shape)
         return self.primary_caps(self.conv1(pixels), prepared=prepared)
 
     def scores(self, outputs: tf.Tensor) -> tf.Tensor:

@@ -90,12 +90,37 @@ class PrimaryCaps(keras.layers.Layer):
         self.bias = self.add_weight(name='bias', shape=(filters,), initializer='zeros')
 
     def call(self, inputs: tf.Tensor, prepared: Callable[[], tf.Tensor] | None = None) -> tf.Tensor:
-        kernel, bias = tf.convert_to_tensor(self.kernel), tf.convert_to_tensor(self.bias)
-        features = tf.cast(self._convolve(inputs, kernel, prepared), bias.dtype)
-        features = tf.nn.bias_add(features, bias)
-        _, children, dim = self.compute_output_shape(inputs.shape)
+        features = self._convolve(inputs, tf.convert_to_tensor(self.kernel), prepared)
+        return self._capsules(features, inputs.shape, tf.shape(inputs)[0])
+
+    def phase_size(self, input_shape: Sequence[Any]) -> tuple[int, int] | None:
+        """Rows and columns of each phase that `of_phases` takes; None: use `call` for these."""
+        n, height, width, _ = input_shape
+        if self.algorithm == 'conv2d' or n is None or n < _SMALLEST_WINOGRAD_BATCH:
+            return None
+        if not self._winograd_suits(input_shape, tf.as_dtype(self.compute_dtype)):
+            return None
+        return winograd.phase_size((height, width), self.kernel_size, self.strides)
+
+    def of_phases(self, phases: tf.Tensor, input_shape: Sequence[Any]) -> tf.Tensor:
+        """The result of `call` for inputs of the given shape, whose n is known.
+
+        Args:
+            phases: The inputs in the order that `winograd.conv2d_of_phases` takes, float32.
+            input_shape: (n, height, width, filters), for which `phase_size` gives a size.
+        """
+        _, height, width, _ = input_shape
+        features = winograd.conv2d_of_phases(
+            phases, self.prepare(input_shape), (height, width), self.kernel_size, self.strides
+        )
+        return self._capsules(features, input_shape, input_shape[0])
+
+    def _capsules(self, features: tf.Tensor, input_shape: Sequence[Any], n: Any) -> tf.Tensor:
+        bias = tf.convert_to_tensor(self.bias)
+        features = tf.nn.bias_add(tf.cast(features, bias.dtype), bias)
+        _, children, dim = self.compute_output_shape(input_shape)
         # With -1 for n, a grid of another size would pass as more or fewer images.
-        return squash(tf.reshape(features, [tf.shape(inputs)[0], children, dim]))
+        return squash(tf.reshape(features, [n, children, dim]))
 
     def prepare(self, input_shape: Sequence[Any]) -> tf.Tensor:
         """The kernel as 'winograd' takes it for inputs of this shape.
@@ -258,52 +283,4 @@ class DigitCaps(keras.layers.Layer):
             'gradient': self.gradient,
             'algorithm': self.algorithm,
             'none_of_the_above': self.none_of_the_above,
-        }
-
-
-class Decoder(keras.layers.Layer):
-    """Reconstructs an image from masked capsules with fully connected layers (Section 4.1).
-
-    float [n, features] -> float32 [n, *shape] in [0, 1]. The hidden layers have ReLU units, the
-    last one has a sigmoid unit for each pixel and channel.
-
-    Args:
-        units: sizes of the hidden layers.
-        shape: of one image: rows, columns and, of colour images, channels.
-    """
-
-    def __init__(self, units: Sequence[int], shape: Sequence[int], **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        self.units = tuple(units)
-        self.shape = tuple(shape)
-        # Each layer is an attribute: tf.train.Checkpoint does not see layers in a Keras list.
-        for number, size in enumerate(self.units):
-            dense = keras.layers.Dense(size, activation='relu', dtype=self.dtype_policy)
-            setattr(self, f'hidden_{number}', dense)
-        self.pixel_layer = keras.layers.Dense(math.prod(self.shape), dtype=self.dtype_policy)
-
-    def build(self, input_shape: Sequence[int | None]) -> None:
-        for layer in [*self._hidden_layers(), self.pixel_layer]:
-            layer.build(input_shape)
-            input_shape = layer.compute_output_shape(input_shape)
-
-    def call(self, inputs: tf.Tensor) -> tf.Tensor:
-        x = inputs
-        for layer in self._hidden_layers():
-            x = layer(x)
-        # The sigmoid is always computed in float32, even if the products are not.
-        pixels = tf.sigmoid(tf.cast(self.pixel_layer(x), tf.float32))
-        return tf.reshape(pixels, [tf.shape(inputs)[0], *self.shape])
-
-    def _hidden_layers(self) -> list[keras.layers.Dense]:
-        return [getattr(self, f'hidden_{number}') for number in range(len(self.units))]
-
-    def compute_output_shape(self, input_shape: Sequence[int | None]) -> tuple[int | None, ...]:
-        return input_shape[0], *self.shape
-
-    def get_config(self) -> dict[str, Any]:
-        return {
-            **super().get_config(),
-            'units': list(self.units),
-            'shape': list(self.shape),
         }

@@ -11,7 +11,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from capsmodel.networks.layers import Decoder
+from capsmodel.networks.decoder import Decoder
 from capsmodel.networks.settings import NetworkConfig
 from capsmodel.networks.step import Step
 

@@ -234,18 +234,46 @@ def conv2d_with(
 ) -> tf.Tensor:
     """`conv2d` with a kernel of this size that `transform_kernel` has transformed already."""
     _, height, width, channels = inputs.shape
-    filters = transformed.shape[-1]
-    axes = [_Axis.of(size, kernel_size, stride) for size in (height, width)]
-    (a_y, _, b_y), (a_x, _, b_x) = (axis.matrices for axis in axes)
-    y, x = axes
-    depth = stride * stride * channels
-
-    # [n, height, width, channels] -> [rows of a phase, columns of a phase, n, phases * channels]
-    inputs = _fit(inputs, [None, stride * y.phase_size, stride * x.phase_size, None])
+    rows, columns = phase_size((height, width), kernel_size, stride)
+    inputs = _fit(inputs, [None, stride * rows, stride * columns, None])
     n = tf.shape(inputs)[0]
-    d = tf.reshape(inputs, [n, y.phase_size, stride, x.phase_size, stride * channels])
-    d = tf.transpose(d, [1, 3, 0, 2, 4])
-    d = _transform(b_y, b_x, tf.reshape(d, [y.phase_size, x.phase_size, -1]))
+    phases = tf.reshape(inputs, [n, rows, stride, columns, stride * channels])
+    phases = tf.transpose(phases, [1, 3, 0, 2, 4])
+    phases = tf.reshape(phases, [rows, columns, n, stride * stride * channels])
+    return conv2d_of_phases(phases, transformed, (height, width), kernel_size, stride)
+
+
+def phase_size(size: tuple[int, int], kernel_size: int, stride: int) -> tuple[int, int]:
+    """Rows and columns of each phase of the input; arguments as for `gain`."""
+    rows, columns = (_Axis.of(length, kernel_size, stride).phase_size for length in size)
+    return rows, columns
+
+
+def conv2d_of_phases(
+    phases: tf.Tensor,
+    transformed: tf.Tensor,
+    size: tuple[int, int],
+    kernel_size: int,
+    stride: int,
+) -> tf.Tensor:
+    """`conv2d_with` for inputs that lie in the order of their phases.
+
+    Args:
+        phases: [rows, columns, n, stride * stride * channels], with rows and columns of
+            `phase_size`. The last axis holds the input at (stride * row + i, stride * column + j)
+            for all i, and all j for each i. What lies beyond `size` may be any numbers.
+        transformed: as for `conv2d_with`.
+        size: rows and columns of the input.
+        kernel_size: rows, and columns, of the kernel.
+        stride: of the convolution.
+
+    Returns:
+        [n, rows, columns, filters], of the same type.
+    """
+    depth, filters = transformed.shape[-2:]
+    y, x = (_Axis.of(length, kernel_size, stride) for length in size)
+    (a_y, _, b_y), (a_x, _, b_x) = y.matrices, x.matrices
+    d = _transform(b_y, b_x, tf.reshape(phases, [y.phase_size, x.phase_size, -1]))
     # Tiles are more images: [points, points, tiles * n, phases * channels]
     d = tf.reshape(d, [y.points, y.tiles, x.points, x.tiles, -1, depth])
     d = tf.transpose(d, [0, 2, 1, 3, 4, 5])
