@@ -16,11 +16,12 @@ from benchmarks.train_step import mnist_config
 
 BATCHES = (1, 32, 128)
 
-# For each row: the algorithms of routing and of PrimaryCaps.
+# For each row: the algorithms of routing and of PrimaryCaps, and whether weights are prepared when
+# the model is loaded, as in what the pipeline exports.
 NETWORKS = {
-    'textbook': ('reference', 'conv2d'),
-    'conv2d': ('matmul', 'conv2d'),
-    'auto': ('matmul', 'auto'),
+    'textbook': ('reference', 'conv2d', False),
+    'unprepared': ('matmul', 'auto', False),
+    'ours': ('matmul', 'auto', True),
 }
 
 _COLUMNS = {
@@ -41,8 +42,9 @@ def export(name: str, directory: str) -> None:
     import tensorflow as tf
 
     from capsmodel.networks import capsnet
+    from capsmodel.networks.prepared_weights import PreparedWeights
 
-    routing, primary = NETWORKS[name]
+    routing, primary, prepares = NETWORKS[name]
     config = dataclasses.replace(
         mnist_config(), routing_algorithm=routing, primary_algorithm=primary
     )
@@ -50,10 +52,15 @@ def export(name: str, directory: str) -> None:
     module = tf.Module()
     # Not the model itself: see capsmodel/signatures.py.
     module.weights = [variable.value for variable in model.variables]
+    to_prepare = model.weights_to_prepare() if prepares else {}
+    module.prepared = {key: PreparedWeights(prepare) for key, prepare in to_prepare.items()}
     pixels = tf.TensorSpec([None, *config.image_shape], tf.uint8, 'pixels')
-    answer = tf.function(
-        lambda pixels: {'scores': capsnet.lengths(model(pixels))}, input_signature=[pixels]
-    )
+
+    @tf.function(input_signature=[pixels], autograph=False)
+    def answer(pixels: tf.Tensor) -> dict[str, tf.Tensor]:
+        prepared = {key: weights.read for key, weights in module.prepared.items()}
+        return {'scores': capsnet.lengths(model.answer(pixels, prepared))}
+
     tf.saved_model.save(module, directory, signatures={'pixels': answer})
 
 

@@ -16,6 +16,7 @@ from capsmodel.data.preprocessing import raw_pixels
 from capsmodel.networks import memory
 from capsmodel.networks.losses import reconstruction_loss
 from capsmodel.networks.network import Network
+from capsmodel.networks.prepared_weights import PreparedWeights
 
 # The largest number that `decode` takes, and -1 times the smallest. The network's own capsules are
 # shorter than 1, and above about 1e30 the decoder's sums are not finite.
@@ -115,6 +116,9 @@ class ServingModule(tf.Module):
         # Serving loads models, would restore only the copies (keras-team/keras issue 20096).
         self._network = lambda: model
         self._variables = [variable.value for variable in model.variables]
+        self._prepared = {
+            name: PreparedWeights(prepare) for name, prepare in model.weights_to_prepare().items()
+        }
         self._outputs_spec = model.outputs_spec()
         # It has no variables, and saving it as a Keras layer would trace it once more.
         transform = transform_output.transform_features_layer()
@@ -255,9 +259,11 @@ class ServingModule(tf.Module):
             return tf.TensorArray(spec.dtype, count, element_shape=spec.shape, infer_shape=False)
 
         def with_next(number: tf.Tensor, pieces: list[tf.TensorArray]) -> Any:
-            outputs = tf.nest.flatten(self.model(pixels[number * most : (number + 1) * most]))
+            piece = pixels[number * most : (number + 1) * most]
+            outputs = tf.nest.flatten(self.model.answer(piece, prepared))
             return number + 1, [p.write(number, x) for p, x in zip(pieces, outputs, strict=True)]
 
+        prepared = {name: weights.read for name, weights in self._prepared.items()}
         specs = tf.nest.flatten(self._outputs_spec)
         pieces = [array(spec) for spec in specs]
         _, pieces = tf.while_loop(

@@ -1,5 +1,6 @@
 """The Capsule Network of Sabour, Frosst, Hinton 2017 as a Keras model."""
 
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import keras
@@ -8,9 +9,11 @@ import tensorflow as tf
 
 from capsmodel.networks import capsnet_memory, native_routing
 from capsmodel.networks.choices import is_by_agreement
-from capsmodel.networks.layers import Decoder, DigitCaps, PrimaryCaps
+from capsmodel.networks.decoder import Decoder
+from capsmodel.networks.layers import DigitCaps, PrimaryCaps
 from capsmodel.networks.losses import margin_loss
 from capsmodel.networks.network import Network
+from capsmodel.networks.phases import first_convolution
 from capsmodel.networks.reference_routing import predictions, procedure_1
 from capsmodel.networks.routing import norm
 from capsmodel.networks.settings import CapsNetConfig
@@ -88,6 +91,27 @@ class CapsNet(Network):
     def forward(self, pixels: tf.Tensor, step: Step | None) -> tf.Tensor:
         return self.digit_caps(self._primary_capsules(pixels))
 
+    def weights_to_prepare(self) -> dict[str, Callable[[], tf.Tensor]]:
+        rows, columns = (
+            size - self.config.conv1_kernel_size + 1 for size in self.config.conv1_size
+        )
+        inputs = (None, rows, columns, self.config.conv1_filters)
+        to_prepare = {}
+        if self.primary_caps.transformed_floats(inputs):
+            to_prepare['primary_caps'] = lambda: self.primary_caps.prepare(inputs)
+        if self.digit_caps.algorithm == 'matmul':
+            to_prepare['digit_caps'] = self.digit_caps.prepare
+        return to_prepare
+
+    def answer(
+        self, images: tf.Tensor, prepared: Mapping[str, Callable[[], tf.Tensor]]
+    ) -> tf.Tensor:
+        def forward(pixels: tf.Tensor) -> tf.Tensor:
+            primary = self._primary_capsules(pixels, prepared.get('primary_caps'))
+            return self.digit_caps(primary, prepared=prepared.get('digit_caps'))
+
+        return self._of_any_number(images, forward)
+
     def primary_capsules(self, images: tf.Tensor) -> tf.Tensor:
         """The primary capsules, which are routed to the capsules of the classes.
 
@@ -102,10 +126,20 @@ class CapsNet(Network):
         """
         return self._primary_capsules(self.pixels(images))
 
-    def _primary_capsules(self, pixels: tf.Tensor) -> tf.Tensor:
+    def _primary_capsules(
+        self, pixels: tf.Tensor, prepared: Callable[[], tf.Tensor] | None = None
+    ) -> tf.Tensor:
         if self.stem is not None:
             pixels = self.stem(pixels)
-        return self.primary_caps(self.conv1(pixels))
+        if self.stem is None and prepared is None:
+            shape = self.conv1.compute_output_shape(tuple(pixels.shape))
+            size = self.primary_caps.phase_size(shape)
+            if size is not None:
+                stride = self.config.primary_stride
+                kernel, bias = map(tf.convert_to_tensor, (self.conv1.kernel, self.conv1.bias))
+                phases = first_convolution(pixels, kernel, bias, stride, size)
+                return self.primary_caps.of_phases(phases, shape)
+        return self.primary_caps(self.conv1(pixels), prepared=prepared)
 
     def scores(self, outputs: tf.Tensor) -> tf.Tensor:
         return lengths(outputs)

@@ -2,7 +2,7 @@
 
 import importlib
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
@@ -15,12 +15,15 @@ from capsmodel.networks.choices import (
     check_choice,
     check_routing_options,
 )
-from capsmodel.networks.routing import squash
+from capsmodel.networks.routing import by_parents, route_by_parents, squash
 
 # From these on, 'auto' takes 'winograd'. The transform of the weights costs as much as a direct
 # convolution of 8 images, and the gain must make up for the transforms of input and output.
 _SMALLEST_WINOGRAD_BATCH = 16
 _SMALLEST_WINOGRAD_GAIN = 2.5
+# With weights that are transformed already. They are five times as many numbers as the kernel, and
+# to read them takes as long as a few images.
+_SMALLEST_PREPARED_BATCH = 4
 # The most numbers, 64 MiB of them, of all patches of a few images that are multiplied at once.
 _MOST_PATCH_FLOATS = 2**24
 
@@ -86,20 +89,59 @@ class PrimaryCaps(keras.layers.Layer):
         )
         self.bias = self.add_weight(name='bias', shape=(filters,), initializer='zeros')
 
-    def call(self, inputs: tf.Tensor) -> tf.Tensor:
-        kernel, bias = tf.convert_to_tensor(self.kernel), tf.convert_to_tensor(self.bias)
-        features = tf.cast(self._convolve(inputs, kernel), bias.dtype)
-        features = tf.nn.bias_add(features, bias)
-        _, children, dim = self.compute_output_shape(inputs.shape)
-        # With -1 for n, a grid of another size would pass as more or fewer images.
-        return squash(tf.reshape(features, [tf.shape(inputs)[0], children, dim]))
+    def call(self, inputs: tf.Tensor, prepared: Callable[[], tf.Tensor] | None = None) -> tf.Tensor:
+        features = self._convolve(inputs, tf.convert_to_tensor(self.kernel), prepared)
+        return self._capsules(features, inputs.shape, tf.shape(inputs)[0])
 
-    def _convolve(self, inputs: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
+    def phase_size(self, input_shape: Sequence[Any]) -> tuple[int, int] | None:
+        """Rows and columns of each phase that `of_phases` takes; None: use `call` for these."""
+        n, height, width, _ = input_shape
+        if self.algorithm == 'conv2d' or n is None or n < _SMALLEST_WINOGRAD_BATCH:
+            return None
+        if not self._winograd_suits(input_shape, tf.as_dtype(self.compute_dtype)):
+            return None
+        return winograd.phase_size((height, width), self.kernel_size, self.strides)
+
+    def of_phases(self, phases: tf.Tensor, input_shape: Sequence[Any]) -> tf.Tensor:
+        """The result of `call` for inputs of the given shape, whose n is known.
+
+        Args:
+            phases: The inputs in the order that `winograd.conv2d_of_phases` takes, float32.
+            input_shape: (n, height, width, filters), for which `phase_size` gives a size.
+        """
+        _, height, width, _ = input_shape
+        features = winograd.conv2d_of_phases(
+            phases, self.prepare(input_shape), (height, width), self.kernel_size, self.strides
+        )
+        return self._capsules(features, input_shape, input_shape[0])
+
+    def _capsules(self, features: tf.Tensor, input_shape: Sequence[Any], n: Any) -> tf.Tensor:
+        bias = tf.convert_to_tensor(self.bias)
+        features = tf.nn.bias_add(tf.cast(features, bias.dtype), bias)
+        _, children, dim = self.compute_output_shape(input_shape)
+        # With -1 for n, a grid of another size would pass as more or fewer images.
+        return squash(tf.reshape(features, [n, children, dim]))
+
+    def prepare(self, input_shape: Sequence[Any]) -> tf.Tensor:
+        """The kernel as 'winograd' takes it for inputs of this shape.
+
+        `call` takes a function that returns it: Keras would round a tensor to the precision of the
+        layer.
+        """
+        _, height, width, _ = input_shape
+        kernel = tf.cast(tf.cast(self.kernel, self.compute_dtype), tf.float32)
+        return winograd.transform_kernel(kernel, (height, width), self.strides)
+
+    def _convolve(
+        self, inputs: tf.Tensor, kernel: tf.Tensor, prepared: Callable[[], tf.Tensor] | None
+    ) -> tf.Tensor:
         def direct() -> tf.Tensor:
             return tf.nn.conv2d(inputs, kernel, self.strides, 'VALID')
 
         def transformed() -> tf.Tensor:
             x, w = (tf.cast(tensor, tf.float32) for tensor in (inputs, kernel))
+            if prepared is not None:
+                return winograd.conv2d_with(x, prepared(), self.kernel_size, self.strides)
             return winograd.conv2d(x, w, self.strides)
 
         def multiplied() -> tf.Tensor:
@@ -117,11 +159,12 @@ class PrimaryCaps(keras.layers.Layer):
         n = inputs.shape[0]
         if n is None:
             count = tf.shape(inputs)[0]
+            smallest = _SMALLEST_WINOGRAD_BATCH if prepared is None else _SMALLEST_PREPARED_BATCH
             _, children, _ = self.compute_output_shape(inputs.shape)
             floats = children // self.channels * math.prod(kernel.shape[:3])
             return tf.case(
                 [
-                    (count >= _SMALLEST_WINOGRAD_BATCH, transformed),
+                    (count >= smallest, transformed),
                     (count <= _MOST_PATCH_FLOATS // floats, multiplied),
                 ],
                 direct,
@@ -211,8 +254,16 @@ class DigitCaps(keras.layers.Layer):
             initializer=keras.initializers.RandomNormal(stddev=_DIGIT_CAPS_STDDEV),
         )
 
-    def call(self, inputs: tf.Tensor) -> tf.Tensor:
+    def call(self, inputs: tf.Tensor, prepared: Callable[[], tf.Tensor] | None = None) -> tf.Tensor:
+        if prepared is not None:
+            return route_by_parents(
+                inputs, prepared(), self.iterations, self.gradient, self.none_of_the_above
+            )
         return self.route(inputs, tf.convert_to_tensor(self.kernel))
+
+    def prepare(self) -> tf.Tensor:
+        """The kernel as 'matmul' takes it; `call` takes a function that returns it."""
+        return by_parents(tf.cast(tf.cast(self.kernel, self.compute_dtype), tf.float32))
 
     def route(self, inputs: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
         """The layer's outputs with the given kernel instead of its own."""
@@ -232,52 +283,4 @@ class DigitCaps(keras.layers.Layer):
             'gradient': self.gradient,
             'algorithm': self.algorithm,
             'none_of_the_above': self.none_of_the_above,
-        }
-
-
-class Decoder(keras.layers.Layer):
-    """Reconstructs an image from masked capsules with fully connected layers (Section 4.1).
-
-    float [n, features] -> float32 [n, *shape] in [0, 1]. The hidden layers have ReLU units, the
-    last one has a sigmoid unit for each pixel and channel.
-
-    Args:
-        units: sizes of the hidden layers.
-        shape: of one image: rows, columns and, of colour images, channels.
-    """
-
-    def __init__(self, units: Sequence[int], shape: Sequence[int], **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        self.units = tuple(units)
-        self.shape = tuple(shape)
-        # Each layer is an attribute: tf.train.Checkpoint does not see layers in a Keras list.
-        for number, size in enumerate(self.units):
-            dense = keras.layers.Dense(size, activation='relu', dtype=self.dtype_policy)
-            setattr(self, f'hidden_{number}', dense)
-        self.pixel_layer = keras.layers.Dense(math.prod(self.shape), dtype=self.dtype_policy)
-
-    def build(self, input_shape: Sequence[int | None]) -> None:
-        for layer in [*self._hidden_layers(), self.pixel_layer]:
-            layer.build(input_shape)
-            input_shape = layer.compute_output_shape(input_shape)
-
-    def call(self, inputs: tf.Tensor) -> tf.Tensor:
-        x = inputs
-        for layer in self._hidden_layers():
-            x = layer(x)
-        # The sigmoid is always computed in float32, even if the products are not.
-        pixels = tf.sigmoid(tf.cast(self.pixel_layer(x), tf.float32))
-        return tf.reshape(pixels, [tf.shape(inputs)[0], *self.shape])
-
-    def _hidden_layers(self) -> list[keras.layers.Dense]:
-        return [getattr(self, f'hidden_{number}') for number in range(len(self.units))]
-
-    def compute_output_shape(self, input_shape: Sequence[int | None]) -> tuple[int | None, ...]:
-        return input_shape[0], *self.shape
-
-    def get_config(self) -> dict[str, Any]:
-        return {
-            **super().get_config(),
-            'units': list(self.units),
-            'shape': list(self.shape),
         }

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
 import keras
 import numpy as np
 import tensorflow as tf
 
-from capsmodel.networks.layers import Decoder
+from capsmodel.networks.decoder import Decoder
 from capsmodel.networks.settings import NetworkConfig
 from capsmodel.networks.step import Step
 
@@ -44,11 +45,27 @@ class Network(keras.Model):
         self.config = config
 
     def call(self, images: tf.Tensor, step: Step | None = None) -> Any:
+        return self._of_any_number(images, lambda pixels: self.forward(pixels, step))
+
+    def weights_to_prepare(self) -> dict[str, Callable[[], tf.Tensor]]:
+        """What an exported model computes from the weights once, when it is loaded, by name."""
+        return {}
+
+    def answer(self, images: tf.Tensor, prepared: Mapping[str, Callable[[], tf.Tensor]]) -> Any:
+        """The same as `call`, up to rounding, in an exported model.
+
+        Args:
+            images: uint8 [n, *image_shape].
+            prepared: Functions that return what those of `weights_to_prepare` have returned.
+        """
+        return self(images)
+
+    def _of_any_number(self, images: tf.Tensor, forward: Callable[[tf.Tensor], Any]) -> Any:
         # TensorFlow's oneDNN convolutions return wrong shapes for an empty batch: add an image.
         n = tf.shape(images)[0]
         no_more = [[0, 0]] * len(self.config.image_shape)
         images = tf.pad(images, [[0, tf.cast(n == 0, tf.int32)], *no_more])
-        return tf.nest.map_structure(lambda x: x[:n], self.forward(self.pixels(images), step))
+        return tf.nest.map_structure(lambda x: x[:n], forward(self.pixels(images)))
 
     def outputs_spec(self) -> Any:
         """The outputs' types and shapes, with an unknown number of images."""

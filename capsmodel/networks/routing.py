@@ -117,9 +117,27 @@ def routing_by_agreement(
         tf.errors.InvalidArgumentError: `u` does not have the kernel's children and child_dim.
     """
     check_routing_options(iterations, gradient)
-    # Children come last: on a CPU, sums and products along short last axes take twice as long.
-    u = tf.transpose(at_least_float32(u), [0, 2, 1])
-    w = tf.transpose(tf.cast(kernel, u.dtype), [1, 3, 2, 0])
+    w = by_parents(tf.cast(kernel, at_least_float32(u).dtype))
+    return route_by_parents(u, w, iterations, gradient, none_of_the_above)
+
+
+def by_parents(kernel: tf.Tensor) -> tf.Tensor:
+    """W as `route_by_parents` takes it: [parents, dim, child_dim, children].
+
+    Children come last: on a CPU, sums and products along short last axes take twice as long.
+    """
+    return tf.transpose(kernel, [1, 3, 2, 0])
+
+
+def route_by_parents(
+    u: tf.Tensor,
+    w: tf.Tensor,
+    iterations: int,
+    gradient: str = 'all',
+    none_of_the_above: bool = False,
+) -> tf.Tensor:
+    """`routing_by_agreement` with a W from `by_parents`, of the type that all is computed in."""
+    u = tf.transpose(tf.cast(u, w.dtype), [0, 2, 1])
     u = tf.ensure_shape(u, [None, *w.shape[2:]])
     u_before, w_before = (u, w) if gradient == 'all' else map(tf.stop_gradient, (u, w))
     if iterations == 1:

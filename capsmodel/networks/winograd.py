@@ -199,31 +199,88 @@ def conv2d(inputs: tf.Tensor, kernel: tf.Tensor, stride: int) -> tf.Tensor:
     Raises:
         ValueError: see `check_kernel_size`.
     """
-    _, height, width, channels = inputs.shape
-    kernel_size, _, _, filters = kernel.shape
-    check_kernel_size(kernel_size, stride)
-    axes = [_Axis.of(size, kernel_size, stride) for size in (height, width)]
-    (a_y, g_y, b_y), (a_x, g_x, b_x) = (axis.matrices for axis in axes)
-    y, x = axes
-    depth = stride * stride * channels
+    _, height, width, _ = inputs.shape
+    transformed = transform_kernel(kernel, (height, width), stride)
+    return conv2d_with(inputs, transformed, kernel.shape[0], stride)
 
-    # [n, height, width, channels] -> [rows of a phase, columns of a phase, n, phases * channels]
-    inputs = _fit(inputs, [None, stride * y.phase_size, stride * x.phase_size, None])
+
+def transform_kernel(kernel: tf.Tensor, size: tuple[int, int], stride: int) -> tf.Tensor:
+    """The transform of a kernel, G g G^T, which `conv2d_with` takes.
+
+    Args:
+        kernel: float32 or float64 [kernel_size, kernel_size, channels, filters].
+        size: rows and columns of the convolution's input.
+        stride: of the convolution.
+
+    Returns:
+        [points of rows, points of columns, stride * stride * channels, filters], of the same type.
+
+    Raises:
+        ValueError: see `check_kernel_size`.
+    """
+    kernel_size, _, channels, filters = kernel.shape
+    check_kernel_size(kernel_size, stride)
+    y, x = (_Axis.of(length, kernel_size, stride) for length in size)
+    (_, g_y, _), (_, g_x, _) = y.matrices, x.matrices
+    depth = stride * stride * channels
+    g = _fit(kernel, [stride * y.taps, stride * x.taps, None, None])
+    g = tf.reshape(g, [y.taps, stride, x.taps, stride, channels, filters])
+    g = tf.reshape(tf.transpose(g, [0, 2, 1, 3, 4, 5]), [y.taps, x.taps, depth * filters])
+    return tf.reshape(_transform(g_y, g_x, g), [y.points, x.points, depth, filters])
+
+
+def conv2d_with(
+    inputs: tf.Tensor, transformed: tf.Tensor, kernel_size: int, stride: int
+) -> tf.Tensor:
+    """`conv2d` with a kernel of this size that `transform_kernel` has transformed already."""
+    _, height, width, channels = inputs.shape
+    rows, columns = phase_size((height, width), kernel_size, stride)
+    inputs = _fit(inputs, [None, stride * rows, stride * columns, None])
     n = tf.shape(inputs)[0]
-    d = tf.reshape(inputs, [n, y.phase_size, stride, x.phase_size, stride * channels])
-    d = tf.transpose(d, [1, 3, 0, 2, 4])
-    d = _transform(b_y, b_x, tf.reshape(d, [y.phase_size, x.phase_size, -1]))
+    phases = tf.reshape(inputs, [n, rows, stride, columns, stride * channels])
+    phases = tf.transpose(phases, [1, 3, 0, 2, 4])
+    phases = tf.reshape(phases, [rows, columns, n, stride * stride * channels])
+    return conv2d_of_phases(phases, transformed, (height, width), kernel_size, stride)
+
+
+def phase_size(size: tuple[int, int], kernel_size: int, stride: int) -> tuple[int, int]:
+    """Rows and columns of each phase of the input; arguments as for `gain`."""
+    rows, columns = (_Axis.of(length, kernel_size, stride).phase_size for length in size)
+    return rows, columns
+
+
+def conv2d_of_phases(
+    phases: tf.Tensor,
+    transformed: tf.Tensor,
+    size: tuple[int, int],
+    kernel_size: int,
+    stride: int,
+) -> tf.Tensor:
+    """`conv2d_with` for inputs that lie in the order of their phases.
+
+    Args:
+        phases: [rows, columns, n, stride * stride * channels], with rows and columns of
+            `phase_size`. The last axis holds the input at (stride * row + i, stride * column + j)
+            for all i, and all j for each i. What lies beyond `size` may be any numbers.
+        transformed: as for `conv2d_with`.
+        size: rows and columns of the input.
+        kernel_size: rows, and columns, of the kernel.
+        stride: of the convolution.
+
+    Returns:
+        [n, rows, columns, filters], of the same type.
+    """
+    depth, filters = transformed.shape[-2:]
+    y, x = (_Axis.of(length, kernel_size, stride) for length in size)
+    (a_y, _, b_y), (a_x, _, b_x) = y.matrices, x.matrices
+    d = _transform(b_y, b_x, tf.reshape(phases, [y.phase_size, x.phase_size, -1]))
     # Tiles are more images: [points, points, tiles * n, phases * channels]
     d = tf.reshape(d, [y.points, y.tiles, x.points, x.tiles, -1, depth])
     d = tf.transpose(d, [0, 2, 1, 3, 4, 5])
     d = tf.reshape(d, [y.points, x.points, -1, depth])
 
-    g = _fit(kernel, [stride * y.taps, stride * x.taps, None, None])
-    g = tf.reshape(g, [y.taps, stride, x.taps, stride, channels, filters])
-    g = tf.reshape(tf.transpose(g, [0, 2, 1, 3, 4, 5]), [y.taps, x.taps, depth * filters])
-    g = tf.reshape(_transform(g_y, g_x, g), [y.points, x.points, depth, filters])
-
-    products = tf.reshape(tf.matmul(d, g), [y.points, x.points, y.tiles, x.tiles, -1, filters])
+    products = tf.matmul(d, transformed)
+    products = tf.reshape(products, [y.points, x.points, y.tiles, x.tiles, -1, filters])
     products = tf.transpose(products, [0, 2, 1, 3, 4, 5])
     products = tf.reshape(products, [y.points * y.tiles, x.points * x.tiles, -1])
     outputs = tf.reshape(_transform(a_y, a_x, products), [y.outputs, x.outputs, -1, filters])

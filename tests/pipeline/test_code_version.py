@@ -32,6 +32,7 @@ _RUN_BY = {
     'capsmodel/data/image_facts.py': _READS,
     'capsmodel/data/__init__.py': _DECODES,
     'capsmodel/data/preprocessing.py': {'Transform', *_TRAINS},
+    'capsmodel/networks/phases.py': _TRAINS,
     'capsmodel/networks/winograd.py': _TRAINS,
     'capsmodel/networks/mlp.py': _TRAINS,
     'capsmodel/networks/native_routing.cc': _TRAINS,

@@ -10,7 +10,8 @@ import pytest
 import tensorflow as tf
 
 from capsmodel.networks import layers
-from capsmodel.networks.layers import Decoder, DigitCaps, PrimaryCaps
+from capsmodel.networks.decoder import Decoder
+from capsmodel.networks.layers import DigitCaps, PrimaryCaps
 from capsmodel.networks.routing import squash
 
 LAYERS = {

@@ -1,0 +1,54 @@
+"""Tensors that an exported model computes from its weights once, when it is loaded.
+
+The weights of an exported model are constants, and some forms of a layer need them in another
+layout, or transformed. If the SavedModel held such a tensor, it would be several times as large. So
+it holds the computation, which its initializer runs after the weights are restored:
+TensorFlow Serving, `tf.saved_model.load` and sessions run it, as they fill lookup tables.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+
+import tensorflow as tf
+
+# A resource of the same name would be the same resource.
+_numbers = itertools.count()
+
+
+class PreparedWeights(tf.saved_model.experimental.TrackableResource):
+    """One such tensor, to be an attribute of the module that is exported.
+
+    Later changes of the weights do not change it.
+
+    Args:
+        prepare: Computes the tensor; its shape must be known. The variables that it reads must be
+            attributes of the exported module, too.
+    """
+
+    def __init__(self, prepare: Callable[[], tf.Tensor]) -> None:
+        super().__init__()
+        self._prepare = prepare
+        self._name = f'prepared_weights_{next(_numbers)}'
+        value = prepare()
+        self._dtype, self._shape = value.dtype, value.shape
+        self._assign(value)
+
+    def read(self) -> tf.Tensor:
+        """The tensor."""
+        value = tf.raw_ops.ReadVariableOp(resource=self.resource_handle, dtype=self._dtype)
+        value.set_shape(self._shape)
+        return value
+
+    def _assign(self, value: tf.Tensor) -> None:
+        tf.raw_ops.AssignVariableOp(resource=self.resource_handle, value=value)
+
+    def _create_resource(self) -> tf.Tensor:
+        return tf.raw_ops.VarHandleOp(dtype=self._dtype, shape=self._shape, shared_name=self._name)
+
+    def _initialize(self) -> None:
+        self._assign(self._prepare())
+
+    def _destroy_resource(self) -> None:
+        tf.raw_ops.DestroyResourceOp(resource=self.resource_handle)
