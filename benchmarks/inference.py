@@ -42,7 +42,7 @@ def export(name: str, directory: str) -> None:
     import tensorflow as tf
 
     from capsmodel.networks import capsnet
-    from capsmodel.networks.prepared_weights import PreparedWeights
+    from capsmodel.networks.prepared_weights import prepare_weights
 
     routing, primary, prepares = NETWORKS[name]
     config = dataclasses.replace(
@@ -52,14 +52,12 @@ def export(name: str, directory: str) -> None:
     module = tf.Module()
     # Not the model itself: see capsmodel/signatures.py.
     module.weights = [variable.value for variable in model.variables]
-    to_prepare = model.weights_to_prepare() if prepares else {}
-    module.prepared = {key: PreparedWeights(prepare) for key, prepare in to_prepare.items()}
+    module.prepared = prepare_weights(model) if prepares else {}
     pixels = tf.TensorSpec([None, *config.image_shape], tf.uint8, 'pixels')
 
     @tf.function(input_signature=[pixels], autograph=False)
     def answer(pixels: tf.Tensor) -> dict[str, tf.Tensor]:
-        prepared = {key: weights.read for key, weights in module.prepared.items()}
-        return {'scores': capsnet.lengths(model.answer(pixels, prepared))}
+        return {'scores': capsnet.lengths(model.answer(pixels, module.prepared))}
 
     tf.saved_model.save(module, directory, signatures={'pixels': answer})
 

@@ -16,7 +16,7 @@ from capsmodel.data.preprocessing import raw_pixels
 from capsmodel.networks import memory
 from capsmodel.networks.losses import reconstruction_loss
 from capsmodel.networks.network import Network
-from capsmodel.networks.prepared_weights import PreparedWeights
+from capsmodel.networks.prepared_weights import prepare_weights
 
 # The largest number that `decode` takes, and -1 times the smallest. The network's own capsules are
 # shorter than 1, and above about 1e30 the decoder's sums are not finite.
@@ -116,9 +116,7 @@ class ServingModule(tf.Module):
         # Serving loads models, would restore only the copies (keras-team/keras issue 20096).
         self._network = lambda: model
         self._variables = [variable.value for variable in model.variables]
-        self._prepared = {
-            name: PreparedWeights(prepare) for name, prepare in model.weights_to_prepare().items()
-        }
+        self._prepared = prepare_weights(model)
         self._outputs_spec = model.outputs_spec()
         # It has no variables, and saving it as a Keras layer would trace it once more.
         transform = transform_output.transform_features_layer()
@@ -248,24 +246,20 @@ class ServingModule(tf.Module):
     def _outputs(self, pixels: tf.Tensor) -> Any:
         """The network's outputs, for a few images at a time to bound the memory.
 
-        The Evaluator asks for up to 1,000 images at once, and a server for as many as a client
-        sends.
+        The Evaluator asks for 1,000 images at once, and a server for as many as a client sends.
         """
         most = memory.images_at_once_when_exported(self.model)
-        # There is always a piece; without images it is empty.
-        count = tf.maximum(1, -(-tf.shape(pixels)[0] // most))
-
-        def array(spec: tf.TensorSpec) -> tf.TensorArray:
-            return tf.TensorArray(spec.dtype, count, element_shape=spec.shape, infer_shape=False)
+        count = tf.maximum(1, -(-tf.shape(pixels)[0] // most))  # without images, one empty piece
 
         def with_next(number: tf.Tensor, pieces: list[tf.TensorArray]) -> Any:
             piece = pixels[number * most : (number + 1) * most]
-            outputs = tf.nest.flatten(self.model.answer(piece, prepared))
+            outputs = tf.nest.flatten(self.model.answer(piece, self._prepared))
             return number + 1, [p.write(number, x) for p, x in zip(pieces, outputs, strict=True)]
 
-        prepared = {name: weights.read for name, weights in self._prepared.items()}
         specs = tf.nest.flatten(self._outputs_spec)
-        pieces = [array(spec) for spec in specs]
+        pieces = [
+            tf.TensorArray(s.dtype, count, element_shape=s.shape, infer_shape=False) for s in specs
+        ]
         _, pieces = tf.while_loop(
             lambda number, _: number < count, with_next, (0, pieces), parallel_iterations=1
         )

@@ -13,8 +13,15 @@ from collections.abc import Callable
 
 import tensorflow as tf
 
+from capsmodel.networks.network import Network
+
 # A resource of the same name would be the same resource.
 _numbers = itertools.count()
+
+
+def prepare_weights(network: Network) -> dict[str, PreparedWeights]:
+    """What `network.answer` takes, to be an attribute of the module that is exported."""
+    return {name: PreparedWeights(make) for name, make in network.weights_to_prepare().items()}
 
 
 class PreparedWeights(tf.saved_model.experimental.TrackableResource):
@@ -35,7 +42,7 @@ class PreparedWeights(tf.saved_model.experimental.TrackableResource):
         self._dtype, self._shape = value.dtype, value.shape
         self._assign(value)
 
-    def read(self) -> tf.Tensor:
+    def __call__(self) -> tf.Tensor:
         """The tensor."""
         value = tf.raw_ops.ReadVariableOp(resource=self.resource_handle, dtype=self._dtype)
         value.set_shape(self._shape)

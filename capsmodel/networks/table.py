@@ -14,7 +14,9 @@ a network. It asks what a network has:
 - with a decoder, `reconstruct(capsules, labels)`;
 - where `coupled_floats` is not 0, `coupling_coefficients(images)`;
 - `bytes_to_evaluate` and `bytes_to_train`: the memory that it takes;
-- `slowed_by()`: what this machine lacks for its fastest form.
+- `slowed_by()`: what this machine lacks for its fastest form;
+- `weights_to_prepare` and `answer(images, prepared)`: what an exported model computes from its
+  weights when it is loaded, and how it answers with that; by default nothing, and as always.
 
 A network that differs between training and answering, or draws random numbers, takes a
 `networks.step.Step`, which only training gives it. A setting that is not in the entry's config is

@@ -154,20 +154,17 @@ def test_what_is_not_finite_reaches_the_loss_of_its_image_alone(route, bad):
 
 def test_other_types_are_those_of_the_matrix_products():
     u, kernel, weights = _case((2, 5, 3, 2, 4))
-    low = [tf.cast(x, tf.bfloat16) for x in (u, kernel)]
-    assert native_routing.native_routing(*low, 3).dtype == tf.float32
+
+    def routed(function, dtype=tf.float32):
+        return function(tf.cast(u, dtype), tf.cast(kernel, dtype), 2, 'all', True)
+
+    native, matmul = native_routing.native_routing, routing_by_agreement
+    assert routed(native, tf.bfloat16).dtype == tf.float32
     np.testing.assert_allclose(
-        native_routing.native_routing(*low, 3), routing_by_agreement(*low, 3), atol=1e-5
+        routed(native, tf.bfloat16), routed(matmul, tf.bfloat16), atol=1e-5
     )
-    high = [tf.cast(x, tf.float64) for x in (u, kernel)]
-    np.testing.assert_array_equal(
-        native_routing.native_routing(*high, 3), routing_by_agreement(*high, 3)
-    )
-    options = (2, 'all', True)
-    np.testing.assert_array_equal(
-        native_routing.fastest_routing(u, kernel, *options),
-        native_routing.native_routing(u, kernel, *options),
-    )
+    np.testing.assert_array_equal(routed(native, tf.float64), routed(matmul, tf.float64))
+    np.testing.assert_array_equal(routed(native_routing.fastest_routing), routed(native))
     assert _with_gradients(native_routing.native_routing, *low, weights, 3)[1].dtype == tf.float32
 
 

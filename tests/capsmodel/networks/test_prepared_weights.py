@@ -8,7 +8,7 @@ import tensorflow as tf
 from capsmodel.networks import layers
 from capsmodel.networks.capsnet import CapsNet
 from capsmodel.networks.mlp import Mlp
-from capsmodel.networks.prepared_weights import PreparedWeights
+from capsmodel.networks.prepared_weights import PreparedWeights, prepare_weights
 from capsmodel.networks.settings import CapsNetConfig, NetworkConfig
 
 _V1 = tf.compat.v1
@@ -23,7 +23,7 @@ def _export(values, directory):
 
     @tf.function(input_signature=[tf.TensorSpec([], tf.float32, 'x')])
     def answer(x):
-        return {'squares': x * module.squares.read(), 'total': x * module.total.read()}
+        return {'squares': x * module.squares(), 'total': x * module.total()}
 
     tf.saved_model.save(module, str(directory), signatures={'answer': answer})
     return module, answer
@@ -60,7 +60,7 @@ def test_what_is_prepared_is_not_saved(tmp_path):
     module = tf.Module()
     module.weight = tf.Variable(1.0)
     module.prepared = PreparedWeights(lambda: tf.fill([1000, 1000], module.weight))
-    module.answer = tf.function(lambda: module.prepared.read()[7], input_signature=[])
+    module.answer = tf.function(lambda: module.prepared()[7], input_signature=[])
     tf.saved_model.save(module, str(tmp_path))
     assert sum(file.stat().st_size for file in tmp_path.rglob('*') if file.is_file()) < 50_000
     loaded = tf.saved_model.load(str(tmp_path))
@@ -115,8 +115,8 @@ def test_answers_are_those_of_the_call(name):
 def test_the_kernel_is_not_transformed_again():
     """The graph reads the transformed kernel and makes no other of its size."""
     network = _network()
-    prepared = {key: PreparedWeights(make) for key, make in network.weights_to_prepare().items()}
-    size = prepared['primary_caps'].read().shape.num_elements()
+    prepared = prepare_weights(network)
+    size = prepared['primary_caps']().shape.num_elements()
 
     def largest_constant_result(answer):
         """The most numbers in a result whose size does not depend on the number of images."""
@@ -134,9 +134,7 @@ def test_the_kernel_is_not_transformed_again():
         return max(sizes, default=0)
 
     assert largest_constant_result(network) >= size
-    answered = largest_constant_result(
-        lambda x: network.answer(x, {key: weights.read for key, weights in prepared.items()})
-    )
+    answered = largest_constant_result(lambda images: network.answer(images, prepared))
     assert answered < size
 
 
