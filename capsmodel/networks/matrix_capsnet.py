@@ -22,8 +22,14 @@ _SIDE = 4
 _POSE = _SIDE * _SIDE
 _CONVOLUTION_SIZE, _CONVOLUTION_STRIDE = 5, 2
 _WINDOW = 3
-# A product of a pose with such a matrix has the pose's size on average: 4 * 0.5^2 = 1.
+# The first matrices are the identity and noise of this size. Without the identity, the votes of a
+# window's children have nothing in common: their mean, the parent's pose, comes to a few percent of
+# them, and two layers above all votes lie within the floor of the variance.
 _STDDEV = 0.5
+# The variance of the first poses and logits, as a multiple of that by Glorot's rule.
+_PRIMARY_SCALE = 9.0
+# Of beta_u: activations are then about 0.8 at first, where the logistic function is not flat.
+_FIRST_BETA_U = 1.0
 # lambda ends at 0.0014, and the optimizer changes a variable by about the learning rate a step:
 # beta_a is this times its variable, and the amount of data counts this many times as much.
 _SCALE = 100.0
@@ -49,7 +55,9 @@ class PrimaryMatrixCaps(keras.layers.Layer):
     def build(self, input_shape: Sequence[int | None]) -> None:
         outputs = self.types * (_POSE + 1)
         self.kernel = self.add_weight(
-            name='kernel', shape=(input_shape[-1], outputs), initializer='glorot_uniform'
+            name='kernel',
+            shape=(input_shape[-1], outputs),
+            initializer=keras.initializers.VarianceScaling(_PRIMARY_SCALE, 'fan_avg', 'uniform'),
         )
         self.bias = self.add_weight(name='bias', shape=(outputs,), initializer='zeros')
 
@@ -113,12 +121,13 @@ class MatrixCaps(keras.layers.Layer):
         self.kernel = self.add_weight(
             name='kernel',
             shape=(matrices, _SIDE, self.types * _SIDE),
-            initializer=keras.initializers.RandomNormal(stddev=_STDDEV),
+            initializer=_first_matrices,
             autocast=False,
         )
+        first = {'beta_u': keras.initializers.Constant(_FIRST_BETA_U), 'beta_a': 'zeros'}
         self.beta_u, self.beta_a = (
-            self.add_weight(name=name, shape=(self.types,), initializer='zeros', autocast=False)
-            for name in ('beta_u', 'beta_a')
+            self.add_weight(name=name, shape=(self.types,), initializer=start, autocast=False)
+            for name, start in first.items()
         )
 
     def call(self, inputs: tf.Tensor) -> tf.Tensor:
@@ -187,6 +196,12 @@ class MatrixCaps(keras.layers.Layer):
             'stride': self.stride,
             'places': [list(axis) for axis in self.places],
         }
+
+
+def _first_matrices(shape: Sequence[int], dtype: Any = None) -> tf.Tensor:
+    """The identity and noise: [matrices, 4, types * 4]."""
+    noise = keras.initializers.RandomNormal(stddev=_STDDEV)(shape, dtype)
+    return noise + np.tile(np.eye(_SIDE, dtype=np.float32), (1, shape[-1] // _SIDE))
 
 
 class MatrixCapsNet(Network):

@@ -7,8 +7,6 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from project_paths import DATA
-from scipy import ndimage
 
 from capsmodel.networks.em_routing import em_routing
 from capsmodel.networks.matrix_capsnet import MatrixCaps, MatrixCapsNet, PrimaryMatrixCaps
@@ -80,7 +78,7 @@ def test_votes_are_matrix_products_and_coordinates(places):
                         vote[1, 3] += places[1][x]
                     votes[0, p, j, place * 5 + kind] = vote.ravel()
     seen = capsules.reshape(1, 12, 5, 17)[:, layer.windows.cells, :, 16].reshape(1, positions, -1)
-    betas = np.zeros(2, np.float32), np.float32(100 * layer.beta_a.numpy())
+    betas = layer.beta_u.numpy(), np.float32(100 * layer.beta_a.numpy())
     scale = 100 * positions * 2 / 60
     votes, seen, beta_u, beta_a = map(tf.constant, (votes, seen, *betas))
     poses, ons = em_routing(votes, seen, beta_u, beta_a, layer.windows, 2, scale)
@@ -120,44 +118,3 @@ def test_the_layers_survive_their_configs():
         assert copy.get_config() == layer.get_config()
         assert copy.places == layer.places
     assert PrimaryMatrixCaps.from_config(network.primary_caps.get_config()).types == 4
-
-
-@pytest.mark.slow
-def test_a_small_change_of_the_image_changes_the_pose_and_hardly_the_activation():
-    """The point of a pose: it says how a digit is seen, the activation that it is there."""
-    with np.load(DATA / 'mnist_300.npz') as data:
-        images, labels = data['images'][:60], data['labels'][:60].astype(np.int64)
-    keras.utils.set_random_seed(1)
-    network = MatrixCapsNet(SMALL)
-    optimizer = keras.optimizers.Adam(5e-3)
-    optimizer.build(network.trainable_variables)
-
-    @tf.function
-    def train(images, number):
-        step = Step.on_this_replica(0, number, 100, batch_size=60)
-        with tf.GradientTape() as tape:
-            loss = tf.reduce_mean(
-                network.classification_loss(labels, network(images, step=step), step)
-            )
-        gradients = tape.gradient(loss, network.trainable_variables)
-        optimizer.apply_gradients(zip(gradients, network.trainable_variables, strict=True))
-        return loss
-
-    rng = np.random.default_rng(0)
-    for number in range(100):
-        shifted = ndimage.shift(images, (0, *rng.integers(-1, 2, 2)), order=0)
-        loss = train(shifted, tf.constant(number))
-    of = tf.range(len(labels)), labels
-
-    def pose_and_activation(images):
-        outputs = network(images).numpy()[of[0], of[1]]
-        return outputs[:, :16], outputs[:, 16]
-
-    assert float(loss) < 1
-    poses, ons = pose_and_activation(images)
-    rotated = ndimage.rotate(images, 5, axes=(2, 1), reshape=False, order=1)
-    for changed in (ndimage.shift(images, (0, 0, 1)), ndimage.shift(images, (0, 1, 0)), rotated):
-        new_poses, new_ons = pose_and_activation(changed)
-        moved = np.linalg.norm(new_poses - poses, axis=1) / np.linalg.norm(poses, axis=1)
-        print(np.median(moved), np.median(np.abs(new_ons - ons) / ons), float(loss), np.median(ons))
-        assert np.median(moved) > 2 * np.median(np.abs(new_ons - ons) / ons)
