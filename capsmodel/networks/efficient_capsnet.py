@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from capsmodel.networks.batch_normalization import BatchNormalization
 from capsmodel.networks.capsnet import lengths
-from capsmodel.networks.layers import Decoder
+from capsmodel.networks.decoder import Decoder
 from capsmodel.networks.losses import margin_loss
 from capsmodel.networks.network import Network
 from capsmodel.networks.self_attention_routing import AttentionCaps, exponential_squash

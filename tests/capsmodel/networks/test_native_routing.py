@@ -160,12 +160,11 @@ def test_other_types_are_those_of_the_matrix_products():
 
     native, matmul = native_routing.native_routing, routing_by_agreement
     assert routed(native, tf.bfloat16).dtype == tf.float32
-    np.testing.assert_allclose(
-        routed(native, tf.bfloat16), routed(matmul, tf.bfloat16), atol=1e-5
-    )
+    np.testing.assert_allclose(routed(native, tf.bfloat16), routed(matmul, tf.bfloat16), atol=1e-5)
     np.testing.assert_array_equal(routed(native, tf.float64), routed(matmul, tf.float64))
     np.testing.assert_array_equal(routed(native_routing.fastest_routing), routed(native))
-    assert _with_gradients(native_routing.native_routing, *low, weights, 3)[1].dtype == tf.float32
+    low = [tf.cast(x, tf.bfloat16) for x in (u, kernel)]
+    assert _with_gradients(native, *low, weights, 3)[1].dtype == tf.float32
 
 
 def test_bad_options_and_shapes_are_refused():
