@@ -50,7 +50,7 @@ def train(
     The loss is the network's classification loss and, with a decoder, `reconstruction_weight` times
     the squared reconstruction error of the true class's capsule (Sabour, Frosst, Hinton 2017,
     section 4.1); both times the class's weight. Each epoch ends with an evaluation, of the averaged
-    weights if there are any. The best has the highest accuracy, then the lowest classification loss.
+    weights if there are any. The best has the highest accuracy, then the lowest loss.
 
     Args:
         network_config: The network.
