@@ -84,7 +84,7 @@ class ServingModule(tf.Module):
     infinite.
 
     Args:
-        model: The network.
+        model: The network; as `Network.exported` it needs TensorFlow alone.
         transform_output: The output of Transform.
         guard_thresholds: What `guard.thresholds` returns for this network.
         class_names: The name of each class.
@@ -103,11 +103,10 @@ class ServingModule(tf.Module):
         framing: str,
     ) -> None:
         super().__init__()
+        model = model.exported()
         if len(class_names) != model.config.num_classes:
-            raise ValueError(
-                f'There are {len(class_names)} names of classes, but '
-                f'{model.config.num_classes} classes.'
-            )
+            count = model.config.num_classes
+            raise ValueError(f'There are {len(class_names)} names of classes, but {count} classes.')
         self._guard_thresholds = guard_thresholds
         self._class_names = [*class_names]
         self._framing = framing

@@ -160,6 +160,15 @@ class Network(keras.Model):
         """How large the network is, in words for a person."""
         return f'{self.count_params():,} parameters'
 
+    def exported(self) -> Network:
+        """The network as models are exported: itself, or a copy that needs TensorFlow alone."""
+        config = self.config.exported
+        if config == self.config:
+            return self
+        copy = type(self)(config)
+        copy.set_weights(self.get_weights())
+        return copy
+
     def slowed_by(self) -> str:
         """What makes the network slower here than it could be, in words; empty: nothing.
 
