@@ -38,35 +38,6 @@ def margin_loss(
     return tf.reduce_sum(present * too_short + down_weight * (1 - present) * too_long, axis=-1)
 
 
-# Section 5.1 of Hinton, Sabour, Frosst 2018: the margin at the start and in the end.
-SPREAD_MARGINS = (0.2, 0.9)
-
-
-def spread_loss(
-    labels: tf.Tensor, activations: tf.Tensor, progress: tf.Tensor | float
-) -> tf.Tensor:
-    """Spread loss, Eq. 3 of Hinton, Sabour, Frosst 2018, summed over the other classes i.
-
-    L = sum over i != t of max(0, m - (a_t - a_i))^2, where t is the label's class. The margin m
-    grows linearly from 0.2 to 0.9 during training: with a large one at once, capsules would die.
-
-    Args:
-        labels: integers [n].
-        activations: float [n, classes], 0 to 1.
-        progress: how much of the training is done, 0 to 1.
-
-    Returns:
-        float32 [n].
-    """
-    activations = tf.cast(activations, tf.float32)
-    first, last = SPREAD_MARGINS
-    margin = first + (last - first) * tf.cast(progress, tf.float32)
-    is_label = tf.one_hot(labels, activations.shape[-1], dtype=tf.float32)
-    of_label = tf.reduce_sum(is_label * activations, axis=-1, keepdims=True)
-    missing = tf.square(tf.nn.relu(margin - (of_label - activations)))
-    return tf.reduce_sum((1 - is_label) * missing, axis=-1)
-
-
 def reconstruction_loss(images: tf.Tensor, reconstructions: tf.Tensor) -> tf.Tensor:
     """Sum of squared differences over the pixels (Section 4.1), not scaled down yet.
 

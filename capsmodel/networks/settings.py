@@ -262,26 +262,6 @@ class EfficientCapsNetConfig(DecoderSettings, NetworkConfig):
         _check_smallest(self, 11)
 
 
-@dataclass(frozen=True, config=STRICT)
-class MatrixCapsNetConfig(RoutingSettings, NetworkConfig):
-    """All that makes a MatrixCapsNet: NetworkConfig, the rounds of EM routing, and fixed sizes.
-
-    Attributes:
-        convolution_filters: Filters of the first convolution, A in the paper.
-        primary_types: Types of primary capsules, B in the paper.
-        caps_types: Types of the capsules in both layers above, C and D in the paper.
-    """
-
-    network: str = setting('matrix_capsnet', 'its name in the table', choices=('matrix_capsnet',))
-    convolution_filters: int = setting(64, 'filters', at_least=1)
-    primary_types: int = setting(8, 'types', at_least=1)
-    caps_types: int = setting(16, 'types', at_least=2)
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        _check_smallest(self, 17)
-
-
 def _check_smallest(config: NetworkConfig, side: int) -> None:
     """Raises ValueError if images leave no position behind the layers, which need `side` pixels."""
     height, width = config.image_shape[:2]

@@ -39,7 +39,6 @@ from capsmodel.networks.settings import (
     CnnSettings,
     CommonSettings,
     EfficientCapsNetConfig,
-    MatrixCapsNetConfig,
     NetworkConfig,
 )
 from capsmodel.settings import STRICT, declared, setting
@@ -81,7 +80,6 @@ NETWORKS = {
         EfficientCapsNetConfig,
         {'tiny': {'decoder_units': (64, 128)}},
     ),
-    'matrix_capsnet': Entry('capsmodel.networks.matrix_capsnet.MatrixCapsNet', MatrixCapsNetConfig),
     'cnn': Entry(
         'capsmodel.networks.cnn.Cnn',
         CnnConfig,

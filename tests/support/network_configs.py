@@ -6,14 +6,9 @@ from capsmodel.networks.settings import NetworkConfig
 from capsmodel.networks.table import NETWORKS
 from capsmodel.settings import declared
 
-# Sizes that are no settings.
-_SIZES = {'matrix_capsnet': {'convolution_filters': 16, 'primary_types': 4, 'caps_types': 6}}
-
 
 def small(name: str, size: int = 28, classes: int = 10, **changes: Any) -> NetworkConfig:
     """The network of the preset `tiny` for square grey images of so many pixels a side."""
     entry = NETWORKS[name]
     preset = {k: v for k, v in entry.presets.get('tiny', {}).items() if k in declared(entry.config)}
-    return entry.config(
-        size, size, classes, **{'network': name, **preset, **_SIZES.get(name, {}), **changes}
-    )
+    return entry.config(size, size, classes, **{'network': name, **preset, **changes})

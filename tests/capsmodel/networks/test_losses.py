@@ -1,14 +1,13 @@
 """Tests of the losses against values worked by hand and the numpy oracle."""
 
 import capsnet_oracle as oracle
-import em_oracle
 import numpy as np
 import pytest
 import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from capsmodel.networks.losses import cross_entropy, margin_loss, reconstruction_loss, spread_loss
+from capsmodel.networks.losses import cross_entropy, margin_loss, reconstruction_loss
 
 
 @pytest.mark.parametrize(
@@ -69,36 +68,6 @@ def test_losses_are_float32_for_low_precision_inputs():
     assert margin_loss(tf.constant([0]), lengths).dtype == tf.float32
     pixels = tf.zeros([1, 2, 2], tf.bfloat16)
     assert reconstruction_loss(tf.zeros([1, 2, 2], tf.uint8), pixels).dtype == tf.float32
-
-
-@pytest.mark.parametrize(
-    ('label', 'activations', 'progress', 'expected'),
-    [
-        (0, [0.5, 0.5, 0.5], 0.0, 2 * 0.04),
-        (0, [0.8, 0.5, 0.7], 0.0, 0.01),
-        (1, [0.8, 0.5, 0.1], 1.0, 1.2**2 + 0.5**2),
-        (2, [0.0, 0.05, 0.95], 1.0, 0.0),
-        (0, [0.5, 0.3, 0.0], 0.5, 0.35**2 + 0.05**2),
-    ],
-)
-def test_spread_loss_worked_by_hand(label, activations, progress, expected):
-    loss = spread_loss(tf.constant([label], tf.int64), tf.constant([activations]), progress)
-    assert loss.dtype == tf.float32
-    np.testing.assert_allclose(loss, [expected], atol=1e-6)
-
-
-@settings(max_examples=25, deadline=None)
-@given(st.integers(0, 4), st.integers(2, 6), st.floats(0, 1), st.integers(0, 2**32 - 1))
-def test_spread_loss_is_equation_3(n, classes, progress, seed):
-    rng = np.random.default_rng(seed)
-    labels = rng.integers(0, classes, n)
-    activations = rng.uniform(size=(n, classes))
-    margin = 0.2 + 0.7 * progress
-    expected = [
-        em_oracle.spread_loss_one(*pair, margin) for pair in zip(labels, activations, strict=True)
-    ]
-    loss = spread_loss(tf.constant(labels), tf.constant(activations), progress)
-    np.testing.assert_allclose(loss, expected, atol=1e-6)
 
 
 @settings(max_examples=10, deadline=None)
