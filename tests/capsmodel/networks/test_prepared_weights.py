@@ -71,7 +71,8 @@ def _network(**settings):
     keras.utils.set_random_seed(1)
     small = {'conv1_filters': 4, 'primary_channels': 2, 'primary_dim': 4, 'digit_dim': 6}
     size = {'image_height': 28, 'image_width': 30, 'num_classes': 3}
-    return CapsNet(CapsNetConfig(**small, **size, decoder=False, **settings))
+    config = CapsNetConfig(**small, **size, decoder=False, **settings)
+    return CapsNet(config.exported)
 
 
 # The paper's kernels on an image with a column that the convolution leaves over.
