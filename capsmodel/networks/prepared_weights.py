@@ -8,15 +8,12 @@ TensorFlow Serving, `tf.saved_model.load` and sessions run it, as they fill look
 
 from __future__ import annotations
 
-import itertools
+import uuid
 from collections.abc import Callable
 
 import tensorflow as tf
 
 from capsmodel.networks.network import Network
-
-# A resource of the same name would be the same resource.
-_numbers = itertools.count()
 
 
 def prepare_weights(network: Network) -> dict[str, PreparedWeights]:
@@ -27,7 +24,8 @@ def prepare_weights(network: Network) -> dict[str, PreparedWeights]:
 class PreparedWeights(tf.saved_model.experimental.TrackableResource):
     """One such tensor, to be an attribute of the module that is exported.
 
-    Later changes of the weights do not change it.
+    Later changes of the weights do not change it. It stays in memory when the model is dropped: the
+    same model may have been loaded twice, and they share it. A session frees it in its end.
 
     Args:
         prepare: Computes the tensor; its shape must be known. The variables that it reads must be
@@ -37,7 +35,8 @@ class PreparedWeights(tf.saved_model.experimental.TrackableResource):
     def __init__(self, prepare: Callable[[], tf.Tensor]) -> None:
         super().__init__()
         self._prepare = prepare
-        self._name = f'prepared_weights_{next(_numbers)}'
+        # Resources of one name are one resource, also those of two models in a process.
+        self._name = f'prepared_weights_{uuid.uuid4()}'
         value = prepare()
         self._dtype, self._shape = value.dtype, value.shape
         self._assign(value)
@@ -56,6 +55,3 @@ class PreparedWeights(tf.saved_model.experimental.TrackableResource):
 
     def _initialize(self) -> None:
         self._assign(self._prepare())
-
-    def _destroy_resource(self) -> None:
-        tf.raw_ops.DestroyResourceOp(resource=self.resource_handle)
