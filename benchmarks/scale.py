@@ -188,7 +188,7 @@ def measure_nodes(
         f'IMAGES={folder / "images"}',
         f'VAR={folder / "var"}',
         *(f'{name.upper()}={value}' for name, value in _NETWORK.items()),
-        f'BATCH_SIZE={_BATCH}',
+        f'BATCH_SIZE={min(_BATCH, case.images // 2)}',  # 80% of the images are learned from
         'EPOCHS=1',
         *('MIN_ACCURACY=0', 'MIN_CLASS_ACCURACY=0', 'MIN_CLASS_IMAGES=0', 'MIN_TEST_IMAGES=0'),
         *settings,
