@@ -1,22 +1,16 @@
 """What make does with variables on its command line and in the environment."""
 
-import os
 import subprocess
 
+import outer_environment
 import pytest
-
-from pipeline import configs
 
 
 def _make(root, *arguments, **environment):
-    names = {*configs.NAMES, *(configs.PREFIX + name for name in configs.NAMES)}
-    # Those of the make that runs the tests are none of this one's.
-    of_make = {'MAKEFLAGS', 'MAKELEVEL', 'MFLAGS', 'MAKEOVERRIDES'}
-    others = {n: text for n, text in os.environ.items() if n not in {*names, *of_make}}
     return subprocess.run(
         ['make', '-s', *arguments],
         cwd=root,
-        env={**others, **environment},
+        env={**outer_environment.without_settings(), **environment},
         capture_output=True,
         text=True,
         check=False,

@@ -92,7 +92,12 @@ class _Counts:
 
     @classmethod
     def of(cls, config: CapsNetConfig, images: int | None = None) -> _Counts:
-        """Counts from the shapes. `images` is None where a graph does not know the number."""
+        """Counts the numbers in the shapes of the layers.
+
+        Args:
+            config: The settings of the network.
+            images: How many images a step has; None: the graph does not know.
+        """
         stem = 0
         if config.stem_strides:
             pixels = (1, *config.image_shape[:2], config.image_channels)

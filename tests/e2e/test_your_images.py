@@ -7,11 +7,10 @@ import socket
 import subprocess
 import sys
 
+import outer_environment
 import own_images
 import pytest
 from project_paths import ROOT
-
-from pipeline import configs
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow]
 
@@ -39,10 +38,8 @@ def run(tmp_path):
     """Runs a command of the page in the project's folder; gives what it printed."""
     with socket.create_server(('127.0.0.1', 0)) as free:
         port = free.getsockname()[1]
-    settings = {name.upper() for name in configs.Config.__dataclass_fields__}
-    of_make = {'MAKEFLAGS', 'MAKELEVEL', 'MFLAGS', 'MAKEOVERRIDES'}  # of a `make` that runs this
     environment = {
-        **{name: value for name, value in os.environ.items() if name not in settings | of_make},
+        **outer_environment.without_settings(),
         'HOME': str(tmp_path),
         'VAR': str(tmp_path / 'var'),
         'PORT': str(port),

@@ -1,14 +1,12 @@
 """`make kubeflow-run` against a server that speaks Kubeflow Pipelines' REST interface."""
 
-import os
 import subprocess
 import sys
 
+import outer_environment
 import pytest
 import yaml
 from kfp_server import kfp_server
-
-from pipeline import configs
 
 _FIXED = [{'name': 'TUNER', 'value': 'no'}, {'name': 'DATASET_VERSION', 'value': '3.0.1'}]
 _FILE = {
@@ -52,15 +50,18 @@ def compiled(tmp_path_factory):
 
 
 def submit(root, compiled, host, **settings):
-    names = {name.upper() for name in configs.Config.__dataclass_fields__}
-    others = {name: value for name, value in os.environ.items() if name not in names}
     return subprocess.run(
         [
             *(sys.executable, '-m', 'kubeflow.submit', f'--host={host}'),
             *(f'--compiled={compiled}', '--interval=0.1'),
         ],
         cwd=root,
-        env={**others, 'PYTHONWARNINGS': 'ignore', 'VAR': 'var', **settings},
+        env={
+            **outer_environment.without_settings(),
+            'PYTHONWARNINGS': 'ignore',
+            'VAR': 'var',
+            **settings,
+        },
         capture_output=True,
         text=True,
         check=False,

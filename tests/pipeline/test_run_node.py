@@ -1,12 +1,12 @@
 """Nodes of the pipeline, each launched by itself, on small data and with ML Metadata in a file."""
 
-import os
 import pathlib
 import re
 import subprocess
 import sys
 import time
 
+import outer_environment
 import pytest
 import tfds_data
 from ml_metadata.proto import metadata_store_pb2
@@ -141,11 +141,9 @@ def test_node_that_there_is_not(config):
 
 
 def _command(var, *arguments, **settings):
-    names = {name.upper() for name in configs.Config.__dataclass_fields__}
-    others = {name: value for name, value in os.environ.items() if name not in names}
     return subprocess.Popen(
         [sys.executable, '-m', 'pipeline.run_node', *arguments],
-        env={**others, 'VAR': str(var), **settings},
+        env={**outer_environment.without_settings(), 'VAR': str(var), **settings},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
