@@ -13,6 +13,7 @@ import logging
 import os
 import signal
 import sys
+import threading
 import time
 import warnings
 from collections.abc import Iterator
@@ -30,6 +31,8 @@ from pipeline.settings import Config
 
 if TYPE_CHECKING:
     from pipeline.results import Results
+
+_INTERRUPTED = 'Interrupted. Finished nodes are kept: the same command resumes from there.'
 
 # Errors whose message is for the person who started the run.
 _FOR_PEOPLE = (
@@ -208,7 +211,7 @@ def exit_on_error(config: Config, log_name: str = '') -> Iterator[None]:
     if isinstance(sys.stdout, io.TextIOWrapper):
         # A terminal may lack letters that the classes' names have.
         sys.stdout.reconfigure(errors='backslashreplace')
-    signal.signal(signal.SIGTERM, _interrupt)
+    interrupted = _interrupts()
     try:
         start_tensorflow.load()
         with start_tensorflow.without_noise():
@@ -220,19 +223,35 @@ def exit_on_error(config: Config, log_name: str = '') -> Iterator[None]:
         logging.getLogger(__name__).exception('The run ends here.')
         sys.exit(str(error))
     except KeyboardInterrupt:
-        sys.exit('Interrupted. Finished nodes are kept: the same command resumes from there.')
+        sys.exit(_INTERRUPTED)
     except Exception as error:
         logging.getLogger(__name__).exception('The run ends here.')
+        if interrupted.is_set():
+            sys.exit(_INTERRUPTED)
         prefix = '' if isinstance(error, NodeFailed) else f'{type(error).__name__}: '
         sys.exit(f'{prefix}{error}\nThe whole log: {log}')
 
 
-def _interrupt(number: int, frame: Any) -> NoReturn:
-    """Ends the process as Ctrl-C does, so that it removes its temporary files.
+def _interrupts() -> threading.Event:
+    """Raises KeyboardInterrupt at Ctrl-C and SIGTERM from now on, so that temporary files go.
 
     By itself, the first process of a container ignores SIGTERM.
+
+    Returns:
+        Set once that has happened. Libraries make other errors of it: a module in C that is being
+        imported, for one, is then missing.
     """
-    raise KeyboardInterrupt
+    interrupted = threading.Event()
+
+    def interrupt(number: int, frame: Any) -> NoReturn:
+        interrupted.set()
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGTERM, interrupt)
+    # A shell starts what runs in the background with Ctrl-C ignored.
+    if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
+        signal.signal(signal.SIGINT, interrupt)
+    return interrupted
 
 
 def summary(results: Results) -> str:

@@ -124,8 +124,9 @@ def test_folder_that_cannot_be_written_is_named_without_a_traceback(tmp_path):
     assert 'Traceback' not in done.stderr
 
 
-def test_interruption_says_how_to_go_on(tmp_path):
-    done = _run(tmp_path, 'interrupted')
+@pytest.mark.parametrize('how', ['interrupted', 'stopped'])
+def test_interruption_says_how_to_go_on(tmp_path, how):
+    done = _run(tmp_path, how)
     assert done.returncode == 1
     assert done.stderr.startswith('Interrupted. Finished nodes are kept')
     assert 'Traceback' not in done.stderr

@@ -193,4 +193,5 @@ def test_dataset_is_prepared_and_checked_and_sigterm_ends_in_a_sentence(config, 
         process.terminate()
         _, error = process.communicate()
     assert process.returncode == 1
-    assert error.startswith('Interrupted. Finished nodes are kept')
+    # Before it, TensorFlow Model Analysis may say that its import was cut short.
+    assert 'Interrupted. Finished nodes are kept' in error

@@ -1,5 +1,8 @@
 """Ends a run of the pipeline in some way: VAR HOW HEADING."""
 
+import contextlib
+import os
+import signal
 import sys
 import types
 
@@ -12,6 +15,7 @@ _ENDS = {
     'refused': GateRefused('The model is rejected: too short.'),
     'failed': ValueError('no such\nthing'),
     'interrupted': KeyboardInterrupt(),
+    'stopped': AttributeError('what a library makes of an interrupted import'),
     'well': None,
 }
 # Takes seconds to load, and has no part in this.
@@ -24,5 +28,9 @@ with (
 ):
     logging.info('Component %s is running.', 'Trainer')
     logging.info('a detail of TFX')
+    if how == 'stopped':
+        with contextlib.suppress(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGTERM)
+            signal.pause()
     if error := _ENDS[how]:
         raise error
