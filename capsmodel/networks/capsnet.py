@@ -64,6 +64,7 @@ class CapsNet(Network):
             gradient=config.routing_gradient,
             algorithm=config.routing_algorithm,
             none_of_the_above=config.none_of_the_above,
+            use_bias=config.digit_bias,
             dtype=self.dtype_policy,
             name='digit_caps',
         )
@@ -86,7 +87,20 @@ class CapsNet(Network):
             shape = layer.compute_output_shape(shape)
         if self.decoder is not None:
             self.decoder.build((None, self.config.num_classes * self.config.digit_dim))
+        if self.config.initial_values == 'authors':
+            self._start_as_the_authors()
         self.built = True
+
+    def _start_as_the_authors(self) -> None:
+        """Sets the first values of github.com/Sarasra/models, research/capsules/models/layers."""
+        for layer in filter(None, (self.conv1, self.primary_caps, self.digit_caps, self.decoder)):
+            stddev = 0.05 if layer is self.conv1 else 0.1
+            for variable in layer.weights:
+                if variable.name == 'bias':
+                    variable.assign(tf.fill(variable.shape, 0.1))
+                else:
+                    first = keras.initializers.TruncatedNormal(stddev=stddev)
+                    variable.assign(first(variable.shape))
 
     def forward(self, pixels: tf.Tensor, step: Step | None) -> tf.Tensor:
         return self.digit_caps(self._primary_capsules(pixels))
@@ -167,7 +181,7 @@ class CapsNet(Network):
         # The network's own routing may not keep them.
         layer = self.digit_caps
         u_hat = predictions(self.primary_capsules(images), tf.convert_to_tensor(layer.kernel))
-        return procedure_1(u_hat, layer.iterations, none_of_the_above=layer.none_of_the_above)[1]
+        return procedure_1(u_hat, *layer.options())[1]
 
     def size(self) -> str:
         return f'{self.digit_caps.kernel.shape[0]:,} primary capsules and {super().size()}'

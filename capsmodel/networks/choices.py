@@ -7,6 +7,7 @@ from collections.abc import Collection
 from typing import NamedTuple
 
 GRADIENT_MODES = ('all', 'last')
+INITIAL_VALUES = ('default', 'authors')
 PRECISIONS = ('float32', 'mixed_bfloat16')
 PRIMARY_ALGORITHMS = ('auto', 'conv2d', 'winograd')
 STEMS = ('auto', 'none', '1', '2', '3')

@@ -21,6 +21,7 @@ def fused_routing(
     iterations: int,
     gradient: str = 'all',
     none_of_the_above: bool = False,
+    bias: tf.Tensor | None = None,
 ) -> tf.Tensor:
     """`capsmodel.networks.routing.routing_by_agreement`, compiled by XLA, forward and backward.
 
@@ -30,8 +31,8 @@ def fused_routing(
 
     - logits b_ij = sum over k, d of (W_ijdk x_jk) u_id, and the same with ds_jk in place of x_jk
       for the gradient dc_ij; db_ij = c_ij (dc_ij - sum over j of c_ij dc_ij);
-    - s_jk = sum over d, i of (u_id W_ijdk) c_ij, and the same with db_ij in place of c_ij for the
-      gradient of x_jk;
+    - s_jk = bias_jk + sum over d, i of (u_id W_ijdk) c_ij, and that sum with db_ij in place of c_ij
+      for the gradient of x_jk;
     - du_id = sum over j, k of sum over t of (c_t W) ds_t + (db_t W) x_t, and dW_ijdk = sum over the
       images of sum over t of (c_t ds_t) u + (db_t x_t) u, each for all iterations at once.
 
@@ -48,29 +49,31 @@ def fused_routing(
     u = at_least_float32(u)
     w = tf.transpose(tf.cast(kernel, u.dtype), [1, 3, 2, 0])[:, tf.newaxis]
     u = tf.transpose(u, [0, 2, 1])[tf.newaxis, :, tf.newaxis]
+    bias = tf.zeros(w.shape[:_CHILD_DIM:2], u.dtype) if bias is None else tf.cast(bias, u.dtype)
+    bias = bias[:, tf.newaxis, :, tf.newaxis, tf.newaxis]
 
     @tf.custom_gradient
-    def route(u: tf.Tensor, w: tf.Tensor) -> Any:
-        v, s, c = _forward(u, w, iterations, none_of_the_above)
+    def route(u: tf.Tensor, w: tf.Tensor, bias: tf.Tensor) -> Any:
+        v, s, c = _forward(u, w, bias, iterations, none_of_the_above)
         return v, lambda dv: _backward(u, w, s, c, dv, gradient, none_of_the_above)
 
-    return tf.transpose(tf.squeeze(route(u, w), [_CHILD_DIM, _CHILDREN]), [1, 0, 2])
+    return tf.transpose(tf.squeeze(route(u, w, bias), [_CHILD_DIM, _CHILDREN]), [1, 0, 2])
 
 
 @tf.function(jit_compile=True, autograph=False)
 def _forward(
-    u: tf.Tensor, w: tf.Tensor, iterations: int, none_of_the_above: bool
+    u: tf.Tensor, w: tf.Tensor, bias: tf.Tensor, iterations: int, none_of_the_above: bool
 ) -> tuple[tf.Tensor, list[tf.Tensor], list[tf.Tensor]]:
     """v, the s of every iteration, and the c of all but the first one, whose c are all equal."""
     # In the first iteration a matrix product stores nothing, since the coefficients are constant.
     options = w.shape[_PARENTS] + none_of_the_above
-    s = [tf.einsum('anbdi,jckdi->jnk', u, w)[..., tf.newaxis, tf.newaxis] / options]
+    s = [tf.einsum('anbdi,jckdi->jnk', u, w)[..., tf.newaxis, tf.newaxis] / options + bias]
     c: list[tf.Tensor] = []
     x = tf.zeros_like(s[0])
     for _ in range(iterations - 1):
         x += squash(s[-1], _DIM)
         c.append(_softmax(_agreement(u, w, x), none_of_the_above))
-        s.append(_routed_sum(u, w, c[-1]))
+        s.append(_routed_sum(u, w, c[-1]) + bias)
     return squash(s[-1], _DIM), s, c
 
 
@@ -83,13 +86,14 @@ def _backward(
     dv: tf.Tensor,
     gradient: str,
     none_of_the_above: bool,
-) -> tuple[tf.Tensor, tf.Tensor]:
-    """The gradients of u and w."""
+) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    """The gradients of u, w and the bias."""
     x = list(itertools.accumulate(squash(s_t, _DIM) for s_t in s))
     ds = _squash_gradient(s[-1], dv)
     dx = tf.zeros_like(ds)
     # Coefficients and vectors: v is a function of sums over coefficient_ij (W_ij u_i) vector_j.
     terms: list[tuple[Any, tf.Tensor]] = []
+    dbias = ds
     for t in reversed(range(len(c))):
         terms.append((c[t], ds))
         if gradient == 'last':
@@ -100,11 +104,12 @@ def _backward(
         # x_t holds every v before iteration t: the gradients of later ones add up.
         dx += _routed_sum(u, w, db)
         ds = _squash_gradient(s[t], dx)
+        dbias += ds
     if gradient == 'all' or not c:
         terms.append((1 / (w.shape[_PARENTS] + none_of_the_above), ds))
     du = _sum([(a * w) * vector for a, vector in terms], _PARENTS, _DIM)
     dw = _sum([(a * vector) * u for a, vector in terms], _IMAGES)
-    return du, dw
+    return du, dw, _sum([dbias], _IMAGES)
 
 
 def _agreement(u: tf.Tensor, w: tf.Tensor, x: tf.Tensor) -> tf.Tensor:

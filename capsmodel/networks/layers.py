@@ -212,7 +212,7 @@ class DigitCaps(keras.layers.Layer):
 
     float [n, children, child_dim] -> float32 [n, parents, dim]. The predictions are
     u_hat_j|i = W_ij u_i (Eq. 2); W has the shape [children, parents, child_dim, dim] and starts at
-    N(0, 0.05). There is no bias, as in the paper's equations.
+    N(0, 0.05).
 
     Args:
         parents: number of capsules.
@@ -221,6 +221,7 @@ class DigitCaps(keras.layers.Layer):
         gradient: see `routing_by_agreement`.
         algorithm: how the capsules are routed; a name in `choices.ROUTINGS`.
         none_of_the_above: see `routing_by_agreement`.
+        use_bias: whether s_j has a bias, which starts at 0. The paper's equations have none.
 
     Raises:
         ValueError: `iterations`, `gradient` or `algorithm` is not one of the allowed values.
@@ -234,6 +235,7 @@ class DigitCaps(keras.layers.Layer):
         gradient: str = 'all',
         algorithm: str = 'matmul',
         none_of_the_above: bool = False,
+        use_bias: bool = False,
         **kwargs: Any,
     ) -> None:
         check_routing_options(iterations, gradient)
@@ -245,6 +247,8 @@ class DigitCaps(keras.layers.Layer):
         self.gradient = gradient
         self.algorithm = algorithm
         self.none_of_the_above = none_of_the_above
+        self.use_bias = use_bias
+        self.bias: Any = None
 
     def build(self, input_shape: Sequence[int | None]) -> None:
         _, children, child_dim = input_shape
@@ -253,12 +257,14 @@ class DigitCaps(keras.layers.Layer):
             shape=(children, self.parents, child_dim, self.dim),
             initializer=keras.initializers.RandomNormal(stddev=_DIGIT_CAPS_STDDEV),
         )
+        if self.use_bias:
+            self.bias = self.add_weight(
+                name='bias', shape=(self.parents, self.dim), initializer='zeros'
+            )
 
     def call(self, inputs: tf.Tensor, prepared: Callable[[], tf.Tensor] | None = None) -> tf.Tensor:
         if prepared is not None:
-            return route_by_parents(
-                inputs, prepared(), self.iterations, self.gradient, self.none_of_the_above
-            )
+            return route_by_parents(inputs, prepared(), *self.options())
         return self.route(inputs, tf.convert_to_tensor(self.kernel))
 
     def prepare(self) -> tf.Tensor:
@@ -269,7 +275,12 @@ class DigitCaps(keras.layers.Layer):
         """The layer's outputs with the given kernel instead of its own."""
         module, _, name = ROUTINGS[self.algorithm].function.rpartition('.')
         function = getattr(importlib.import_module(module), name)
-        return function(inputs, kernel, self.iterations, self.gradient, self.none_of_the_above)
+        return function(inputs, kernel, *self.options())
+
+    def options(self) -> tuple[Any, ...]:
+        """The arguments of `routing_by_agreement` after the kernel."""
+        bias = None if self.bias is None else tf.convert_to_tensor(self.bias)
+        return self.iterations, self.gradient, self.none_of_the_above, bias
 
     def compute_output_shape(self, input_shape: Sequence[int | None]) -> tuple[int | None, ...]:
         return input_shape[0], self.parents, self.dim
@@ -283,4 +294,5 @@ class DigitCaps(keras.layers.Layer):
             'gradient': self.gradient,
             'algorithm': self.algorithm,
             'none_of_the_above': self.none_of_the_above,
+            'use_bias': self.use_bias,
         }

@@ -22,6 +22,7 @@ def fastest_routing(
     iterations: int,
     gradient: str = 'all',
     none_of_the_above: bool = False,
+    bias: tf.Tensor | None = None,
 ) -> tf.Tensor:
     """`native_routing` on a CPU where it can be loaded, else `routing_by_agreement`.
 
@@ -29,7 +30,7 @@ def fastest_routing(
     """
     on_gpu = bool(tf.config.list_logical_devices('GPU'))
     function = routing_by_agreement if on_gpu or why_not() else native_routing
-    return function(u, kernel, iterations, gradient, none_of_the_above)
+    return function(u, kernel, iterations, gradient, none_of_the_above, bias)
 
 
 def native_routing(
@@ -38,6 +39,7 @@ def native_routing(
     iterations: int,
     gradient: str = 'all',
     none_of_the_above: bool = False,
+    bias: tf.Tensor | None = None,
 ) -> tf.Tensor:
     """`routing_by_agreement` in C++. Arguments are the same, and results differ in rounding only.
 
@@ -52,7 +54,7 @@ def native_routing(
     check_routing_options(iterations, gradient)
     u = at_least_float32(u)
     if u.dtype == tf.float64:
-        return routing_by_agreement(u, kernel, iterations, gradient, none_of_the_above)
+        return routing_by_agreement(u, kernel, iterations, gradient, none_of_the_above, bias)
     w = tf.cast(kernel, u.dtype)
     u = tf.ensure_shape(u, [None, w.shape[0], w.shape[2]])
     v, _ = operations().capsnet_routing(

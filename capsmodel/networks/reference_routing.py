@@ -20,9 +20,10 @@ def reference_routing(
     iterations: int,
     gradient: str = 'all',
     none_of_the_above: bool = False,
+    bias: tf.Tensor | None = None,
 ) -> tf.Tensor:
     """The capsules v of `procedure_1`; see `routing_by_agreement` for the arguments."""
-    v, _ = procedure_1(predictions(u, kernel), iterations, gradient, none_of_the_above)
+    v, _ = procedure_1(predictions(u, kernel), iterations, gradient, none_of_the_above, bias)
     return v
 
 
@@ -46,7 +47,11 @@ def predictions(u: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
 
 
 def procedure_1(
-    u_hat: tf.Tensor, iterations: int, gradient: str = 'all', none_of_the_above: bool = False
+    u_hat: tf.Tensor,
+    iterations: int,
+    gradient: str = 'all',
+    none_of_the_above: bool = False,
+    bias: tf.Tensor | None = None,
 ) -> tuple[tf.Tensor, tf.Tensor]:
     """Procedure 1.
 
@@ -57,6 +62,7 @@ def procedure_1(
             coefficients as constants.
         none_of_the_above: Whether one more logit, which is always 0, takes part in the softmax
             (section 7).
+        bias: Is added to s, float [parents, dim]; None: nothing is. The paper has none.
 
     Returns:
         The parents' capsules v [n, parents, dim], and the coupling coefficients c of every
@@ -76,6 +82,8 @@ def procedure_1(
         if gradient == 'last':
             c = tf.stop_gradient(c)
         s = tf.linalg.matvec(u_hat, c, transpose_a=True)  # line 5: s_j <- sum_i c_ij u_hat_j|i
+        if bias is not None:
+            s += tf.cast(bias, s.dtype)
         v = squash(s)  # line 6: v_j <- squash(s_j) (Eq. 1)
         b += tf.linalg.matvec(u_hat, v)  # line 7: b_ij <- b_ij + u_hat_j|i . v_j
         coefficients.append(c)

@@ -85,6 +85,7 @@ def routing_by_agreement(
     iterations: int,
     gradient: str = 'all',
     none_of_the_above: bool = False,
+    bias: tf.Tensor | None = None,
 ) -> tf.Tensor:
     """Routing between two layers of capsules (Procedure 1 of Sabour, Frosst, Hinton 2017).
 
@@ -107,6 +108,8 @@ def routing_by_agreement(
             coefficients of the last iteration as constants.
         none_of_the_above: Whether the softmax has one more logit, which is always 0: a child that
             agrees with no parent then keeps its output to itself (section 7).
+        bias: is added to each s_j in each iteration, float [parents, dim]; None: nothing is. The
+            paper's equations have none, the authors' program has one.
 
     Returns:
         The parents' capsules v [n, parents, dim]. Everything is computed in float64 where `u` is
@@ -118,7 +121,7 @@ def routing_by_agreement(
     """
     check_routing_options(iterations, gradient)
     w = by_parents(tf.cast(kernel, at_least_float32(u).dtype))
-    return route_by_parents(u, w, iterations, gradient, none_of_the_above)
+    return route_by_parents(u, w, iterations, gradient, none_of_the_above, bias)
 
 
 def by_parents(kernel: tf.Tensor) -> tf.Tensor:
@@ -135,21 +138,27 @@ def route_by_parents(
     iterations: int,
     gradient: str = 'all',
     none_of_the_above: bool = False,
+    bias: tf.Tensor | None = None,
 ) -> tf.Tensor:
     """`routing_by_agreement` with a W from `by_parents`, of the type that all is computed in."""
     u = tf.transpose(tf.cast(u, w.dtype), [0, 2, 1])
     u = tf.ensure_shape(u, [None, *w.shape[2:]])
-    u_before, w_before = (u, w) if gradient == 'all' else map(tf.stop_gradient, (u, w))
+
+    def capsules(s: tf.Tensor) -> tf.Tensor:
+        return squash(s if bias is None else s + tf.cast(bias, s.dtype)[:, tf.newaxis])
+
+    def of_last(s: tf.Tensor) -> tf.Tensor:
+        return tf.transpose(capsules(s), [1, 0, 2])
+
     if iterations == 1:
-        return tf.transpose(squash(_even_sum(u, w, none_of_the_above)), [1, 0, 2])
-    v_sum = squash(_even_sum(u_before, w_before, none_of_the_above))
+        return of_last(_even_sum(u, w, none_of_the_above))
+    v_sum = capsules(_even_sum(u, w, none_of_the_above))
     for _ in range(iterations - 2):
-        v_sum += squash(
-            _sum_over_parts(u_before, w_before, v_sum, none_of_the_above, _part_gradients)
-        )
-    gradients = _part_gradients if gradient == 'all' else _part_gradients_of_coupled
-    s = _sum_over_parts(u, w, v_sum, none_of_the_above, gradients)
-    return tf.transpose(squash(s), [1, 0, 2])
+        v_sum += capsules(_sum_over_parts(u, w, v_sum, none_of_the_above, _part_gradients))
+    if gradient == 'all':
+        return of_last(_sum_over_parts(u, w, v_sum, none_of_the_above, _part_gradients))
+    v_sum = tf.stop_gradient(v_sum)
+    return of_last(_sum_over_parts(u, w, v_sum, none_of_the_above, _part_gradients_of_coupled))
 
 
 # From here on, u is [n, child_dim, children], w is [parents, dim, child_dim, children], s, v and

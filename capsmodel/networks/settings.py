@@ -11,6 +11,7 @@ from pydantic.dataclasses import dataclass
 
 from capsmodel.networks.choices import (
     GRADIENT_MODES,
+    INITIAL_VALUES,
     PRECISIONS,
     PRIMARY_ALGORITHMS,
     ROUTINGS,
@@ -82,6 +83,18 @@ class CapsNetSettings(RoutingSettings, DecoderSettings):
         False,
         "one more logit, always 0, in routing's softmax: a capsule that agrees with no class keeps "
         'its output to itself (section 7 of the paper)',
+    )
+    digit_bias: bool = setting(
+        False,
+        'add a bias to the sums that become the digit capsules, in each round, as the program of '
+        "the paper's authors does; the paper's equations have none",
+    )
+    initial_values: str = setting(
+        'default',
+        "what learning starts from; authors: as in the program of the paper's authors, weights "
+        'from a normal distribution cut off at two standard deviations, which are 0.05 for the '
+        'first convolution and 0.1 for all other layers, and biases of 0.1',
+        choices=INITIAL_VALUES,
     )
     stem: str = setting(
         'auto',

@@ -14,12 +14,15 @@ def squash(s: np.ndarray) -> np.ndarray:
 
 
 def route_one(
-    u_hat: np.ndarray, iterations: int, none_of_the_above: bool = False
+    u_hat: np.ndarray,
+    iterations: int,
+    none_of_the_above: bool = False,
+    bias: np.ndarray | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Procedure 1 for one image: u_hat [children, parents, dim] -> v [parents, dim] and the last c.
 
     c is [children, parents]; in `reference_routing` parents come first. With `none_of_the_above`
-    the softmax has one more logit, 0 (section 7).
+    the softmax has one more logit, 0 (section 7). `bias` [parents, dim] is added to s.
     """
     children, parents, dim = u_hat.shape
     b = np.zeros((children, parents))
@@ -29,7 +32,8 @@ def route_one(
             c[i] = np.exp(b[i]) / (np.sum(np.exp(b[i])) + none_of_the_above)
         v = np.zeros((parents, dim))
         for j in range(parents):
-            v[j] = squash(sum(c[i, j] * u_hat[i, j] for i in range(children)))
+            s = sum(c[i, j] * u_hat[i, j] for i in range(children))
+            v[j] = squash(s if bias is None else s + bias[j])
         for i in range(children):
             for j in range(parents):
                 b[i, j] += np.dot(u_hat[i, j], v[j])
@@ -37,10 +41,13 @@ def route_one(
 
 
 def route(
-    u_hat: np.ndarray, iterations: int, none_of_the_above: bool = False
+    u_hat: np.ndarray,
+    iterations: int,
+    none_of_the_above: bool = False,
+    bias: np.ndarray | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """`route_one` for [n, children, parents, dim]."""
-    results = [route_one(one, iterations, none_of_the_above) for one in u_hat]
+    results = [route_one(one, iterations, none_of_the_above, bias) for one in u_hat]
     return np.stack([v for v, _ in results]), np.stack([c for _, c in results])
 
 

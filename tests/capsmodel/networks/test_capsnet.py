@@ -290,6 +290,8 @@ _CHANGES = {
     'primary_algorithm': 'conv2d',
     'precision': 'mixed_bfloat16',
     'none_of_the_above': True,
+    'digit_bias': True,
+    'initial_values': 'authors',
     'stem': '1',
     'standardize': True,
     'decoder': False,
@@ -303,8 +305,25 @@ def test_every_setting_reaches_a_layer():
 
     assert _CHANGES.keys() == declared(CapsNetSettings).keys() | declared(CommonSettings).keys()
     large = dataclasses.replace(SMALL, image_height=14, image_width=14)
-    for name in _CHANGES.keys() - {'standardize'}:
+    for name in _CHANGES.keys() - {'standardize', 'initial_values'}:
         assert layers(dataclasses.replace(large, **{name: _CHANGES[name]})) != layers(large), name
+
+
+def test_first_values_of_the_authors():
+    network = CapsNet(dataclasses.replace(SMALL, digit_bias=True, initial_values='authors'))
+    assert network.digit_caps.bias.shape == (3, 5)
+    kernels = 0
+    for variable in network.trainable_variables:
+        values = variable.numpy()
+        if variable.name == 'bias':
+            np.testing.assert_array_equal(values, np.float32(0.1))
+            continue
+        kernels += 1
+        stddev = 0.05 if variable is network.conv1.kernel else 0.1
+        assert 1.5 * stddev < np.abs(values).max() <= 2 * stddev
+        # That of a normal distribution which is cut off at two standard deviations.
+        assert np.std(values) == pytest.approx(0.8796 * stddev, rel=0.1)
+    assert kernels == 6
 
 
 def test_standardized_images_have_mean_0_and_variance_1():

@@ -91,6 +91,7 @@ NETWORKS = {
     'auto': ({}, {'primary_caps', 'digit_caps'}),
     'winograd': ({'primary_algorithm': 'winograd'}, {'primary_caps', 'digit_caps'}),
     'none of the above': ({'none_of_the_above': True}, {'primary_caps', 'digit_caps'}),
+    'bias': ({'digit_bias': True, 'initial_values': 'authors'}, {'primary_caps', 'digit_caps'}),
     'conv2d': ({'primary_algorithm': 'conv2d', 'routing_iterations': 1}, {'digit_caps'}),
     'mixed': ({'precision': 'mixed_bfloat16'}, {'digit_caps'}),
     'mixed winograd': (
