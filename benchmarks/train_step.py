@@ -38,13 +38,14 @@ _MATRIX = 2048  # rows and columns of the machine's product
 # For each row: the algorithms of routing and of PrimaryCaps, the gradient mode, and the optimizer:
 # Adam from Keras, or FusedAdam from capsmodel.training.optimizer. The textbook stores all
 # predictions and takes TensorFlow's convolution. It is no straw man: its routing, the reference, is
-# batched matrix products in an order of axes that suits a CPU. Ours routes natively where that is
-# compiled, as the pipeline does, and else as `routing+winograd+adam`.
+# batched matrix products in an order of axes that suits a CPU. Ours has routing and the transforms
+# in C++ where they are compiled, as the pipeline does, and else is `routing+winograd+adam`. All
+# rows but ours are TensorFlow alone.
 STEPS = {
     'textbook': ('reference', 'conv2d', 'all', 'Adam'),
     'routing': ('matmul', 'conv2d', 'all', 'Adam'),
-    'routing+winograd': ('matmul', 'auto', 'all', 'Adam'),
-    'routing+winograd+adam': ('matmul', 'auto', 'all', 'FusedAdam'),
+    'routing+winograd': ('matmul', 'winograd', 'all', 'Adam'),
+    'routing+winograd+adam': ('matmul', 'winograd', 'all', 'FusedAdam'),
     'ours': ('auto', 'auto', 'all', 'FusedAdam'),
     'textbook-last': ('reference', 'conv2d', 'last', 'Adam'),
     'ours-last': ('auto', 'auto', 'last', 'FusedAdam'),

@@ -6,7 +6,7 @@
 #     install.sh packages VENV       a virtual environment with the locked packages
 #     install.sh cuda FOLDER         the CUDA libraries that TensorFlow asks for
 #     install.sh project FOLDER      this project, built by the packages of the environment in
-#                                VENV, and its operation in C++ compiled for their TensorFlow
+#                                VENV, and its operations in C++ compiled for their TensorFlow
 #
 # Every download is checked against the hash in a lock. The bytecode depends on the sources alone,
 # not on when they were written, so that two builds give the same files.

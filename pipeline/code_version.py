@@ -37,8 +37,8 @@ STARTS_WITH = {
     'CheckpointRemoval': ('components.checkpoint_removal',),
 }
 
-# The last part of the name by which a source in C++ counts as a module.
-_CPP = 'cc'
+# The last parts of the names by which sources in C++ count as modules.
+_CPP = ('cc', 'h')
 
 # No result depends on these: how TensorFlow starts, and what you see of a training.
 WITHOUT_RESULTS = ('start_tensorflow', 'capsmodel.summaries')
@@ -96,8 +96,8 @@ def _file(module: str) -> pathlib.Path | None:
     if specification is None or specification.origin is None:
         return None
     path = pathlib.Path(specification.origin)
-    if rest and rest[-1] == _CPP:
-        path = path.parent.joinpath(*rest[:-1]).with_suffix(f'.{_CPP}')
+    if rest and rest[-1] in _CPP:
+        path = path.parent.joinpath(*rest[:-1]).with_suffix(f'.{rest[-1]}')
     elif rest:
         path = path.parent.joinpath(*rest, '__init__.py')
         if not path.exists():
@@ -112,9 +112,8 @@ def _named_in(module: str) -> frozenset[str]:
     assert file is not None
     parts = module.split('.')
     named = {'.'.join(parts[:length]) for length in range(1, len(parts))}
-    if file.suffix == f'.{_CPP}':
-        return frozenset(named)
-    for node in ast.walk(ast.parse(file.read_bytes())):
+    source = b'' if file.suffix[1:] in _CPP else file.read_bytes()
+    for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.ImportFrom):
             named |= {f'{node.module}.{alias.name}' for alias in node.names}
         elif isinstance(node, ast.Import):
@@ -122,7 +121,9 @@ def _named_in(module: str) -> frozenset[str]:
         elif isinstance(node, ast.Constant) and isinstance(node.value, str):
             if re.fullmatch(r'\w+\.py', node.value):  # a program that lies beside the module
                 named.add('.'.join([*parts[:-1], node.value.removesuffix('.py')]))
-            elif re.fullmatch(rf'\w+\.{_CPP}', node.value):  # what is compiled lies there, too
+            elif re.fullmatch(
+                rf'\w+\.({"|".join(_CPP)})', node.value
+            ):  # what is compiled lies there, too
                 named.add('.'.join([*parts[:-1], node.value]))
             elif re.fullmatch(r'\w+(\.\w+)+', node.value):
                 named.add(node.value)

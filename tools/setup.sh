@@ -183,9 +183,9 @@ install_all() {
     echo "Set up in $((SECONDS - seconds)) s."
 }
 
-# What the operation in C++ is made from, and the compiler.
+# What the operations in C++ are made from, and the compiler.
 native_fingerprint() {
-    cat capsmodel/networks/native_*.* "$lock" | cksum
+    cat capsmodel/networks/native*.* "$lock" | cksum
     command -v "${CXX:-c++}" g++ clang++ || true
 }
 

@@ -7,7 +7,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from capsmodel.networks import capsnet_memory, native_routing
+from capsmodel.networks import capsnet_memory, native_library
 from capsmodel.networks.choices import is_by_agreement
 from capsmodel.networks.decoder import Decoder
 from capsmodel.networks.layers import DigitCaps, PrimaryCaps
@@ -190,7 +190,7 @@ class CapsNet(Network):
         algorithm = self.config.routing_algorithm
         if algorithm not in ('auto', 'native') or tf.config.list_logical_devices('GPU'):
             return ''
-        why_not = native_routing.why_not()
+        why_not = native_library.why_not()
         if why_not and algorithm == 'native':
             raise RuntimeError(
                 f'ROUTING_ALGORITHM=native cannot be had, since {why_not}; auto takes matmul then'

@@ -15,6 +15,7 @@ from capsmodel.networks.choices import (
     check_choice,
     check_routing_options,
 )
+from capsmodel.networks.native_winograd import fastest_transform
 from capsmodel.networks.routing import by_parents, route_by_parents, squash
 
 # From these on, 'auto' takes 'winograd'. The transform of the weights costs as much as a direct
@@ -54,7 +55,8 @@ class PrimaryCaps(keras.layers.Layer):
             rounding only. 'conv2d' is TensorFlow's own, 'winograd' is `networks.winograd`, always
             in float32. 'auto' takes 'winograd' where it is faster: for 16 images or more, without a
             GPU, in float32, with a kernel that it suits. For fewer images in a graph that does not
-            know their number, as in an exported model, it multiplies patches of the images.
+            know their number, as in an exported model, it multiplies patches of the images. Where
+            it is known, as in training, the transforms are in C++ if they are compiled.
 
     Raises:
         ValueError: `algorithm` is not one of these, or, when the layer is built, the kernel is too
@@ -110,8 +112,15 @@ class PrimaryCaps(keras.layers.Layer):
             input_shape: (n, height, width, filters), for which `phase_size` gives a size.
         """
         _, height, width, _ = input_shape
+        # 'winograd' needs nothing but TensorFlow.
+        transform = fastest_transform if self.algorithm == 'auto' else winograd.matmul_transform
         features = winograd.conv2d_of_phases(
-            phases, self.prepare(input_shape), (height, width), self.kernel_size, self.strides
+            phases,
+            self.prepare(input_shape, transform),
+            (height, width),
+            self.kernel_size,
+            self.strides,
+            transform,
         )
         return self._capsules(features, input_shape, input_shape[0])
 
@@ -122,7 +131,11 @@ class PrimaryCaps(keras.layers.Layer):
         # With -1 for n, a grid of another size would pass as more or fewer images.
         return squash(tf.reshape(features, [n, children, dim]))
 
-    def prepare(self, input_shape: Sequence[Any]) -> tf.Tensor:
+    def prepare(
+        self,
+        input_shape: Sequence[Any],
+        transform: winograd.Transform = winograd.matmul_transform,
+    ) -> tf.Tensor:
         """The kernel as 'winograd' takes it for inputs of this shape.
 
         `call` takes a function that returns it: Keras would round a tensor to the precision of the
@@ -130,7 +143,7 @@ class PrimaryCaps(keras.layers.Layer):
         """
         _, height, width, _ = input_shape
         kernel = tf.cast(tf.cast(self.kernel, self.compute_dtype), tf.float32)
-        return winograd.transform_kernel(kernel, (height, width), self.strides)
+        return winograd.transform_kernel(kernel, (height, width), self.strides, transform)
 
     def _convolve(
         self, inputs: tf.Tensor, kernel: tf.Tensor, prepared: Callable[[], tf.Tensor] | None

@@ -1,9 +1,9 @@
-"""Compiles `native_routing.cc` for this TensorFlow: `python -m capsmodel.networks.native_build`.
+"""Compiles the operations in C++ for this TensorFlow: `python -m capsmodel.networks.native_build`.
 
 Set-up runs it, and so does the image's build. The library lies beside TensorFlow, in the same
 environment, since it is compiled for this TensorFlow and no other; the sources stay as they are.
 Its name holds a hash of all that it is made from, so what is out of date is never loaded. It holds
-the routing for each instruction set and picks one when it runs: another machine may use it.
+the operations for each instruction set and picks one when it runs: another machine may use it.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import argparse
 import hashlib
 import importlib.metadata
 import importlib.util
+import multiprocessing.pool
 import os
 import pathlib
 import platform
@@ -21,7 +22,9 @@ import subprocess
 import sys
 import tempfile
 
-SOURCE = pathlib.Path(__file__).with_name('native_routing.cc')
+FOLDER = pathlib.Path(__file__).parent
+_HEADER = 'native.h'
+_SOURCES = ('native_routing.cc', 'native_winograd.cc')
 
 # Products and sums may be joined, and nothing else may change: NaN has to stay NaN.
 _OPTIONS = ('-O3', '-std=c++17', '-fPIC', '-fvisibility=hidden', '-ffp-contract=fast')
@@ -40,7 +43,8 @@ def library(folder: str | os.PathLike | None = None) -> pathlib.Path:
     Args:
         folder: The folder of TensorFlow's package; None: the one that this Python imports.
     """
-    made_from = [SOURCE.read_bytes(), pathlib.Path(__file__).read_bytes()]
+    files = [_HEADER, *_SOURCES, pathlib.Path(__file__).name]
+    made_from = [FOLDER.joinpath(name).read_bytes() for name in files]
     made_from += [importlib.metadata.version('tensorflow').encode(), platform.machine().encode()]
     name = hashlib.sha256(b'\0'.join(made_from)).hexdigest()[:16]
     if folder is None:
@@ -48,7 +52,7 @@ def library(folder: str | os.PathLike | None = None) -> pathlib.Path:
         assert specification is not None
         assert specification.origin is not None
         folder = pathlib.Path(specification.origin).parents[1]
-    return pathlib.Path(folder, 'capsnet_native', f'routing-{name}.so')
+    return pathlib.Path(folder, 'capsnet_native', f'operations-{name}.so')
 
 
 def compiler() -> list[str]:
@@ -65,19 +69,26 @@ def build(target: pathlib.Path) -> None:
     """
     import tensorflow as tf
 
-    compile_source = [*compiler(), str(SOURCE), '-c', '-o']
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=target.parent) as folder:
-        objects = {name: f'{folder}/{name}.o' for name in [*INSTRUCTIONS, 'tensorflow']}
         # TensorFlow's part does no work of its own, and takes as long to compile as the rest.
         of_tensorflow = [*_OPTIONS, '-O1', '-w', *tf.sysconfig.get_compile_flags()]
         options = {name: [*KERNEL_OPTIONS, *own] for name, own in INSTRUCTIONS.items()}
-        for name, own in {**options, 'tensorflow': of_tensorflow}.items():
-            subprocess.run([*compile_source, objects[name], *own], check=True)
+        commands = {
+            f'{folder}/{source}.{name}.o': [str(FOLDER / source), '-c', *own]
+            for name, own in {'tensorflow': of_tensorflow, **options}.items()
+            for source in _SOURCES
+        }
+
+        def compile_object(path: str) -> None:
+            subprocess.run([*compiler(), *commands[path], '-o', path], check=True)
+
+        with multiprocessing.pool.ThreadPool() as pool:
+            pool.map(compile_object, commands, chunksize=1)
         whole = f'{folder}/{target.name}'
-        link = [*compiler(), '-shared', '-o', whole, *objects.values()]
+        link = [*compiler(), '-shared', '-o', whole, *commands]
         subprocess.run([*link, *tf.sysconfig.get_link_flags()], check=True)
-        for older in target.parent.glob('routing-*.so'):
+        for older in target.parent.glob('*.so'):
             older.unlink()
         os.replace(whole, target)
 

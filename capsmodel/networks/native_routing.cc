@@ -1,33 +1,17 @@
 // Routing by agreement (Procedure 1 of Sabour, Frosst, Hinton 2017) and its exact gradient for a CPU.
 //
-// native_build.py compiles this file once for each instruction set, with LANES and INSTRUCTIONS
-// defined and without any C++ header, so that no function of the standard library has instructions
-// that a machine may lack; and once without them for TensorFlow.
-//
 // A vector holds the same number of LANES images, a block. So only the gradient of W needs sums inside
 // of a vector. The predictions u_hat = W u, parents * dim vectors for a child of a block, stay in the
 // first cache and are made again in each pass over the children. Children are summed up in PARTS and in
 // the same order, so results do not depend on the number of threads.
-#include <stdint.h>
-#ifndef INSTRUCTIONS
-#include "tensorflow/core/framework/op.h"
-#include "tensorflow/core/framework/op_kernel.h"
-#include "tensorflow/core/framework/shape_inference.h"
-#include "tensorflow/core/util/work_sharder.h"
-#endif
-namespace capsnet {
+#include "native.h"
+namespace capsnet::routing {
 // none_of_the_above: one more logit, always 0, is in the softmax. all: the gradient flows through all
 // iterations, not only the last one.
-struct Sizes { int64_t images, children, parents, child_dim, dim, iterations, none_of_the_above, all; };
+struct Sizes { int64_t images, children, parents, child_dim, dim, iterations; bool none_of_the_above, all; };
 // v [images, parents, dim] is made from u [images, children, child_dim] and w [children, parents,
 // child_dim, dim]. `sums`, s and x of all iterations, is what the forward pass leaves to the backward pass.
 struct Arrays { float *u, *w, *dv, *v, *du, *dw, *sums, *space; };
-// Calls call(body, i) for each i from 0 to count - 1, in several threads.
-struct Threads {
-  void (*run)(void* pool, int64_t count, void (*call)(void*, int64_t), void* body);
-  void* pool;
-};
-constexpr int64_t PARTS = 16;
 // How many numbers `sums` has, and `space`: one part of it and all of it.
 struct Space {
   int64_t sums, part, forward, backward;
@@ -47,23 +31,11 @@ struct Kernel {
   void (*forward)(const Sizes&, const Threads&, const Arrays&);   // makes v and sums
   void (*backward)(const Sizes&, const Threads&, const Arrays&);  // makes du and dw
 };
+extern const Kernel plain, avx2, avx512;
 
 #ifdef INSTRUCTIONS
 namespace {
-typedef float V __attribute__((vector_size(LANES * 4), aligned(4)));
-typedef uint32_t U __attribute__((vector_size(LANES * 4), aligned(4)));
 constexpr int TILE = LANES < 16 ? 8 : 16;  // vectors that the registers hold as sums
-template <class Body>
-void each(const Threads& threads, int64_t count, Body body) {
-  threads.run(threads.pool, count, [](void* b, int64_t i) { (*static_cast<Body*>(b))(i); }, &body);
-}
-template <int SIZE> struct Size { enum { value = SIZE }; };
-// Calls body(Size, k) for pieces of 0 to count - 1, each as large as fits.
-template <int SIZE, class Body>
-inline void pieces(int64_t count, Body body, int64_t k = 0) {
-  for (; k + SIZE <= count; k += SIZE) body(Size<SIZE>(), k);
-  if constexpr (SIZE > 1) pieces<SIZE / 2>(count, body, k);
-}
 // e^x for x <= 0, as 2^r p with a whole number r. The polynomial p is 2^f for f from -1/2 to 1/2, to
 // two units in the last place. NaN stays NaN.
 inline V exponential(V x) {
@@ -299,48 +271,20 @@ class Routing {
   V *const u, *const partial, *const s, *const x;  // partial is [parts, part_size]
 };
 }  // namespace
-extern const Kernel INSTRUCTIONS;
 const Kernel INSTRUCTIONS = {
     LANES, [](const Sizes& z, const Threads& t, const Arrays& a) { Routing(z, t, a).forward(); },
     [](const Sizes& z, const Threads& t, const Arrays& a) { Routing(z, t, a).backward(); }};
 
 #else
-extern const Kernel plain, avx2, avx512;
-namespace {
-using namespace tensorflow;
-using Workers = DeviceBase::CpuWorkerThreads;
-// The kernel of that name, or for an empty name the fastest one that this machine has; or null.
-const Kernel* find_kernel(const std::string& name) {
-#ifdef __x86_64__
-  const bool has_avx512 = __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq");
-  if (has_avx512 && __builtin_cpu_supports("avx512vl") && (name.empty() || name == "avx512"))
-    return &avx512;
-  const bool has_avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
-  if (has_avx2 && (name.empty() || name == "avx2")) return &avx2;
-#endif
-  return name.empty() || name == "plain" ? &plain : nullptr;
-}
-void run(void* pool, int64_t count, void (*call)(void*, int64_t), void* body) {
-  constexpr int64_t COST = 1000000;  // in cycles; with less, some threads might get nothing to do
-  const Workers* workers = static_cast<const Workers*>(pool);
-  Shard(workers->num_threads, workers->workers, count, COST, [=](int64_t i, int64_t end) {
-    for (; i < end; ++i) call(body, i);
-  });
-}
 template <bool GRADIENT>
-class RoutingOp : public OpKernel {
- public:
+struct RoutingOp : OpKernel {
   explicit RoutingOp(OpKernelConstruction* context) : OpKernel(context) {
-    std::string instructions, gradient;
-    bool none;
-    OP_REQUIRES_OK(context, context->GetAttr("iterations", &sizes_.iterations));
+    std::string gradient;
+    OP_REQUIRES_OK(context, context->GetAttr("iterations", &sizes.iterations));
     OP_REQUIRES_OK(context, context->GetAttr("gradient", &gradient));
-    OP_REQUIRES_OK(context, context->GetAttr("none_of_the_above", &none));
-    OP_REQUIRES_OK(context, context->GetAttr("instructions", &instructions));
-    sizes_.none_of_the_above = none;
-    sizes_.all = gradient == "all" || sizes_.iterations == 1;
-    kernel_ = find_kernel(instructions);
-    OP_REQUIRES(context, kernel_, errors::InvalidArgument("This machine has no ", instructions, "."));
+    OP_REQUIRES_OK(context, context->GetAttr("none_of_the_above", &sizes.none_of_the_above));
+    sizes.all = gradient == "all" || sizes.iterations == 1;
+    choose(context, &kernel, KERNELS);
   }
   void Compute(OpKernelContext* context) override {
     const TensorShape &u = context->input(0).shape(), &w = context->input(1).shape();
@@ -349,10 +293,10 @@ class RoutingOp : public OpKernel {
     OP_REQUIRES(context, fits,
                 errors::InvalidArgument("Capsules of shape ", u.DebugString(), " cannot be routed by ",
                                         "weights of shape ", w.DebugString(), "."));
-    Sizes z = sizes_;
+    Sizes z = sizes;
     z.images = u.dim_size(0), z.children = w.dim_size(0), z.parents = w.dim_size(1);
     z.child_dim = w.dim_size(2), z.dim = w.dim_size(3);
-    const Space room(z, kernel_->lanes);
+    const Space room(z, kernel->lanes);
     const TensorShape v({z.images, z.parents, z.dim}), sums({room.sums});
     fits = !GRADIENT || (context->input(2).shape() == sums && context->input(3).shape() == v);
     OP_REQUIRES(context, fits, errors::InvalidArgument("The gradient of v has another shape."));
@@ -363,17 +307,16 @@ class RoutingOp : public OpKernel {
     OP_REQUIRES_OK(context, context->allocate_output(1, shapes[1], &second));
     OP_REQUIRES_OK(context, context->allocate_temp(DT_FLOAT, shapes[2], &space));
     auto input = [=](int i) { return const_cast<float*>(context->input(i).flat<float>().data()); };
-    float *a = first->flat<float>().data(), *b = second->flat<float>().data();
-    float* free = space.flat<float>().data();
-    const Threads threads{run, const_cast<Workers*>(context->device()->tensorflow_cpu_worker_threads())};
+    auto output = [](Tensor& tensor) { return tensor.flat<float>().data(); };
+    float *a = output(*first), *b = output(*second), *free = output(space);
+    const Threads threads = threads_of(context);
     if constexpr (GRADIENT)
-      kernel_->backward(z, threads, {input(0), input(1), input(3), nullptr, a, b, input(2), free});
+      kernel->backward(z, threads, {input(0), input(1), input(3), nullptr, a, b, input(2), free});
     else
-      kernel_->forward(z, threads, {input(0), input(1), nullptr, a, nullptr, nullptr, b, free});
+      kernel->forward(z, threads, {input(0), input(1), nullptr, a, nullptr, nullptr, b, free});
   }
- private:
-  Sizes sizes_;
-  const Kernel* kernel_;
+  Sizes sizes;
+  const Kernel* kernel = nullptr;
 };
 template <bool GRADIENT>
 absl::Status shapes(shape_inference::InferenceContext* c) {
@@ -395,6 +338,5 @@ REGISTER_OP("CapsnetRoutingGrad")
     .Output("du: float").Output("dw: float") OPTIONS.SetShapeFn(shapes<true>);
 REGISTER_KERNEL_BUILDER(Name("CapsnetRouting").Device(DEVICE_CPU), RoutingOp<false>);
 REGISTER_KERNEL_BUILDER(Name("CapsnetRoutingGrad").Device(DEVICE_CPU), RoutingOp<true>);
-}  // namespace
 #endif
-}  // namespace capsnet
+}  // namespace capsnet::routing

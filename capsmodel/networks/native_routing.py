@@ -6,13 +6,12 @@ TensorFlow.
 
 from __future__ import annotations
 
-import functools
 from typing import Any
 
 import tensorflow as tf
 
-from capsmodel.networks import native_build
 from capsmodel.networks.choices import check_routing_options
+from capsmodel.networks.native_library import operations, why_not
 from capsmodel.networks.routing import at_least_float32, routing_by_agreement
 
 
@@ -49,7 +48,7 @@ def native_routing(
 
     Raises:
         ValueError: `iterations` or `gradient` is not as in `routing_by_agreement`.
-        RuntimeError: The operation is not compiled, see `why_not`.
+        RuntimeError: The operation is not compiled, see `native_library.why_not`.
     """
     check_routing_options(iterations, gradient)
     u = at_least_float32(u)
@@ -61,35 +60,6 @@ def native_routing(
         u, w, iterations=iterations, gradient=gradient, none_of_the_above=none_of_the_above
     )
     return v
-
-
-def why_not() -> str:
-    """Says why the operation cannot be loaded; empty if it can."""
-    try:
-        operations()
-    except RuntimeError as error:
-        return str(error)
-    return ''
-
-
-@functools.cache
-def operations() -> Any:
-    """The operations `capsnet_routing` and `capsnet_routing_grad`.
-
-    With `instructions`, one of `native_build.INSTRUCTIONS`, both take that instruction set instead
-    of the fastest one of the machine.
-
-    Raises:
-        RuntimeError: They are not compiled, or TensorFlow cannot load them.
-    """
-    library = native_build.library()
-    if not library.exists():
-        raise RuntimeError('it is not compiled: `make setup` does that where there is a compiler')
-    try:
-        return tf.load_op_library(str(library))
-    except (tf.errors.OpError, OSError) as error:
-        reason = str(error).splitlines()[0]
-        raise RuntimeError(f'TensorFlow cannot load {library}: {reason}') from error
 
 
 @tf.RegisterGradient('CapsnetRouting')

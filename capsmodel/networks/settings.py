@@ -76,7 +76,8 @@ class CapsNetSettings(RoutingSettings, DecoderSettings):
     primary_algorithm: str = setting(
         'auto',
         'how the convolution of the primary capsules is computed: the same to rounding; auto takes '
-        'winograd on a CPU from 16 images on',
+        'winograd on a CPU from 16 images on, in training with transforms in C++ where those are '
+        'compiled',
         choices=PRIMARY_ALGORITHMS,
     )
     none_of_the_above: bool = setting(

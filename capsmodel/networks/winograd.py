@@ -14,6 +14,7 @@ each pair of points:
 import dataclasses
 import functools
 import math
+from collections.abc import Callable
 from fractions import Fraction
 
 import numpy as np
@@ -34,6 +35,8 @@ MOST_POINTS = len(_POINTS) + 1
 _MOST_TAPS = MOST_POINTS
 
 Matrix = list[list[Fraction]]
+# Such as `matmul_transform`.
+Transform = Callable[[np.ndarray, np.ndarray, tf.Tensor], tf.Tensor]
 
 
 def toom_cook(outputs: int, taps: int) -> tuple[Matrix, Matrix, Matrix]:
@@ -185,6 +188,16 @@ def products(size: tuple[int, int], kernel_size: int, stride: int) -> int:
     return math.prod(axis.tiles * axis.points * stride for axis in axes)
 
 
+def matmul_transform(rows: np.ndarray, columns: np.ndarray, x: tf.Tensor) -> tf.Tensor:
+    """rows @ x @ columns^T for each of the last axis: [a, b, c] -> [len(rows), len(columns), c]."""
+    height = x.shape[0]
+    # One matrix for each row: the gradient of a broadcast matrix would need a sum.
+    columns = np.broadcast_to(columns, [height, *columns.shape])
+    x = tf.matmul(tf.constant(columns, x.dtype), x)
+    x = tf.matmul(tf.constant(rows, x.dtype), tf.reshape(x, [height, -1]))
+    return tf.reshape(x, [len(rows), columns.shape[1], -1])
+
+
 def conv2d(inputs: tf.Tensor, kernel: tf.Tensor, stride: int) -> tf.Tensor:
     """Computes tf.nn.conv2d(inputs, kernel, stride, 'VALID'), up to rounding.
 
@@ -204,13 +217,19 @@ def conv2d(inputs: tf.Tensor, kernel: tf.Tensor, stride: int) -> tf.Tensor:
     return conv2d_with(inputs, transformed, kernel.shape[0], stride)
 
 
-def transform_kernel(kernel: tf.Tensor, size: tuple[int, int], stride: int) -> tf.Tensor:
+def transform_kernel(
+    kernel: tf.Tensor,
+    size: tuple[int, int],
+    stride: int,
+    transform: Transform = matmul_transform,
+) -> tf.Tensor:
     """The transform of a kernel, G g G^T, which `conv2d_with` takes.
 
     Args:
         kernel: float32 or float64 [kernel_size, kernel_size, channels, filters].
         size: rows and columns of the convolution's input.
         stride: of the convolution.
+        transform: Computes what `matmul_transform` does.
 
     Returns:
         [points of rows, points of columns, stride * stride * channels, filters], of the same type.
@@ -226,7 +245,7 @@ def transform_kernel(kernel: tf.Tensor, size: tuple[int, int], stride: int) -> t
     g = _fit(kernel, [stride * y.taps, stride * x.taps, None, None])
     g = tf.reshape(g, [y.taps, stride, x.taps, stride, channels, filters])
     g = tf.reshape(tf.transpose(g, [0, 2, 1, 3, 4, 5]), [y.taps, x.taps, depth * filters])
-    return tf.reshape(_transform(g_y, g_x, g), [y.points, x.points, depth, filters])
+    return tf.reshape(transform(g_y, g_x, g), [y.points, x.points, depth, filters])
 
 
 def conv2d_with(
@@ -255,6 +274,7 @@ def conv2d_of_phases(
     size: tuple[int, int],
     kernel_size: int,
     stride: int,
+    transform: Transform = matmul_transform,
 ) -> tf.Tensor:
     """`conv2d_with` for inputs that lie in the order of their phases.
 
@@ -266,6 +286,7 @@ def conv2d_of_phases(
         size: rows and columns of the input.
         kernel_size: rows, and columns, of the kernel.
         stride: of the convolution.
+        transform: Computes what `matmul_transform` does.
 
     Returns:
         [n, rows, columns, filters], of the same type.
@@ -273,7 +294,7 @@ def conv2d_of_phases(
     depth, filters = transformed.shape[-2:]
     y, x = (_Axis.of(length, kernel_size, stride) for length in size)
     (a_y, _, b_y), (a_x, _, b_x) = y.matrices, x.matrices
-    d = _transform(b_y, b_x, tf.reshape(phases, [y.phase_size, x.phase_size, -1]))
+    d = transform(b_y, b_x, tf.reshape(phases, [y.phase_size, x.phase_size, -1]))
     # Tiles are more images: [points, points, tiles * n, phases * channels]
     d = tf.reshape(d, [y.points, y.tiles, x.points, x.tiles, -1, depth])
     d = tf.transpose(d, [0, 2, 1, 3, 4, 5])
@@ -283,7 +304,7 @@ def conv2d_of_phases(
     products = tf.reshape(products, [y.points, x.points, y.tiles, x.tiles, -1, filters])
     products = tf.transpose(products, [0, 2, 1, 3, 4, 5])
     products = tf.reshape(products, [y.points * y.tiles, x.points * x.tiles, -1])
-    outputs = tf.reshape(_transform(a_y, a_x, products), [y.outputs, x.outputs, -1, filters])
+    outputs = tf.reshape(transform(a_y, a_x, products), [y.outputs, x.outputs, -1, filters])
     return tf.transpose(outputs, [2, 0, 1, 3])
 
 
@@ -293,13 +314,3 @@ def _fit(x: tf.Tensor, sizes: list[int | None]) -> tf.Tensor:
         x = x[tuple(slice(size) for size in sizes)]
     missing = [size and size - have for size, have in zip(sizes, x.shape, strict=True)]
     return tf.pad(x, [[0, count or 0] for count in missing]) if any(missing) else x
-
-
-def _transform(rows: np.ndarray, columns: np.ndarray, x: tf.Tensor) -> tf.Tensor:
-    """rows @ x @ columns^T for each of the last axis: [a, b, c] -> [len(rows), len(columns), c]."""
-    height = x.shape[0]
-    # One matrix for each row: the gradient of a broadcast matrix would need a sum.
-    columns = np.broadcast_to(columns, [height, *columns.shape])
-    x = tf.matmul(tf.constant(columns, x.dtype), x)
-    x = tf.matmul(tf.constant(rows, x.dtype), tf.reshape(x, [height, -1]))
-    return tf.reshape(x, [len(rows), columns.shape[1], -1])

@@ -1,19 +1,15 @@
 """Routing in C++: Procedure 1 and its gradients with each instruction set of this machine."""
 
-import pathlib
-import subprocess
-
 import capsnet_oracle as oracle
 import numpy as np
 import pytest
 import tensorflow as tf
-from project_paths import PROGRAMS
 
-from capsmodel.networks import native_build, native_routing
+from capsmodel.networks import native_build, native_library, native_routing
 from capsmodel.networks.routing import routing_by_agreement
 
 pytestmark = pytest.mark.skipif(
-    bool(native_routing.why_not()), reason=f'native routing: {native_routing.why_not()}'
+    bool(native_library.why_not()), reason=f'native routing: {native_library.why_not()}'
 )
 # n, children, parents, child_dim, dim: the paper's sizes for a small grid, and sizes that are no
 # multiples of any vector; more and fewer children than parts.
@@ -28,7 +24,7 @@ def route(request):
     """The raw operation with an instruction set, as a function like `routing_by_agreement`."""
 
     def route(u, kernel, iterations, gradient='all', none_of_the_above=False):
-        return native_routing.operations().capsnet_routing(
+        return native_library.operations().capsnet_routing(
             u,
             kernel,
             iterations=iterations,
@@ -175,51 +171,9 @@ def test_bad_options_and_shapes_are_refused():
         route(tf.zeros([1, 2, 3]), tf.zeros([2, 3, 3, 4]), 3, 'first')
     with pytest.raises(tf.errors.InvalidArgumentError, match='compatible with expected shape'):
         route(tf.zeros([1, 4, 3]), tf.zeros([2, 3, 3, 4]), 3)
-    raw = native_routing.operations().capsnet_routing
+    raw = native_library.operations().capsnet_routing
     options = {'iterations': 3, 'gradient': 'all', 'none_of_the_above': False}
     with pytest.raises(tf.errors.InvalidArgumentError, match='cannot be routed by weights'):
         raw(tf.zeros([1, 4, 3]), tf.zeros([2, 3, 3, 4]), **options)
     with pytest.raises(tf.errors.InvalidArgumentError, match='This machine has no sse9'):
         raw(tf.zeros([1, 2, 3]), tf.zeros([2, 3, 3, 4]), instructions='sse9', **options)
-
-
-def test_without_the_library_routing_is_that_of_matrix_products(monkeypatch):
-    u, kernel, _ = _case((2, 5, 3, 2, 4))
-    monkeypatch.setattr(native_build, 'library', lambda: pathlib.Path('nowhere', 'routing.so'))
-    native_routing.operations.cache_clear()
-    try:
-        assert native_routing.why_not().startswith('it is not compiled: `make setup` does')
-        with pytest.raises(RuntimeError, match='it is not compiled'):
-            native_routing.native_routing(u, kernel, 3)
-        np.testing.assert_array_equal(
-            native_routing.fastest_routing(u, kernel, 3), routing_by_agreement(u, kernel, 3)
-        )
-    finally:
-        native_routing.operations.cache_clear()
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize('name', native_build.INSTRUCTIONS)
-def test_no_access_is_out_of_bounds_and_no_behaviour_undefined(name, tmp_path):
-    """The sanitizers of the compiler, in a program without TensorFlow."""
-    program = tmp_path / 'routing'
-    options = [*native_build.INSTRUCTIONS[name], '-std=c++17', '-O1', '-g', '-pthread']
-    options += ['-fsanitize=address,undefined', '-fno-sanitize-recover=all']
-    options += [f'-I{native_build.SOURCE.parent}']
-    source = PROGRAMS / 'sanitized_routing.cc'
-    compiled = subprocess.run(
-        [*native_build.compiler(), *options, source, '-o', program],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if 'cannot find' in compiled.stderr:
-        pytest.skip('the compiler has no sanitizers')
-    assert compiled.returncode == 0, compiled.stderr
-    for shape in [*SHAPES, (0, 4, 3, 2, 4)]:
-        command = [program, name, *map(str, shape)]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        assert done.returncode == 0, done.stderr
-        if done.stdout == 'no such instructions\n':
-            pytest.skip(f'this machine has no {name}')
-        assert done.stdout == 'done\n'
