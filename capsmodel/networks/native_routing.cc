@@ -9,9 +9,10 @@ namespace capsnet::routing {
 // none_of_the_above: one more logit, always 0, is in the softmax. all: the gradient flows through all
 // iterations, not only the last one.
 struct Sizes { int64_t images, children, parents, child_dim, dim, iterations; bool none_of_the_above, all; };
-// v [images, parents, dim] is made from u [images, children, child_dim] and w [children, parents,
-// child_dim, dim]. `sums`, s and x of all iterations, is what the forward pass leaves to the backward pass.
-struct Arrays { float *u, *w, *dv, *v, *du, *dw, *sums, *space; };
+// v [images, parents, dim] is made from u [images, children, child_dim], w [children, parents, child_dim,
+// dim] and the bias [parents, dim] of s. `sums`, s and x of all iterations, is what the forward pass leaves
+// to the backward pass.
+struct Arrays { float *u, *w, *bias, *dv, *v, *du, *dw, *dbias, *sums, *space; };
 // How many numbers `sums` has, and `space`: one part of it and all of it.
 struct Space {
   int64_t sums, part, forward, backward;
@@ -29,7 +30,7 @@ struct Space {
 struct Kernel {
   int64_t lanes;
   void (*forward)(const Sizes&, const Threads&, const Arrays&);   // makes v and sums
-  void (*backward)(const Sizes&, const Threads&, const Arrays&);  // makes du and dw
+  void (*backward)(const Sizes&, const Threads&, const Arrays&);  // makes du, dw and dbias
 };
 extern const Kernel plain, avx2, avx512;
 
@@ -97,6 +98,7 @@ class Routing {
       each_parent([=](int64_t at, int64_t b, int64_t j) {
         V* v = partial + at;  // in the place of the first part's sums
         add_parts(at, nullptr, s + t * size + at);
+        for (int64_t k = 0; k < z.dim; ++k) s[t * size + at + k] += arrays.bias[j * z.dim + k];
         squash(z.dim, s + t * size + at, nullptr, v);
         if (t == z.iterations - 1)
           transpose<true>(arrays.v + j * z.dim, pair, b, z.dim, v);
@@ -124,6 +126,13 @@ class Routing {
       if (!z.all) break;
     }
     each_gradient(ds, c, db);
+    for (int64_t jk = 0; jk < pair; ++jk) {
+      V sum = V{};
+      for (int64_t at = (z.all ? 0 : z.iterations - 1) * size; at < z.iterations * size; at += pair)
+        sum += ds[at + jk];
+      arrays.dbias[jk] = 0;
+      for (int l = 0; l < LANES; ++l) arrays.dbias[jk] += sum[l];
+    }
   }
  private:
   V* take(int64_t count) { return (left += count) - count; }  // the next vectors of the space
@@ -293,6 +302,9 @@ struct RoutingOp : OpKernel {
     OP_REQUIRES(context, fits,
                 errors::InvalidArgument("Capsules of shape ", u.DebugString(), " cannot be routed by ",
                                         "weights of shape ", w.DebugString(), "."));
+    const TensorShape bias({w.dim_size(1), w.dim_size(3)});
+    OP_REQUIRES(context, GRADIENT || context->input(2).shape() == bias,
+                errors::InvalidArgument("The bias must have the shape ", bias.DebugString(), "."));
     Sizes z = sizes;
     z.images = u.dim_size(0), z.children = w.dim_size(0), z.parents = w.dim_size(1);
     z.child_dim = w.dim_size(2), z.dim = w.dim_size(3);
@@ -302,18 +314,21 @@ struct RoutingOp : OpKernel {
     OP_REQUIRES(context, fits, errors::InvalidArgument("The gradient of v has another shape."));
     const TensorShape shapes[] = {GRADIENT ? u : v, GRADIENT ? w : sums,
                                   TensorShape({GRADIENT ? room.backward : room.forward})};
-    Tensor *first, *second, space;
+    Tensor *first, *second, *third = nullptr, space;
     OP_REQUIRES_OK(context, context->allocate_output(0, shapes[0], &first));
     OP_REQUIRES_OK(context, context->allocate_output(1, shapes[1], &second));
+    if (GRADIENT) OP_REQUIRES_OK(context, context->allocate_output(2, bias, &third));
     OP_REQUIRES_OK(context, context->allocate_temp(DT_FLOAT, shapes[2], &space));
     auto input = [=](int i) { return const_cast<float*>(context->input(i).flat<float>().data()); };
     auto output = [](Tensor& tensor) { return tensor.flat<float>().data(); };
     float *a = output(*first), *b = output(*second), *free = output(space);
     const Threads threads = threads_of(context);
     if constexpr (GRADIENT)
-      kernel->backward(z, threads, {input(0), input(1), input(3), nullptr, a, b, input(2), free});
+      kernel->backward(z, threads, {input(0), input(1), nullptr, input(3), nullptr, a, b,
+                                    output(*third), input(2), free});
     else
-      kernel->forward(z, threads, {input(0), input(1), nullptr, a, nullptr, nullptr, b, free});
+      kernel->forward(z, threads, {input(0), input(1), input(2), nullptr, a, nullptr, nullptr,
+                                   nullptr, b, free});
   }
   Sizes sizes;
   const Kernel* kernel = nullptr;
@@ -325,17 +340,18 @@ absl::Status shapes(shape_inference::InferenceContext* c) {
   TF_RETURN_IF_ERROR(c->WithRank(c->input(1), 4, &w));
   c->set_output(0, GRADIENT ? u : c->MakeShape({c->Dim(u, 0), c->Dim(w, 1), c->Dim(w, 3)}));
   c->set_output(1, GRADIENT ? w : c->UnknownShapeOfRank(1));
+  if (GRADIENT) c->set_output(2, c->MakeShape({c->Dim(w, 1), c->Dim(w, 3)}));
   return absl::OkStatus();
 }
 #define OPTIONS                                                   \
   .Attr("iterations: int >= 1").Attr("gradient: {'all', 'last'}") \
   .Attr("none_of_the_above: bool").Attr("instructions: string = ''")
 REGISTER_OP("CapsnetRouting")
-    .Input("u: float").Input("w: float").Output("v: float").Output("sums: float")
+    .Input("u: float").Input("w: float").Input("bias: float").Output("v: float").Output("sums: float")
     OPTIONS.SetShapeFn(shapes<false>);
 REGISTER_OP("CapsnetRoutingGrad")
     .Input("u: float").Input("w: float").Input("sums: float").Input("dv: float")
-    .Output("du: float").Output("dw: float") OPTIONS.SetShapeFn(shapes<true>);
+    .Output("du: float").Output("dw: float").Output("dbias: float") OPTIONS.SetShapeFn(shapes<true>);
 REGISTER_KERNEL_BUILDER(Name("CapsnetRouting").Device(DEVICE_CPU), RoutingOp<false>);
 REGISTER_KERNEL_BUILDER(Name("CapsnetRoutingGrad").Device(DEVICE_CPU), RoutingOp<true>);
 #endif

@@ -56,15 +56,16 @@ def native_routing(
         return routing_by_agreement(u, kernel, iterations, gradient, none_of_the_above, bias)
     w = tf.cast(kernel, u.dtype)
     u = tf.ensure_shape(u, [None, w.shape[0], w.shape[2]])
+    bias = tf.zeros(w.shape[1::2]) if bias is None else tf.cast(bias, u.dtype)
     v, _ = operations().capsnet_routing(
-        u, w, iterations=iterations, gradient=gradient, none_of_the_above=none_of_the_above
+        u, w, bias, iterations=iterations, gradient=gradient, none_of_the_above=none_of_the_above
     )
     return v
 
 
 @tf.RegisterGradient('CapsnetRouting')
 def _gradient(operation: Any, dv: tf.Tensor, _: Any) -> Any:
-    u, w = operation.inputs
+    u, w, _ = operation.inputs
     names = ('iterations', 'gradient', 'none_of_the_above', 'instructions')
     attributes = {name: operation.get_attr(name) for name in names}
     return operations().capsnet_routing_grad(u, w, operation.outputs[1], dv, **attributes)

@@ -23,10 +23,11 @@ OPTIONS = [(1, True), (2, False), (3, True), (4, False)]
 def route(request):
     """The raw operation with an instruction set, as a function like `routing_by_agreement`."""
 
-    def route(u, kernel, iterations, gradient='all', none_of_the_above=False):
+    def route(u, kernel, iterations, gradient='all', none_of_the_above=False, bias=None):
         return native_library.operations().capsnet_routing(
             u,
             kernel,
+            tf.zeros(kernel.shape[1::2]) if bias is None else bias,
             iterations=iterations,
             gradient=gradient,
             none_of_the_above=none_of_the_above,
@@ -49,13 +50,19 @@ def _case(shape, scale=1.0, seed=7):
     return u, np.float32(kernel), np.float32(rng.normal(size=(n, parents, dim)))
 
 
-def _with_gradients(function, u, kernel, weights, *options, dtype=tf.float32):
-    u, kernel = tf.cast(u, dtype), tf.cast(kernel, dtype)
+def _bias(shape):
+    _, _, parents, _, dim = shape
+    return np.float32(np.random.default_rng(8).normal(size=(parents, dim)) / np.sqrt(dim))
+
+
+def _with_gradients(function, u, kernel, weights, *options, dtype=tf.float32, bias=None):
+    bias = np.zeros(kernel.shape[1::2]) if bias is None else bias
+    inputs = [tf.cast(x, dtype) for x in (u, kernel, bias)]
     with tf.GradientTape() as tape:
-        tape.watch([u, kernel])
-        v = function(u, kernel, *options)
+        tape.watch(inputs)
+        v = function(*inputs[:2], *options, bias=inputs[2])
         loss = tf.reduce_sum(tf.cast(weights, dtype) * v)
-    return v, *tape.gradient(loss, [u, kernel])
+    return v, *tape.gradient(loss, inputs)
 
 
 @pytest.mark.parametrize('shape', SHAPES)
@@ -63,8 +70,9 @@ def test_routing_is_procedure_1(route, shape):
     u, kernel, _ = _case(shape)
     predictions = np.einsum('nid,ijdk->nijk', u.astype(float), kernel.astype(float))
     for iterations, none_of_the_above in OPTIONS:
-        expected, _ = oracle.route(predictions[-1:], iterations, none_of_the_above)
-        v = route(u, kernel, iterations, 'all', none_of_the_above)
+        bias = None if iterations == 3 else _bias(shape)
+        expected, _ = oracle.route(predictions[-1:], iterations, none_of_the_above, bias)
+        v = route(u, kernel, iterations, 'all', none_of_the_above, bias)
         np.testing.assert_allclose(v[-1:], expected, rtol=1e-4, atol=2e-6)
         assert v.shape == (shape[0], shape[2], shape[4])
 
@@ -75,24 +83,30 @@ def test_capsules_and_gradients_are_those_of_the_matrix_products(route, shape, g
     case = _case(shape)
     for iterations, none_of_the_above in OPTIONS:
         options = (iterations, gradient, none_of_the_above)
-        expected = _with_gradients(routing_by_agreement, *case, *options, dtype=tf.float64)
-        actual = _with_gradients(route, *case, *options)
+        bias = _bias(shape)
+        expected = _with_gradients(
+            routing_by_agreement, *case, *options, dtype=tf.float64, bias=bias
+        )
+        actual = _with_gradients(route, *case, *options, bias=bias)
         for a, e in zip(actual, expected, strict=True):
             np.testing.assert_allclose(a, e, rtol=1e-3, atol=1e-5 * np.max(np.abs(e)))
 
 
 def test_gradient_through_all_iterations_is_the_numerical_one(route):
-    u, kernel, weights = (np.float64(x) for x in _case((2, 5, 3, 2, 4)))
+    shape = (2, 5, 3, 2, 4)
+    u, kernel, weights, bias = (np.float64(x) for x in (*_case(shape), _bias(shape)))
 
-    def loss(u, kernel):
+    def loss(u, kernel, bias):
         predictions = np.einsum('nid,ijdk->nijk', u, kernel)
-        return np.sum(weights * oracle.route(predictions, 3)[0])
+        return np.sum(weights * oracle.route(predictions, 3, bias=bias)[0])
 
-    _, du, dkernel = _with_gradients(route, u, kernel, weights, 3)
-    expected = oracle.numerical_gradient(lambda u: loss(u, kernel), u)
+    _, du, dkernel, dbias = _with_gradients(route, u, kernel, weights, 3, bias=bias)
+    expected = oracle.numerical_gradient(lambda u: loss(u, kernel, bias), u)
     np.testing.assert_allclose(du, expected, rtol=1e-4, atol=1e-5)
-    expected = oracle.numerical_gradient(lambda kernel: loss(u, kernel), kernel)
+    expected = oracle.numerical_gradient(lambda kernel: loss(u, kernel, bias), kernel)
     np.testing.assert_allclose(dkernel, expected, rtol=1e-4, atol=1e-5)
+    expected = oracle.numerical_gradient(lambda bias: loss(u, kernel, bias), bias)
+    np.testing.assert_allclose(dbias, expected, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize('gradient', ['all', 'last'])
@@ -119,7 +133,7 @@ def test_routing_of_any_batch_size_in_a_function(gradient):
 
 def test_results_do_not_depend_on_the_images_beside(route):
     u, kernel, weights = _case((20, 37, 10, 8, 16))
-    v, du, _ = _with_gradients(route, u, kernel, weights, 3)
+    v, du, *_ = _with_gradients(route, u, kernel, weights, 3)
     for part in (slice(0, 1), slice(3, 20)):
         alone = _with_gradients(route, u[part], kernel, weights[part], 3)
         np.testing.assert_array_equal(alone[0], v[part])
@@ -139,7 +153,7 @@ def test_what_is_not_finite_reaches_the_loss_of_its_image_alone(route, bad):
     u, kernel, weights = _case((18, 5, 3, 2, 4))
     expected = _with_gradients(route, u, kernel, weights, 3)
     u[17, 2, 1] = bad
-    v, du, dkernel = _with_gradients(route, u, kernel, weights, 3)
+    v, du, dkernel, _ = _with_gradients(route, u, kernel, weights, 3)
     for actual, same in ((v, expected[0]), (du, expected[1])):
         np.testing.assert_array_equal(actual[:17], same[:17])
         assert np.isnan(actual[17]).any()
@@ -174,6 +188,14 @@ def test_bad_options_and_shapes_are_refused():
     raw = native_library.operations().capsnet_routing
     options = {'iterations': 3, 'gradient': 'all', 'none_of_the_above': False}
     with pytest.raises(tf.errors.InvalidArgumentError, match='cannot be routed by weights'):
-        raw(tf.zeros([1, 4, 3]), tf.zeros([2, 3, 3, 4]), **options)
+        raw(tf.zeros([1, 4, 3]), tf.zeros([2, 3, 3, 4]), tf.zeros([3, 4]), **options)
+    with pytest.raises(tf.errors.InvalidArgumentError, match=r'bias must have the shape \[3,4\]'):
+        raw(tf.zeros([1, 2, 3]), tf.zeros([2, 3, 3, 4]), tf.zeros([4, 3]), **options)
     with pytest.raises(tf.errors.InvalidArgumentError, match='This machine has no sse9'):
-        raw(tf.zeros([1, 2, 3]), tf.zeros([2, 3, 3, 4]), instructions='sse9', **options)
+        raw(
+            tf.zeros([1, 2, 3]),
+            tf.zeros([2, 3, 3, 4]),
+            tf.zeros([3, 4]),
+            instructions='sse9',
+            **options,
+        )

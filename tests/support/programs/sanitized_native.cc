@@ -49,17 +49,17 @@ static bool route(const int64_t* n, int64_t iterations, bool none_of_the_above, 
   const capsnet::routing::Sizes z{n[0], n[1], n[2], n[3], n[4], iterations, none_of_the_above, all};
   const capsnet::routing::Space room(z, LANES);
   Numbers u = random_numbers(n[0] * n[1] * n[3]), w = random_numbers(n[1] * n[2] * n[3] * n[4]),
-          dv = random_numbers(n[0] * n[2] * n[4]);
+          bias = random_numbers(n[2] * n[4]), dv = random_numbers(n[0] * n[2] * n[4]);
   return is_sound([&](const capsnet::Threads& threads) {
-    Numbers v(dv.size(), NAN), du(u.size(), NAN), dw(w.size(), NAN), sums(room.sums, NAN),
-        forward(room.forward, NAN), backward(room.backward, NAN);
+    Numbers v(dv.size(), NAN), du(u.size(), NAN), dw(w.size(), NAN), dbias(bias.size(), NAN),
+        sums(room.sums, NAN), forward(room.forward, NAN), backward(room.backward, NAN);
     capsnet::routing::INSTRUCTIONS.forward(
-        z, threads, {u.data(), w.data(), nullptr, v.data(), nullptr, nullptr, sums.data(), forward.data()});
+        z, threads, {u.data(), w.data(), bias.data(), nullptr, v.data(), nullptr, nullptr, nullptr,
+                     sums.data(), forward.data()});
     capsnet::routing::INSTRUCTIONS.backward(
-        z, threads,
-        {u.data(), w.data(), dv.data(), nullptr, du.data(), dw.data(), sums.data(), backward.data()});
-    v.insert(v.end(), du.begin(), du.end());
-    v.insert(v.end(), dw.begin(), dw.end());
+        z, threads, {u.data(), w.data(), nullptr, dv.data(), nullptr, du.data(), dw.data(), dbias.data(),
+                     sums.data(), backward.data()});
+    for (const Numbers* more : {&du, &dw, &dbias}) v.insert(v.end(), more->begin(), more->end());
     return v;
   });
 }
