@@ -1,9 +1,9 @@
 """The programs that TensorFlow hands to XLA, for `benchmarks.cost` to count.
 
 `textbook` is the network with the reference routing and TensorFlow's convolution; `ours` is the
-network that the pipeline trains, as it runs on a CPU with `routing_algorithm='matmul'`, since XLA
-does not know operations of this project; `ours-gpu` is the same as it runs with a GPU; `fused` is
-`ours-gpu` with `routing_algorithm='fused'`.
+network that the pipeline trains, as it runs on a CPU with `routing_algorithm='matmul'` and
+`primary_algorithm='winograd'`, since XLA does not know operations of this project; `ours-gpu` is
+the same as it runs with a GPU; `fused` is `ours-gpu` with `routing_algorithm='fused'`.
 """
 
 from __future__ import annotations
@@ -100,6 +100,8 @@ def write_programs(
                 mode_config = dataclasses.replace(config, routing_gradient=mode)
                 if name == 'textbook':
                     mode_config = textbook(mode_config)
+                elif name == 'ours':
+                    mode_config = dataclasses.replace(mode_config, primary_algorithm='winograd')
                 elif name == 'fused':
                     mode_config = dataclasses.replace(mode_config, routing_algorithm='fused')
                 on_gpu = name in ('ours-gpu', 'fused')

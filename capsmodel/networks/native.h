@@ -1,7 +1,7 @@
-// What the operations in C++ share. native_build.py compiles each of their files once for each instruction
-// set, with LANES and INSTRUCTIONS defined and without any C++ header, so that no function of the
-// standard library has instructions that a machine may lack; and once without them for TensorFlow. Each
-// file has a namespace, and there a Kernel, which does the work, for each instruction set.
+// What the operations in C++ share. native_build.py compiles their files once for each instruction set,
+// with LANES and INSTRUCTIONS defined and without any C++ header, so that no function of the standard
+// library has instructions that a machine may lack; and once without them for TensorFlow. Each file has a
+// namespace, and there a Kernel, which does the work, for each instruction set.
 #pragma once
 #include <stdint.h>
 #ifndef INSTRUCTIONS

@@ -69,24 +69,23 @@ def build(target: pathlib.Path) -> None:
     """
     import tensorflow as tf
 
+    # TensorFlow's headers take longer than our sources: each object has all of these.
+    source = ''.join(f'#include "{name}"\n' for name in _SOURCES).encode()
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=target.parent) as folder:
         # TensorFlow's part does no work of its own, and takes as long to compile as the rest.
-        of_tensorflow = [*_OPTIONS, '-O1', '-w', *tf.sysconfig.get_compile_flags()]
-        options = {name: [*KERNEL_OPTIONS, *own] for name, own in INSTRUCTIONS.items()}
-        commands = {
-            f'{folder}/{source}.{name}.o': [str(FOLDER / source), '-c', *own]
-            for name, own in {'tensorflow': of_tensorflow, **options}.items()
-            for source in _SOURCES
-        }
+        options = {'tensorflow': [*_OPTIONS, '-O1', '-w', *tf.sysconfig.get_compile_flags()]}
+        options |= {name: [*KERNEL_OPTIONS, *own] for name, own in INSTRUCTIONS.items()}
+        objects = {f'{folder}/{name}.o': own for name, own in options.items()}
 
         def compile_object(path: str) -> None:
-            subprocess.run([*compiler(), *commands[path], '-o', path], check=True)
+            command = [*compiler(), '-x', 'c++', '-', f'-I{FOLDER}', '-c', '-o', path]
+            subprocess.run([*command, *objects[path]], input=source, check=True)
 
         with multiprocessing.pool.ThreadPool() as pool:
-            pool.map(compile_object, commands, chunksize=1)
+            pool.map(compile_object, objects, chunksize=1)
         whole = f'{folder}/{target.name}'
-        link = [*compiler(), '-shared', '-o', whole, *commands]
+        link = [*compiler(), '-shared', '-o', whole, *objects]
         subprocess.run([*link, *tf.sysconfig.get_link_flags()], check=True)
         for older in target.parent.glob('*.so'):
             older.unlink()
