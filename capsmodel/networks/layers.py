@@ -8,14 +8,13 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from capsmodel.networks import winograd
+from capsmodel.networks import native_winograd, winograd
 from capsmodel.networks.choices import (
     PRIMARY_ALGORITHMS,
     ROUTINGS,
     check_choice,
     check_routing_options,
 )
-from capsmodel.networks.native_winograd import fastest_transform
 from capsmodel.networks.routing import by_parents, route_by_parents, squash
 
 # From these on, 'auto' takes 'winograd'. The transform of the weights costs as much as a direct
@@ -112,16 +111,14 @@ class PrimaryCaps(keras.layers.Layer):
             input_shape: (n, height, width, filters), for which `phase_size` gives a size.
         """
         _, height, width, _ = input_shape
-        # 'winograd' needs nothing but TensorFlow.
-        transform = fastest_transform if self.algorithm == 'auto' else winograd.matmul_transform
-        features = winograd.conv2d_of_phases(
-            phases,
-            self.prepare(input_shape, transform),
-            (height, width),
-            self.kernel_size,
-            self.strides,
-            transform,
-        )
+        size = (height, width)
+        if self.algorithm == 'auto':
+            kernel = tf.convert_to_tensor(self.kernel)
+            features = native_winograd.conv2d_of_phases(phases, kernel, size, self.strides)
+        else:  # 'winograd' needs nothing but TensorFlow
+            features = winograd.conv2d_of_phases(
+                phases, self.prepare(input_shape), size, self.kernel_size, self.strides
+            )
         return self._capsules(features, input_shape, input_shape[0])
 
     def _capsules(self, features: tf.Tensor, input_shape: Sequence[Any], n: Any) -> tf.Tensor:
@@ -131,11 +128,7 @@ class PrimaryCaps(keras.layers.Layer):
         # With -1 for n, a grid of another size would pass as more or fewer images.
         return squash(tf.reshape(features, [n, children, dim]))
 
-    def prepare(
-        self,
-        input_shape: Sequence[Any],
-        transform: winograd.Transform = winograd.matmul_transform,
-    ) -> tf.Tensor:
+    def prepare(self, input_shape: Sequence[Any]) -> tf.Tensor:
         """The kernel as 'winograd' takes it for inputs of this shape.
 
         `call` takes a function that returns it: Keras would round a tensor to the precision of the
@@ -143,7 +136,7 @@ class PrimaryCaps(keras.layers.Layer):
         """
         _, height, width, _ = input_shape
         kernel = tf.cast(tf.cast(self.kernel, self.compute_dtype), tf.float32)
-        return winograd.transform_kernel(kernel, (height, width), self.strides, transform)
+        return winograd.transform_kernel(kernel, (height, width), self.strides)
 
     def _convolve(
         self, inputs: tf.Tensor, kernel: tf.Tensor, prepared: Callable[[], tf.Tensor] | None

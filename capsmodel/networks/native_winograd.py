@@ -1,4 +1,4 @@
-"""The transforms of `winograd` as an operation of this project's own, in C++.
+"""The transforms of `winograd` as an operation of this project's own, in C++: in training on a CPU.
 
 `native_winograd.cc` has it.
 """
@@ -10,17 +10,55 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from capsmodel.networks import winograd
 from capsmodel.networks.native_library import operations, why_not
-from capsmodel.networks.winograd import matmul_transform
 
 
-def fastest_transform(rows: np.ndarray, columns: np.ndarray, x: tf.Tensor) -> tf.Tensor:
-    """`native_transform` where it can be loaded, else `matmul_transform`: for float32 on a CPU."""
-    return (matmul_transform if why_not() else native_transform)(rows, columns, x)
+def conv2d_of_phases(
+    phases: tf.Tensor, kernel: tf.Tensor, size: tuple[int, int], stride: int
+) -> tf.Tensor:
+    """`winograd.conv2d_of_phases` of a kernel that is not transformed, with transforms in C++.
+
+    Where the operation cannot be loaded, they are TensorFlow's matrix products; results differ in
+    rounding only.
+
+    Args:
+        phases: float32, see `winograd.conv2d_of_phases`.
+        kernel: float32 [kernel_size, kernel_size, channels, filters].
+        size: rows and columns of the input.
+        stride: of the convolution.
+
+    Returns:
+        float32 [n, rows, columns, filters].
+    """
+    kernel_size = kernel.shape[0]
+    if why_not():
+        transformed = winograd.transform_kernel(kernel, size, stride)
+        return winograd.conv2d_of_phases(phases, transformed, size, kernel_size, stride)
+    transformed = transform_kernel(kernel, size, stride)
+    return winograd.conv2d_of_phases(
+        phases, transformed, size, kernel_size, stride, native_transform
+    )
+
+
+def transform_kernel(kernel: tf.Tensor, size: tuple[int, int], stride: int) -> tf.Tensor:
+    """`winograd.transform_kernel` in one pass over memory; results differ in rounding only.
+
+    The operation takes the phases out of the kernel as it reads it: its matrices have the points of
+    all phases, and zeros for the taps of others.
+    """
+    kernel_size, _, channels, filters = kernel.shape
+    matrices = [
+        tf.constant(matrix, tf.float32)
+        for matrix in winograd.kernel_matrices(size, kernel_size, stride)
+    ]
+    x = tf.reshape(kernel, [kernel_size, kernel_size, channels * filters])
+    y = operations().capsnet_transform(*matrices, x, y_phases=stride)
+    return tf.reshape(y, [*y.shape[:2], stride * stride * channels, filters])
 
 
 def native_transform(rows: np.ndarray, columns: np.ndarray, x: tf.Tensor) -> tf.Tensor:
-    """`matmul_transform` in one pass over memory; results differ in rounding only.
+    """`winograd.matmul_transform` in one pass over memory; results differ in rounding only.
 
     They do not depend on the number of threads. XLA does not know it.
 
@@ -42,7 +80,12 @@ def native_transform(rows: np.ndarray, columns: np.ndarray, x: tf.Tensor) -> tf.
 @tf.RegisterGradient('CapsnetTransform')
 def _gradient(operation: Any, dy: tf.Tensor) -> Any:
     rows, columns, _ = operation.inputs
-    instructions = operation.get_attr('instructions')
-    transposed = tf.transpose(rows), tf.transpose(columns)
-    # The matrices are constants.
-    return None, None, operations().capsnet_transform(*transposed, dy, instructions=instructions)
+    dx = operations().capsnet_transform(
+        tf.transpose(rows),
+        tf.transpose(columns),
+        dy,
+        x_phases=operation.get_attr('y_phases'),
+        y_phases=operation.get_attr('x_phases'),
+        instructions=operation.get_attr('instructions'),
+    )
+    return None, None, dx  # the matrices are constants

@@ -217,19 +217,33 @@ def conv2d(inputs: tf.Tensor, kernel: tf.Tensor, stride: int) -> tf.Tensor:
     return conv2d_with(inputs, transformed, kernel.shape[0], stride)
 
 
-def transform_kernel(
-    kernel: tf.Tensor,
-    size: tuple[int, int],
-    stride: int,
-    transform: Transform = matmul_transform,
-) -> tf.Tensor:
+def kernel_matrices(
+    size: tuple[int, int], kernel_size: int, stride: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """The matrices that transform a whole kernel, phases and all; arguments as for `gain`.
+
+    Returns:
+        For the rows and for the columns, float64 [stride * points, kernel_size]: phases are the
+        outer order of the first axis, and each has zeros for the taps of the others.
+    """
+    matrices = []
+    for length in size:
+        _, g, _ = _Axis.of(length, kernel_size, stride).matrices
+        of_phases = np.zeros([stride, len(g), kernel_size])
+        for phase in range(stride):
+            taps = len(range(phase, kernel_size, stride))
+            of_phases[phase, :, phase::stride] = g[:, :taps]
+        matrices.append(of_phases.reshape(-1, kernel_size))
+    return matrices[0], matrices[1]
+
+
+def transform_kernel(kernel: tf.Tensor, size: tuple[int, int], stride: int) -> tf.Tensor:
     """The transform of a kernel, G g G^T, which `conv2d_with` takes.
 
     Args:
         kernel: float32 or float64 [kernel_size, kernel_size, channels, filters].
         size: rows and columns of the convolution's input.
         stride: of the convolution.
-        transform: Computes what `matmul_transform` does.
 
     Returns:
         [points of rows, points of columns, stride * stride * channels, filters], of the same type.
@@ -245,7 +259,7 @@ def transform_kernel(
     g = _fit(kernel, [stride * y.taps, stride * x.taps, None, None])
     g = tf.reshape(g, [y.taps, stride, x.taps, stride, channels, filters])
     g = tf.reshape(tf.transpose(g, [0, 2, 1, 3, 4, 5]), [y.taps, x.taps, depth * filters])
-    return tf.reshape(transform(g_y, g_x, g), [y.points, x.points, depth, filters])
+    return tf.reshape(matmul_transform(g_y, g_x, g), [y.points, x.points, depth, filters])
 
 
 def conv2d_with(

@@ -27,6 +27,7 @@ WORK = [
     ('transform', 6, 10, 6, 10, 20_000),
     ('transform', 13, 4, 5, 2, 2063),
     ('transform', 10, 5, 10, 5, 17),
+    ('transform', 4, 6, 6, 12, 1100),
     ('transform', 1, 1, 12, 1, 1),
     ('transform', 2, 3, 4, 5, 0),
 ]
@@ -36,6 +37,7 @@ def test_without_the_library_all_is_tensorflows(monkeypatch):
     rng = np.random.default_rng(0)
     u, kernel = (np.float32(rng.normal(size=size)) for size in ((2, 5, 2), (5, 3, 2, 4)))
     numbers = rng.normal(size=(2, 3)), rng.normal(size=(4, 5)), tf.ones([3, 5, 2])
+    weights = tf.constant(rng.normal(size=(3, 3, 2, 5)), tf.float32)
     monkeypatch.setattr(native_build, 'library', lambda: pathlib.Path('nowhere', 'library.so'))
     native_library.operations.cache_clear()
     try:
@@ -47,8 +49,11 @@ def test_without_the_library_all_is_tensorflows(monkeypatch):
         np.testing.assert_array_equal(
             native_routing.fastest_routing(u, kernel, 3), routing_by_agreement(u, kernel, 3)
         )
+        size, transformed = (9, 11), winograd.transform_kernel(weights, (9, 11), 2)
+        phases = tf.ones([*winograd.phase_size(size, 3, 2), 4, 8])
         np.testing.assert_array_equal(
-            native_winograd.fastest_transform(*numbers), winograd.matmul_transform(*numbers)
+            native_winograd.conv2d_of_phases(phases, weights, size, 2),
+            winograd.conv2d_of_phases(phases, transformed, size, 3, 2),
         )
     finally:
         native_library.operations.cache_clear()

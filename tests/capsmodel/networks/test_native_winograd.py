@@ -1,5 +1,7 @@
 """The transforms in C++ against those of TensorFlow, with each instruction set of this machine."""
 
+import functools
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -26,9 +28,9 @@ SHAPES = [
 def transform(request):
     """The raw operation with an instruction set."""
 
-    def transform(rows, columns, x):
+    def transform(rows, columns, x, **phases):
         return native_library.operations().capsnet_transform(
-            rows, columns, x, instructions=request.param
+            rows, columns, x, instructions=request.param, **phases
         )
 
     try:
@@ -59,6 +61,49 @@ def test_transforms_and_gradients_are_those_of_the_matrix_products(transform, sh
     actual = _with_gradient(transform, rows, columns, tf.constant(x), tf.constant(weights))
     for result, other in zip(actual, expected, strict=True):
         np.testing.assert_allclose(result, other, rtol=1e-4, atol=1e-5)
+
+
+def _in_phases(x, phases):
+    """[i * a + p, j * b + q, c] -> [p, q, i * phases * c + j * c + ...] for phases i and j."""
+    height, width, _ = x.shape
+    x = x.reshape(phases, height // phases, phases, width // phases, -1)
+    return x.transpose(1, 3, 0, 2, 4).reshape(height // phases, width // phases, -1)
+
+
+@pytest.mark.parametrize(('x_phases', 'y_phases'), [(1, 2), (2, 1), (3, 2)])
+@pytest.mark.parametrize('shape', [(20, 6, 22, 12, 1100), (2, 6, 4, 6, 0)])
+def test_input_and_output_may_lie_in_phases(transform, shape, x_phases, y_phases):
+    rows, columns, x, weights = _case(*shape)
+    expected = _with_gradient(
+        winograd.matmul_transform, rows, columns, tf.constant(x), tf.constant(weights)
+    )
+    expected = [
+        _in_phases(numbers.numpy(), phases)
+        for numbers, phases in zip(expected, (y_phases, x_phases), strict=True)
+    ]
+    actual = _with_gradient(
+        functools.partial(transform, x_phases=x_phases, y_phases=y_phases),
+        rows,
+        columns,
+        tf.constant(_in_phases(x, x_phases)),
+        tf.constant(_in_phases(weights, y_phases)),
+    )
+    for result, other in zip(actual, expected, strict=True):
+        np.testing.assert_allclose(result, other, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize(('size', 'stride'), [((20, 22), 2), ((9, 30), 1), ((31, 29), 3)])
+def test_kernels_are_transformed_as_by_tensorflow(size, stride):
+    kernel = tf.constant(np.random.default_rng(0).normal(size=(9, 9, 3, 5)), tf.float32)
+    results = []
+    for function in (native_winograd.transform_kernel, winograd.transform_kernel):
+        with tf.GradientTape() as tape:
+            tape.watch(kernel)
+            transformed = function(kernel, size, stride)
+            loss = tf.reduce_sum(transformed**2)
+        results.append((transformed, tape.gradient(loss, kernel)))
+    for actual, expected in zip(*results, strict=True):
+        np.testing.assert_allclose(actual, expected, rtol=1e-3, atol=1e-4 * np.abs(expected).max())
 
 
 def test_gradient_is_the_numerical_one(transform):
@@ -124,6 +169,18 @@ def test_matrices_have_no_gradient():
 def test_shapes_that_do_not_fit_are_refused(rows, columns, x):
     with pytest.raises(tf.errors.InvalidArgumentError, match='cannot transform'):
         native_library.operations().capsnet_transform(*map(tf.ones, (rows, columns, x)))
+
+
+@pytest.mark.parametrize(('x_phases', 'y_phases'), [(2, 1), (1, 3), (3, 1)])
+def test_phases_that_do_not_fit_are_refused(x_phases, y_phases):
+    matrices = tf.ones([4, 4]), tf.ones([4, 4])
+    with pytest.raises(tf.errors.InvalidArgumentError, match='cannot transform'):
+        native_library.operations().capsnet_transform(
+            *matrices,
+            tf.ones([4 // x_phases, 4 // x_phases, 7]),
+            x_phases=x_phases,
+            y_phases=y_phases,
+        )
 
 
 def test_instructions_that_no_machine_has_are_refused():

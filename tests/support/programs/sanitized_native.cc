@@ -64,8 +64,8 @@ static bool route(const int64_t* n, int64_t iterations, bool none_of_the_above, 
   });
 }
 
-static bool transform(const int64_t* n) {
-  capsnet::winograd::Transform z{n[0], n[1], n[2], n[3], n[4]};
+static bool transform(const int64_t* n, int64_t x_phases, int64_t y_phases) {
+  capsnet::winograd::Transform z{n[0], n[1], n[2], n[3], n[4], x_phases, y_phases};
   Numbers rows = random_numbers(z.r * z.a), columns = random_numbers(z.s * z.b),
           x = random_numbers(z.a * z.b * z.c);
   z.rows = rows.data(), z.columns = columns.data(), z.x = x.data();
@@ -86,7 +86,11 @@ int main(int, char** arguments) {
   int64_t n[5];
   for (int i = 0; i < 5; ++i) n[i] = std::atoll(arguments[i + 3]);
   if (!std::strcmp(arguments[2], "transform")) {
-    if (!transform(n)) return 1;
+    for (int64_t x_phases = 1; x_phases < 4; ++x_phases)
+      for (int64_t y_phases = 1; y_phases < 4; ++y_phases) {
+        const bool is_divisible = n[0] % y_phases + n[2] % y_phases + n[1] % x_phases + n[3] % x_phases == 0;
+        if (is_divisible && !transform(n, x_phases, y_phases)) return 1;
+      }
   } else {
     for (int64_t iterations = 1; iterations < 5; ++iterations)
       for (int options = 0; options < 4; ++options)
