@@ -108,8 +108,7 @@ def routing_by_agreement(
             coefficients of the last iteration as constants.
         none_of_the_above: Whether the softmax has one more logit, which is always 0: a child that
             agrees with no parent then keeps its output to itself (section 7).
-        bias: is added to each s_j in each iteration, float [parents, dim]; None: nothing is. The
-            paper's equations have none, the authors' program has one.
+        bias: float [parents, dim], added to each s_j; None, as in the paper's equations: nothing is.
 
     Returns:
         The parents' capsules v [n, parents, dim]. Everything is computed in float64 where `u` is
