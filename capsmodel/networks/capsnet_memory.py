@@ -8,7 +8,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from capsmodel.networks import choices, layers, routing, winograd
+from capsmodel.networks import choices, layers, routing, toom_cook
 from capsmodel.networks.settings import CapsNetConfig
 from capsmodel.networks.stem import Stem
 
@@ -116,7 +116,7 @@ class _Counts:
         transformed = primary_caps.transformed_floats(inputs)
         primary = math.prod(primary_caps.compute_output_shape(inputs)[1:])
         children = primary // config.primary_dim
-        weights = (winograd.MOST_POINTS * config.primary_stride) ** 2
+        weights = (toom_cook.MOST_POINTS * config.primary_stride) ** 2
         weights *= config.conv1_filters * config.primary_channels * config.primary_dim
         decoded = 0
         if config.decoder:

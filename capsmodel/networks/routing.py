@@ -108,7 +108,7 @@ def routing_by_agreement(
             coefficients of the last iteration as constants.
         none_of_the_above: Whether the softmax has one more logit, which is always 0: a child that
             agrees with no parent then keeps its output to itself (section 7).
-        bias: float [parents, dim], added to each s_j; None, as in the paper's equations: nothing is.
+        bias: float [parents, dim], added to each s_j; None, as in the paper: nothing is.
 
     Returns:
         The parents' capsules v [n, parents, dim]. Everything is computed in float64 where `u` is
