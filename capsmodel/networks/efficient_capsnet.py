@@ -78,7 +78,11 @@ class NormalizedConvolutions(keras.layers.Layer):
         x = tf.cast(inputs, self.compute_dtype)
         factor, offset = tf.ones(inputs.shape[-1]), tf.zeros(inputs.shape[-1])
         for convolution, normalization in self._pairs():
-            kernel, bias = convolution.kernel.value + 0, convolution.bias.value + 0
+            # In mixed precision Keras has rounded both.
+            kernel, bias = (
+                tf.cast(tf.convert_to_tensor(weight), tf.float32)
+                for weight in (convolution.kernel, convolution.bias)
+            )
             bias += tf.einsum('yxcf,c->f', kernel, offset)
             kernel *= factor[:, tf.newaxis]
             kernel, bias = tf.cast(kernel, x.dtype), tf.cast(bias, x.dtype)
@@ -108,7 +112,8 @@ class DepthwiseCaps(keras.layers.Layer):
     """
 
     def __init__(self, dim: int, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
+        # All is computed in float32: in mixed precision Keras would round the arguments of `call`.
+        super().__init__(autocast=False, **kwargs)
         self.dim = dim
 
     def build(self, input_shape: Sequence[int | None]) -> None:

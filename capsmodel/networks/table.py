@@ -112,14 +112,16 @@ def lacking(network: str) -> set[str]:
 
 
 def config_of(values: Any) -> Any:
-    """The config of a network from its JSON form, a mapping with `network`; others stay as is.
+    """The config of a network from its JSON form, a mapping; others stay as is.
+
+    Without `network` it is that of capsnet, as all were before there were others.
 
     Raises:
         ValueError: There is no such network, or a value cannot be used.
     """
     if not isinstance(values, dict):
         return values
-    name = values.get('network')
+    name = values.get('network', 'capsnet')
     if name not in NETWORKS:
         raise ValueError(f'its network must be one of {", ".join(NETWORKS)}, not {name!r}')
     return NETWORKS[name].config(**values)

@@ -130,7 +130,7 @@ def test_plain_tensorflow_gets_the_same_answers(tmp_path):
     """From one SavedModel with a signature for each network."""
     images, _ = _digits(3)
     module, expected = tf.Module(), {}
-    networks = {name: _network(name) for name in table.NETWORKS}
+    networks = {name: _network(name).exported() for name in table.NETWORKS}
     module.weights = {name: [v.value for v in m.variables] for name, m in networks.items()}
     spec = tf.TensorSpec([None, 28, 28], tf.uint8, 'pixels')
 

@@ -165,8 +165,8 @@ def test_an_evaluation_keeps_to_a_containers_limit_and_a_kill_names_the_settings
         (group / 'memory.limit_in_bytes').write_text(str(1150 * 2**20))
     except OSError as error:
         pytest.skip(f'no control group of version 1 can be made here: {error}')
-    noise = np.random.default_rng(0).integers(0, 256, (300, 28, 28), dtype=np.uint8)
-    labeled = dataset.LabeledImages(noise, np.arange(300) % 10)
+    noise = np.random.default_rng(0).integers(0, 256, (600, 28, 28), dtype=np.uint8)
+    labeled = dataset.LabeledImages(noise, np.arange(600) % 10)
     request = training_request.write(
         tmp_path, network=CapsNetConfig(28, 28, 10), batch_size=4, epochs=1
     )
@@ -189,9 +189,9 @@ def test_an_evaluation_keeps_to_a_containers_limit_and_a_kill_names_the_settings
         return done.stdout
 
     try:
-        assert train(300).startswith(
+        assert train(600).startswith(
             'ended: The training process was ended by SIGKILL, as the system does when memory runs '
-            'out, while it was evaluating 300 images a step. Lower EVAL_BATCH_SIZE'
+            'out, while it was evaluating 600 images a step. Lower EVAL_BATCH_SIZE'
         )
         assert train(0) == ''
     finally:
