@@ -31,8 +31,8 @@ def fused_routing(
 
     - logits b_ij = sum over k, d of (W_ijdk x_jk) u_id, and the same with ds_jk in place of x_jk
       for the gradient dc_ij; db_ij = c_ij (dc_ij - sum over j of c_ij dc_ij);
-    - s_jk = bias_jk + sum over d, i of (u_id W_ijdk) c_ij, and that sum with db_ij in place of c_ij
-      for the gradient of x_jk;
+    - s_jk = bias_jk + sum over d, i of (u_id W_ijdk) c_ij; the gradient of x_jk is this sum without
+      the bias, with db_ij in place of c_ij;
     - du_id = sum over j, k of sum over t of (c_t W) ds_t + (db_t W) x_t, and dW_ijdk = sum over the
       images of sum over t of (c_t ds_t) u + (db_t x_t) u, each for all iterations at once.
 
@@ -49,8 +49,10 @@ def fused_routing(
     u = at_least_float32(u)
     w = tf.transpose(tf.cast(kernel, u.dtype), [1, 3, 2, 0])[:, tf.newaxis]
     u = tf.transpose(u, [0, 2, 1])[tf.newaxis, :, tf.newaxis]
-    bias = tf.zeros(w.shape[:_CHILD_DIM:2], u.dtype) if bias is None else tf.cast(bias, u.dtype)
-    bias = bias[:, tf.newaxis, :, tf.newaxis, tf.newaxis]
+    if bias is None:
+        _, parents, _, dim = kernel.shape
+        bias = tf.zeros([parents, dim])
+    bias = tf.cast(bias, u.dtype)[:, tf.newaxis, :, tf.newaxis, tf.newaxis]
 
     @tf.custom_gradient
     def route(u: tf.Tensor, w: tf.Tensor, bias: tf.Tensor) -> Any:

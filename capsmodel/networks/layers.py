@@ -285,7 +285,9 @@ class DigitCaps(keras.layers.Layer):
 
     def options(self) -> tuple[Any, ...]:
         """The arguments of `routing_by_agreement` after the kernel."""
-        bias = None if self.bias is None else tf.convert_to_tensor(self.bias)
+        bias = self.bias
+        if bias is not None:
+            bias = tf.convert_to_tensor(bias)
         return self.iterations, self.gradient, self.none_of_the_above, bias
 
     def compute_output_shape(self, input_shape: Sequence[int | None]) -> tuple[int | None, ...]:

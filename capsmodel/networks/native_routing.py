@@ -56,7 +56,10 @@ def native_routing(
         return routing_by_agreement(u, kernel, iterations, gradient, none_of_the_above, bias)
     w = tf.cast(kernel, u.dtype)
     u = tf.ensure_shape(u, [None, w.shape[0], w.shape[2]])
-    bias = tf.zeros(w.shape[1::2]) if bias is None else tf.cast(bias, u.dtype)
+    if bias is None:
+        _, parents, _, dim = w.shape
+        bias = tf.zeros([parents, dim])
+    bias = tf.cast(bias, u.dtype)
     v, _ = operations().capsnet_routing(
         u, w, bias, iterations=iterations, gradient=gradient, none_of_the_above=none_of_the_above
     )

@@ -144,20 +144,20 @@ def route_by_parents(
     u = tf.ensure_shape(u, [None, *w.shape[2:]])
 
     def capsules(s: tf.Tensor) -> tf.Tensor:
-        return squash(s if bias is None else s + tf.cast(bias, s.dtype)[:, tf.newaxis])
+        if bias is not None:
+            s += tf.cast(bias, s.dtype)[:, tf.newaxis]
+        return squash(s)
 
-    def of_last(s: tf.Tensor) -> tf.Tensor:
-        return tf.transpose(capsules(s), [1, 0, 2])
-
-    if iterations == 1:
-        return of_last(_even_sum(u, w, none_of_the_above))
-    v_sum = capsules(_even_sum(u, w, none_of_the_above))
-    for _ in range(iterations - 2):
-        v_sum += capsules(_sum_over_parts(u, w, v_sum, none_of_the_above, _part_gradients))
-    if gradient == 'all':
-        return of_last(_sum_over_parts(u, w, v_sum, none_of_the_above, _part_gradients))
-    v_sum = tf.stop_gradient(v_sum)
-    return of_last(_sum_over_parts(u, w, v_sum, none_of_the_above, _part_gradients_of_coupled))
+    s = _even_sum(u, w, none_of_the_above)
+    if iterations > 1:
+        v_sum = capsules(s)
+        for _ in range(iterations - 2):
+            v_sum += capsules(_sum_over_parts(u, w, v_sum, none_of_the_above, _part_gradients))
+        gradients = _part_gradients
+        if gradient == 'last':
+            v_sum, gradients = tf.stop_gradient(v_sum), _part_gradients_of_coupled
+        s = _sum_over_parts(u, w, v_sum, none_of_the_above, gradients)
+    return tf.transpose(capsules(s), [1, 0, 2])
 
 
 # From here on, u is [n, child_dim, children], w is [parents, dim, child_dim, children], s, v and

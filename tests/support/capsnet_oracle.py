@@ -33,7 +33,9 @@ def route_one(
         v = np.zeros((parents, dim))
         for j in range(parents):
             s = sum(c[i, j] * u_hat[i, j] for i in range(children))
-            v[j] = squash(s if bias is None else s + bias[j])
+            if bias is not None:
+                s = s + bias[j]
+            v[j] = squash(s)
         for i in range(children):
             for j in range(parents):
                 b[i, j] += np.dot(u_hat[i, j], v[j])
