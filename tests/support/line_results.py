@@ -82,8 +82,10 @@ def write(folder, data_dir):
         if done.returncode:
             sys.exit(done.stderr)
     (version,) = project.versions()
-    model = tf.saved_model.load(f'{project.config.serving_model_dir}/{version}')
-    np.savez(folder / 'answers.npz', **answers(model, images(data_dir)))
+    pushed = f'{project.config.serving_model_dir}/{version}'
+    # The model gets no name here. `google.cloud.bigquery`, which `project.run` imported, keeps this
+    # frame in an exception until Python ends, and the model's protos would outlive their library.
+    np.savez(folder / 'answers.npz', **answers(tf.saved_model.load(pushed), images(data_dir)))
 
     request = training_request.write(folder / 'training')
     request.write(folder / 'training' / 'request.json')
