@@ -26,11 +26,44 @@ void each(const Threads& threads, int64_t count, Body body) {
   threads.run(threads.pool, count, [](void* b, int64_t i) { (*static_cast<Body*>(b))(i); }, &body);
 }
 template <int SIZE> struct Size { enum { value = SIZE }; };
-// Calls body(Size, k) for pieces of 0 to count - 1, each as large as fits.
-template <int SIZE, class Body>
+// Calls body(Size, k) for pieces of 0 to count - 1, each as large as fits: of SIZE, its half and so on,
+// or with EVERY of all sizes up to SIZE.
+template <int SIZE, bool EVERY = false, class Body>
 inline void pieces(int64_t count, Body body, int64_t k = 0) {
   for (; k + SIZE <= count; k += SIZE) body(Size<SIZE>(), k);
-  if constexpr (SIZE > 1) pieces<SIZE / 2>(count, body, k);
+  if constexpr (SIZE > 1) pieces<EVERY ? SIZE - 1 : SIZE / 2, EVERY>(count, body, k);
+}
+// Calls body(n) for each n of a Size, unrolled: compilers keep an array of vectors that a loop runs over
+// in memory, and one with constant places in registers.
+template <class Piece, class Body>
+inline void unrolled(Piece, Body body) {
+#ifdef __clang__
+#pragma unroll
+#else
+#pragma GCC unroll 16
+#endif
+  for (int n = 0; n < Piece::value; ++n) body(n);
+}
+// Lane l is number from[l] of those of a and b.
+inline V picked(V a, V b, U from) {
+#ifdef __clang__
+  V result;
+  for (int l = 0; l < LANES; ++l) result[l] = from[l] < LANES ? a[from[l]] : b[from[l] - LANES];
+  return result;
+#else
+  return __builtin_shuffle(a, b, from);
+#endif
+}
+// A vector whose lane n is the sum of the lanes of v[n]: each step adds the halves of two vectors.
+template <int HALF = LANES / 2>
+inline V totals(V* v) {
+  U low;
+  for (int l = 0; l < LANES; ++l) low[l] = l / HALF % 2 * LANES + l / (2 * HALF) * 2 * HALF + l % HALF;
+  unrolled(Size<HALF>(), [&](int n) {
+    v[n] = picked(v[n], v[n + HALF], low) + picked(v[n], v[n + HALF], low + (uint32_t)HALF);
+  });
+  if constexpr (HALF > 1) return totals<HALF / 2>(v);
+  return v[0];
 }
 #else
 using namespace tensorflow;

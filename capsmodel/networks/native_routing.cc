@@ -13,13 +13,15 @@ struct Sizes { int64_t images, children, parents, child_dim, dim, iterations; bo
 // dim] and the bias [parents, dim] of s. `sums`, s and x of all iterations, is what the forward pass leaves
 // to the backward pass.
 struct Arrays { float *u, *w, *bias, *dv, *v, *du, *dw, *dbias, *sums, *space; };
+constexpr int64_t CHILDREN = 4;  // that take turns in each_gradient
 // How many numbers `sums` has, and `space`: one part of it and all of it.
 struct Space {
   int64_t sums, part, forward, backward;
   Space(const Sizes& z, int64_t lanes) {
     const int64_t blocks = (z.images + lanes - 1) / lanes, pair = z.parents * z.dim;
     // Sums, and the predictions and coefficients of a child; or the gradients of each_gradient.
-    const int64_t routed = blocks * pair + pair + 2 * z.parents, child = blocks * (z.child_dim + z.dim);
+    const int64_t routed = blocks * pair + pair + 2 * z.parents;
+    const int64_t child = CHILDREN * blocks * (z.child_dim + z.dim);
     part = lanes * (routed > child ? routed : child);
     sums = lanes * 2 * z.iterations * blocks * pair;
     forward = lanes * blocks * z.children * z.child_dim + PARTS * part;
@@ -82,19 +84,21 @@ class Routing {
   Routing(const Sizes& sizes, const Threads& threads, const Arrays& arrays)
       : z(sizes), threads(threads), arrays(arrays), blocks((z.images + LANES - 1) / LANES),
         pair(z.parents * z.dim), size(blocks * pair), coupled(z.children * blocks * z.parents),
-        parts(z.children < PARTS ? z.children : PARTS), part_size(Space(z, LANES).part / LANES),
+        even(1.0f / (z.parents + z.none_of_the_above)), parts(z.children < PARTS ? z.children : PARTS),
+        part_size(Space(z, LANES).part / LANES),
         left(reinterpret_cast<V*>(arrays.space)), u(take(z.children * blocks * z.child_dim)),
         partial(take(parts * part_size)), s(reinterpret_cast<V*>(arrays.sums)), x(s + z.iterations * size) {
-    each_child([=](int64_t i, int64_t at, V*) {
-      for (int64_t b = 0; b < blocks; ++b)
-        transpose<false>(this->arrays.u + i * z.child_dim,
-                         z.children * z.child_dim, b, z.child_dim, u + at + b * z.child_dim);
+    each(threads, parts, [=](int64_t part) {
+      for (int64_t n = first(part) * blocks; n < first(part + 1) * blocks; ++n)
+        transpose<false>(this->arrays.u + n / blocks * z.child_dim, z.children * z.child_dim,
+                         n % blocks, z.child_dim, u + n * z.child_dim);
     });
   }
   void forward() {
     for (int64_t at = 0; at < size; ++at) x[at] = V{};
     for (int64_t t = 0; t < z.iterations; ++t) {
-      route<false>(x + t * size, nullptr, nullptr, nullptr);
+      if (t) route<false>(x + t * size, nullptr, nullptr, nullptr);
+      else route_evenly();
       each_parent([=](int64_t at, int64_t b, int64_t j) {
         V* v = partial + at;  // in the place of the first part's sums
         add_parts(at, nullptr, s + t * size + at);
@@ -137,14 +141,6 @@ class Routing {
  private:
   V* take(int64_t count) { return (left += count) - count; }  // the next vectors of the space
   int64_t first(int64_t part) const { return z.children * part / parts; }  // its first child
-  // Calls body(child, its first vector in u, its part's space).
-  template <class Body>
-  void each_child(Body body) {
-    each(threads, parts, [=](int64_t part) {
-      for (int64_t i = first(part); i < first(part + 1); ++i)
-        body(i, i * blocks * z.child_dim, partial + part * part_size);
-    });
-  }
   // Calls body(the index of its first vector, block, parent).
   template <class Body>
   void each_parent(Body body) {
@@ -172,6 +168,26 @@ class Routing {
   const float* weights(int64_t i, int64_t j) const {
     return arrays.w + (i * z.parents + j) * z.child_dim * z.dim;
   }
+  // Adds numbers of the prediction W u of a child's block, of which there are `piece`.
+  template <class Piece>
+  inline void predict(const V* child, const float* w, Piece piece, V* numbers) const {
+    for (int64_t d = 0; d < z.child_dim; ++d, w += z.dim)
+      unrolled(piece, [&](int n) { numbers[n] += child[d] * w[n]; });
+  }
+  // Each part's sum of c u_hat in the first iteration, where all c are equal.
+  void route_evenly() {
+    each(threads, parts, [=](int64_t part) {
+      for (int64_t j = 0; j < z.parents; ++j)
+        for (int64_t b = 0; b < blocks; ++b)
+          pieces<TILE>(z.dim, [&](auto piece, int64_t k) {
+            V numbers[piece.value], *sums = partial + part * part_size + b * pair + j * z.dim + k;
+            unrolled(piece, [&](int n) { numbers[n] = V{}; });
+            for (int64_t i = first(part); i < first(part + 1); ++i)
+              predict(u + (i * blocks + b) * z.child_dim, weights(i, j) + k, piece, numbers);
+            unrolled(piece, [&](int n) { sums[n] = even * numbers[n]; });
+          });
+    });
+  }
   // Each part's sum of c u_hat, from x. With DIFFERENTIATE it stores c, and from ds the gradient of
   // the logits, db = c (dc - sum of c dc over the parents) with dc = u_hat . ds, and sums db u_hat up.
   template <bool DIFFERENTIATE>
@@ -182,100 +198,124 @@ class Routing {
       for (int64_t b = 0; b < blocks; ++b, sums += pair) {
         for (int64_t jk = 0; jk < pair; ++jk) sums[jk] = V{};
         for (int64_t i = first(part); i < first(part + 1); ++i) {
-          const V* child = u + (i * blocks + b) * z.child_dim;
           for (int64_t j = 0; j < z.parents; ++j) {
             logits[j] = dc[j] = V{};
             pieces<TILE>(z.dim, [&](auto piece, int64_t k) {
-              V numbers[piece.value] = {};
-              const float* w = weights(i, j) + k;
-              for (int64_t d = 0; d < z.child_dim; ++d, w += z.dim)
-                for (int n = 0; n < piece.value; ++n) numbers[n] += child[d] * w[n];
               const int64_t at = j * z.dim + k;
-              V agreement = V{}, gradient = V{};
-              for (int n = 0; n < piece.value; ++n) {
+              const V *x_b = x + b * pair + at, *ds_b = ds + b * pair + at;
+              V numbers[piece.value], agreement[4] = {}, gradient[4] = {};  // sums that do not wait
+              unrolled(piece, [&](int n) { numbers[n] = V{}; });
+              predict(u + (i * blocks + b) * z.child_dim, weights(i, j) + k, piece, numbers);
+              unrolled(piece, [&](int n) {
                 u_hat[at + n] = numbers[n];
-                agreement += numbers[n] * x[b * pair + at + n];
-                if (DIFFERENTIATE) gradient += numbers[n] * ds[b * pair + at + n];
-              }
-              logits[j] += agreement;
-              dc[j] += gradient;
+                agreement[n % 4] += numbers[n] * x_b[n];
+                if (DIFFERENTIATE) gradient[n % 4] += numbers[n] * ds_b[n];
+              });
+              logits[j] += (agreement[0] + agreement[1]) + (agreement[2] + agreement[3]);
+              dc[j] += (gradient[0] + gradient[1]) + (gradient[2] + gradient[3]);
             });
           }
           softmax(z, logits);
           V mean = V{};
           for (int64_t j = 0; DIFFERENTIATE && j < z.parents; ++j) mean += logits[j] * dc[j];
           for (int64_t j = 0, at = (i * blocks + b) * z.parents; j < z.parents; ++j) {
+            V factor = logits[j];
             if (DIFFERENTIATE) {
-              c[at + j] = logits[j];
-              db[at + j] = logits[j] *= dc[j] - mean;
+              c[at + j] = factor;
+              db[at + j] = factor *= dc[j] - mean;
             }
-            for (int64_t k = j * z.dim; k < (j + 1) * z.dim; ++k) sums[k] += logits[j] * u_hat[k];
+            pieces<TILE>(z.dim, [&](auto piece, int64_t k) {
+              V *to = sums + j * z.dim + k, *from = u_hat + j * z.dim + k;
+              unrolled(piece, [&](int n) { to[n] += factor * from[n]; });
+            });
           }
         }
       }
     });
   }
   // du and dw, from the gradient of u_hat: c ds + db x of all iterations; in the first one all c are
-  // equal and without a gradient.
+  // equal and without a gradient. CHILDREN take turns, so that ds and x of a block and parent come from
+  // the first cache. Their c and db lie far apart, and are fetched while the children before are at work.
   void each_gradient(const V* ds, const V* c, const V* db) {
-    const float even = z.all ? 1.0f / (z.parents + z.none_of_the_above) : 0.0f;
-    each_child([=](int64_t i, int64_t first_of_u, V* space) {
-      V *of_u = space, *of_u_hat = of_u + blocks * z.child_dim;
-      for (int64_t d = 0; d < blocks * z.child_dim; ++d) of_u[d] = V{};
-      for (int64_t j = 0; j < z.parents; ++j) {
-        for (int64_t b = 0; b < blocks; ++b)
-          pieces<TILE>(z.dim, [&](auto piece, int64_t k) {
-            const int64_t at = b * pair + j * z.dim + k;
-            V numbers[piece.value] = {};
-            for (int n = 0; z.all && n < piece.value; ++n) numbers[n] = even * ds[at + n];
+    each(threads, parts, [=](int64_t part) {
+      V *of_u = partial + part * part_size, *of_u_hat = of_u + CHILDREN * blocks * z.child_dim;
+      for (int64_t i = first(part), last = first(part + 1); i < last; i += CHILDREN) {
+        const int64_t end = i + CHILDREN < last ? i + CHILDREN : last;
+        for (int64_t at = 0; at < CHILDREN * blocks * z.child_dim; ++at) of_u[at] = V{};
+        for (int64_t j = 0; j < z.parents; ++j) {
+          for (int64_t b = 0; b < blocks; ++b) for (int64_t child = 0; child < end - i; ++child) {
+            const int64_t of_c = ((i + child) * blocks + b) * z.parents + j, at = child * blocks + b;
             for (int64_t t = z.all ? 1 : z.iterations - 1; t < z.iterations; ++t) {
-              const int64_t from = (t - 1) * coupled + (i * blocks + b) * z.parents + j;
-              for (int n = 0; n < piece.value; ++n) numbers[n] += c[from] * ds[t * size + at + n];
-              for (int n = 0; z.all && n < piece.value; ++n) numbers[n] += db[from] * x[t * size + at + n];
+              const int64_t later = (t - 1) * coupled + of_c + CHILDREN * blocks * z.parents;
+              __builtin_prefetch(c + later);
+              __builtin_prefetch(db + later);
             }
-            for (int n = 0; n < piece.value; ++n) of_u_hat[b * z.dim + k + n] = numbers[n];
-            const float* w = weights(i, j) + k;
-            for (int64_t d = b * z.child_dim; d < (b + 1) * z.child_dim; ++d, w += z.dim) {
-              V sum = of_u[d];
-              for (int n = 0; n < piece.value; ++n) sum += numbers[n] * w[n];
-              of_u[d] = sum;
-            }
-          });
-        outer(u + first_of_u, of_u_hat, arrays.dw + (weights(i, j) - arrays.w));
+            gradient(weights(i + child, j), b * pair + j * z.dim, ds, c + of_c, db + of_c,
+                     of_u_hat + at * z.dim, of_u + at * z.child_dim);
+          }
+          for (int64_t child = 0; child < end - i; ++child)
+            outer(u + (i + child) * blocks * z.child_dim, of_u_hat + child * blocks * z.dim,
+                  arrays.dw + (weights(i + child, j) - arrays.w));
+        }
+        for (int64_t child = i, at = 0; child < end; ++child)
+          for (int64_t b = 0; b < blocks; ++b, at += z.child_dim)
+            transpose<true>(arrays.du + child * z.child_dim, z.children * z.child_dim, b, z.child_dim,
+                            of_u + at);
       }
-      for (int64_t b = 0; b < blocks; ++b)
-        transpose<true>(arrays.du + i * z.child_dim, z.children * z.child_dim, b, z.child_dim,
-                        of_u + b * z.child_dim);
     });
   }
-  // The gradient of one W_ij [child_dim, dim]: a sum over the images. Vectors behind the last number
-  // are those of the last one; their sums are left out.
+  // The same of one child, block and parent, whose first number is at `at` in ds and x.
+  inline void gradient(const float* weights, int64_t at, const V* ds, const V* c, const V* db,
+                       V* of_u_hat, V* of_u) const {
+    pieces<TILE>(z.dim, [&](auto piece, int64_t k) {
+      V numbers[piece.value];
+      unrolled(piece, [&](int n) { numbers[n] = z.all ? even * ds[at + k + n] : V{}; });
+      for (int64_t t = z.all ? 1 : z.iterations - 1; t < z.iterations; ++t) {
+        const V c_t = c[(t - 1) * coupled], db_t = db[(t - 1) * coupled];
+        const V *ds_t = ds + t * size + at + k, *x_t = x + t * size + at + k;
+        unrolled(piece, [&](int n) { numbers[n] += c_t * ds_t[n]; });
+        if (z.all) unrolled(piece, [&](int n) { numbers[n] += db_t * x_t[n]; });
+      }
+      unrolled(piece, [&](int n) { of_u_hat[k + n] = numbers[n]; });
+      pieces<8>(z.child_dim, [&](auto rows, int64_t d) {
+        const float* w = weights + d * z.dim + k;
+        V sums[rows.value];
+        unrolled(rows, [&](int m) { sums[m] = of_u[d + m]; });
+        const float* row[rows.value];
+        unrolled(rows, [&](int m) { row[m] = w + m * z.dim; });
+        unrolled(piece, [&](int n) { unrolled(rows, [&](int m) { sums[m] += numbers[n] * row[m][n]; }); });
+        unrolled(rows, [&](int m) { of_u[d + m] = sums[m]; });
+      });
+    });
+  }
+  // The gradient of one W_ij [child_dim, dim]: a sum over the images.
   void outer(const V* child, const V* of_u_hat, float* of_w) const {
-    constexpr int ROWS = LANES / 2;
-    for (int64_t d = 0; d < z.child_dim; d += ROWS)
+    pieces<LANES / 2>(z.child_dim, [&](auto rows, int64_t d) {
       for (int64_t k = 0; k < z.dim; k += 2) {
         const int64_t second = k + 1 < z.dim ? k + 1 : k;
-        V sums[LANES] = {};
-        for (int64_t b = 0; b < blocks; ++b)
-          for (int n = 0; n < ROWS; ++n) {
-            const V x = child[b * z.child_dim + (d + n < z.child_dim ? d + n : z.child_dim - 1)];
-            sums[2 * n] += x * of_u_hat[b * z.dim + k];
-            sums[2 * n + 1] += x * of_u_hat[b * z.dim + second];
-          }
-        float* totals = reinterpret_cast<float*>(sums);  // of the lanes, in the first one
-        for (int half = LANES / 2; half > 0; half /= 2)
-          for (int n = 0; n < LANES; ++n)
-            for (int l = 0; l < half; ++l) totals[n * LANES + l] += totals[n * LANES + l + half];
-        for (int n = 0; n < ROWS && d + n < z.child_dim; ++n)
-          for (int64_t m = k; m <= second; ++m)
-            of_w[(d + n) * z.dim + m] = totals[(2 * n + m - k) * LANES];
+        V sums[LANES];
+        unrolled(Size<LANES>(), [&](int n) { sums[n] = V{}; });
+        for (int64_t b = 0; b < blocks; ++b) {
+          const V *x = child + b * z.child_dim + d, y = of_u_hat[b * z.dim + k];
+          const V y2 = of_u_hat[b * z.dim + second];
+          unrolled(rows, [&](int n) {
+            sums[2 * n] += x[n] * y;
+            sums[2 * n + 1] += x[n] * y2;
+          });
+        }
+        const V all = totals(sums);
+        for (int n = 0; n < rows.value; ++n)
+          for (int64_t m = k; m <= second; ++m) of_w[(d + n) * z.dim + m] = all[2 * n + m - k];
       }
+    });
   }
 
   const Sizes z;
   const Threads threads;
   const Arrays arrays;
-  const int64_t blocks, pair, size, coupled, parts, part_size;
+  const int64_t blocks, pair, size, coupled;
+  const float even;  // c in the first iteration
+  const int64_t parts, part_size;
   V* left;
   V *const u, *const partial, *const s, *const x;  // partial is [parts, part_size]
 };

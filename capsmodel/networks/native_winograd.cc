@@ -27,7 +27,7 @@ static inline void multiply(const float* matrix, int64_t count, const float* fro
                             float* to, int64_t to_step, int64_t width) {
   const int64_t all = terms.groups * terms.count;
   auto vector = [=](auto is_whole, int64_t first) {
-    pieces<TILE>(count, [=](auto piece, int64_t n) {
+    pieces<TILE, true>(count, [=](auto piece, int64_t n) {
       V x = {}, sums[piece.value] = {};
       const float* factor = matrix + n * all;
       for (int64_t group = 0; group < terms.groups; ++group)
