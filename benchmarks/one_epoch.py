@@ -44,7 +44,7 @@ def train_and_test(name: str, seed: int, data_dir: str) -> list[dict[str, Any]]:
     quick = configs.from_preset('quick')
     settings = dataclasses.replace(training_config(quick.batch_size), seed=seed)
     labeled = dataset.LabeledImages(*read_mnist('train[:55000]', data_dir))
-    tests = dataset.LabeledImages(*read_mnist(quick.test_split, data_dir))
+    tests = dataset.LabeledImages(*read_mnist('test', data_dir))
     steps = len(labeled.labels) // quick.batch_size
     schedule = keras.optimizers.schedules.ExponentialDecay(
         quick.learning_rate, steps, quick.learning_rate_decay
