@@ -74,6 +74,7 @@ def create(
         class_names=json.dumps(dataset.class_names),
         min_test_images=config.min_test_images,
         min_class_images=config.min_class_images,
+        judging_splits=json.dumps(['test'] if config.pick == 'last' else ['eval', 'test']),
         comparable=comparable,
         code_version=code_version('AnomalyGate'),
     )

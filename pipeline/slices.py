@@ -33,7 +33,8 @@ def choose(config: Config) -> Config:
         for purpose in ('train', 'eval', 'test')
     }
     if is_prepared(builder):
-        check_slices(builder, slices, config.min_test_images)
+        may_share = ('train', 'eval') if config.pick == 'last' else ()
+        check_slices(builder, slices, config.min_test_images, may_share)
     return dataclasses.replace(
         config, train_split=slices['train'], eval_split=slices['eval'], test_split=slices['test']
     )

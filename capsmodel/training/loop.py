@@ -24,6 +24,7 @@ from capsmodel.training.checkpoints import Checkpoints, fingerprint
 from capsmodel.training.errors import Diverged, TrainingError
 from capsmodel.training.evaluation import Evaluator
 from capsmodel.training.optimizer import FusedAdam
+from capsmodel.training.schedules import Schedule
 from capsmodel.training.settings import TrainingConfig
 from capsmodel.training.state import TrainingState
 from capsmodel.training.statistics import Statistics
@@ -45,12 +46,13 @@ def train(
     phase: Callable[[str], None] = lambda _: None,
     class_names: Sequence[str] = (),
 ) -> Network:
-    """Trains a network and returns it with the weights of its best epoch.
+    """Trains a network and returns it with the weights of its best epoch, or its last one.
 
     The loss is the network's classification loss and, with a decoder, `reconstruction_weight` times
     the squared reconstruction error of the true class's capsule (Sabour, Frosst, Hinton 2017,
     section 4.1); both times the class's weight. Each epoch ends with an evaluation, of the averaged
-    weights if there are any. The best has the highest accuracy, then the lowest loss.
+    weights if there are any. The best has the highest accuracy, then the lowest loss; with
+    `pick='last'` it is the last one.
 
     Args:
         network_config: The network.
@@ -79,7 +81,7 @@ def train(
     if initial_weights:
         warm_start.assign(model, initial_weights)
     is_chief = strategies.is_chief(strategy)
-    state = TrainingState(model, optimizer, checkpoints, writes=is_chief)
+    state = TrainingState(model, optimizer, checkpoints, writes=is_chief, pick=config.pick)
     steps = range(state.progress.step, config.epochs * steps_per_epoch)
     _start(model, config, strategy, state, steps, profile_steps)
     log = _open_log(
@@ -173,10 +175,11 @@ class _Loop:
             step = epoch * self.steps_per_epoch - 1
             self.log.evaluated(step, evaluation.scalars(), scores)
             is_best = self.state.compare(evaluation)
+        shows_best = is_best and epoch > 1 and self.config.pick == 'best'
         bar.write(
             f'  epoch {epoch}/{self.config.epochs}: accuracy {evaluation.accuracy:.2%} on the '
             f'{len(scores):,} evaluation images'
-            f'{", the best so far" if is_best and epoch > 1 else ""}',
+            f'{", the best so far" if shows_best else ""}',
             file=sys.stderr,
         )
 
@@ -193,14 +196,12 @@ def _build(
     config: TrainingConfig,
     strategy: tf.distribute.Strategy,
     steps_per_epoch: int,
-) -> tuple[Network, FusedAdam, keras.optimizers.schedules.LearningRateSchedule]:
+) -> tuple[Network, FusedAdam, Schedule]:
     """Makes the network, its optimizer and the learning rate as a function of the step."""
     keras.utils.set_random_seed(config.seed)
     with strategy.scope():
         model = table.create(network_config)
-        schedule = keras.optimizers.schedules.ExponentialDecay(
-            config.learning_rate, steps_per_epoch, config.learning_rate_decay
-        )
+        schedule = Schedule(config, steps_per_epoch)
         optimizer = FusedAdam(
             schedule, use_ema=bool(config.ema_decay), ema_momentum=config.ema_decay
         )

@@ -12,10 +12,12 @@ from pydantic.dataclasses import dataclass
 from capsmodel.data import augmentation_parts
 from capsmodel.settings import STRICT, Numbers, Settings, setting
 
+LEARNING_RATE_SCHEDULES = ('exponential', 'flat_linear', 'cosine')
 LEARNING_RATE_SCALINGS = ('none', 'linear', 'sqrt')
 # Text; spelled in one way, since caches and checkpoints are found by it.
 Augmentation = Annotated[str, AfterValidator(augmentation_parts.normalized)]
 CLASS_WEIGHTS = ('none', 'balanced')
+PICKS = ('best', 'last')
 STRATEGIES = ('auto', 'default', 'mirrored', 'multi_worker')
 
 
@@ -44,8 +46,26 @@ class TrainingSettings(Settings):
         'et al. 2017, sqrt as in Malladi et al. 2022 for Adam',
         choices=LEARNING_RATE_SCALINGS,
     )
+    learning_rate_schedule: str = setting(
+        'exponential',
+        'how the learning rate falls: by LEARNING_RATE_DECAY each epoch, flat for 70% of the steps '
+        'and then linearly, or along a cosine',
+        choices=LEARNING_RATE_SCHEDULES,
+    )
     learning_rate_decay: float = setting(
-        0.9, 'factor on the learning rate per epoch, applied smoothly', at_least=0, at_most=1
+        0.9,
+        'factor on the learning rate per epoch, applied smoothly, of the exponential schedule',
+        at_least=0,
+        at_most=1,
+    )
+    learning_rate_warmup: int = setting(
+        0, 'steps during which the learning rate rises from 0 to that of the schedule', at_least=0
+    )
+    learning_rate_floor: float = setting(
+        0.0,
+        'the lowest that the learning rate falls to, as a fraction of LEARNING_RATE; 0: no floor',
+        at_least=0,
+        at_most=1,
     )
     reconstruction_weight: float = setting(
         0.0005,
@@ -65,6 +85,12 @@ class TrainingSettings(Settings):
         'fewer than the training has; 0: no average',
         at_least=0,
         at_most=0.99999,
+    )
+    pick: str = setting(
+        'best',
+        'which epoch is exported: the one with the highest accuracy on the images of EVAL_SPLIT, '
+        'or the last; only with last may TRAIN_SPLIT and EVAL_SPLIT share images',
+        choices=PICKS,
     )
     augmentation: Augmentation = setting(
         'shift:2',

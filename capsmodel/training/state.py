@@ -27,6 +27,7 @@ class TrainingState:
         optimizer: An optimizer that is built for the network.
         checkpoints: Where to read and write checkpoints; None: nowhere.
         writes: Whether this process writes checkpoints: one of several workers does.
+        pick: Which epoch counts as the best, one of `settings.PICKS`.
     """
 
     def __init__(
@@ -35,11 +36,13 @@ class TrainingState:
         optimizer: keras.optimizers.Optimizer,
         checkpoints: Checkpoints | None,
         writes: bool,
+        pick: str = 'best',
     ) -> None:
         self._model = model
         self._optimizer = optimizer
         self._checkpoints = checkpoints
         self._writes = writes
+        self._pick = pick
         with tf.device('CPU'):
             self._best_weights = [
                 tf.Variable(variable.value, trainable=False) for variable in model.variables
@@ -100,9 +103,12 @@ class TrainingState:
                 variable.assign(value)
 
     def compare(self, evaluation: Evaluation) -> bool:
-        """Keeps the weights if they are the best so far, and returns whether they are."""
+        """Keeps the weights if they are the best so far, and returns whether they are.
+
+        With `pick='last'` each epoch's are the best.
+        """
         rank = (evaluation.accuracy, -evaluation.loss)
-        is_best = self.progress.best is None or rank > self.progress.best
+        is_best = self._pick == 'last' or self.progress.best is None or rank > self.progress.best
         if is_best:
             self.progress = dataclasses.replace(self.progress, best=rank)
             for best, variable in zip(self._best_weights, self._model.variables, strict=True):

@@ -29,6 +29,7 @@ def AnomalyGate(  # noqa: N802 (a component is named like a class)
     class_names: tfx.dsl.components.Parameter[str],
     min_test_images: tfx.dsl.components.Parameter[int],
     min_class_images: tfx.dsl.components.Parameter[int],
+    judging_splits: tfx.dsl.components.Parameter[str],
     run_comparison: tfx.dsl.components.InputArtifact[
         tfx.types.standard_artifacts.ExampleAnomalies
     ] = None,
@@ -49,6 +50,8 @@ def AnomalyGate(  # noqa: N802 (a component is named like a class)
         class_names: A JSON list of the classes' names by label, from 0 on.
         min_test_images: The number of test images that are enough.
         min_class_images: The number of images of a class that are enough in a split.
+        judging_splits: A JSON list of the splits that must not share pictures with train, since
+            they choose or judge the model.
         run_comparison: The output of DistributionValidator for the training images and those of an
             earlier run, if these can be compared.
         comparable: Names data that can be compared; the next runs look for it, see
@@ -72,7 +75,7 @@ def AnomalyGate(  # noqa: N802 (a component is named like a class)
     counts = class_counts.count({split: each.labels for split, each in splits.items()}, len(names))
     print(class_counts.table(counts, names), file=sys.stderr, flush=True)
     refusals += class_counts.refusals(counts, names, min_test_images, min_class_images)
-    refusals += pictures.refusals(splits)
+    refusals += pictures.refusals(splits, json.loads(judging_splits))
     sizes = {split: len(each.labels) for split, each in splits.items()}
     refusals += differences.between_splits(split_comparison, statistics, sizes)
     if run_comparison is not None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -64,11 +64,12 @@ def read(examples: types.Artifact, split: str) -> Split:
     return Split(*map(np.concatenate, columns.values()))
 
 
-def refusals(splits: Mapping[str, Split]) -> Iterator[str]:
+def refusals(splits: Mapping[str, Split], judging: Collection[str]) -> Iterator[str]:
     """A sentence for each reason not to train on these pictures, or not to be judged by them.
 
     Args:
         splits: By name, with one that is called train.
+        judging: The names of those that judge what was learned from train.
     """
     blank = {
         split: np.mean(each.contrasts < _BLANK)
@@ -83,7 +84,7 @@ def refusals(splits: Mapping[str, Split]) -> Iterator[str]:
             'from them: look at the files, and at what wrote them.'
         )
     for split, each in splits.items():
-        if split == 'train' or not each.digests.size:
+        if split not in judging or not each.digests.size:
             continue
         shared = np.isin(each.digests, splits['train'].digests)
         if shared.mean() > _MOST_SHARED:

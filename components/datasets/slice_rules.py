@@ -6,7 +6,7 @@ which come from the settings TRAIN_SPLIT, EVAL_SPLIT and TEST_SPLIT.
 
 import itertools
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from components.datasets.errors import DatasetError, first_line
@@ -57,13 +57,19 @@ def _slice(split: str, start: int, stop: int, size: int) -> str:
     return f'{split}[{start or ""}:{"" if stop == size else stop}]'
 
 
-def check_slices(builder: Any, slices: Mapping[str, str], min_test_images: int = 0) -> None:
+def check_slices(
+    builder: Any,
+    slices: Mapping[str, str],
+    min_test_images: int = 0,
+    may_share: Collection[str] = (),
+) -> None:
     """Refuses all slices of a prepared dataset that cannot be used, in one message.
 
     Args:
         builder: TFDS's builder of the dataset.
         slices: The slices by purpose.
         min_test_images: The fewest images of 'test'.
+        may_share: The purposes of two slices that may share images.
 
     Raises:
         DatasetError: A slice is misspelled, is of a split that the dataset does not have, reaches
@@ -73,7 +79,7 @@ def check_slices(builder: Any, slices: Mapping[str, str], min_test_images: int =
     problems = {name: _problem(builder, pattern) for name, pattern in slices.items()}
     found = [f'{_setting(name)} {problem}' for name, problem in problems.items() if problem]
     sound = {name: pattern for name, pattern in slices.items() if not problems[name]}
-    found += _shared(builder, sound)
+    found += _shared(builder, sound, may_share)
     if 'test' in sound and (count := number_of_images(builder, sound['test'])) < min_test_images:
         found.append(
             f'TEST_SPLIT ({sound["test"]!r}) has {count:,} images, and MIN_TEST_IMAGES asks for at '
@@ -118,7 +124,7 @@ def _problem(builder: Any, pattern: str) -> str:
     return f'({pattern!r}) is not a slice of {builder.name} ({reason})'
 
 
-def _shared(builder: Any, slices: Mapping[str, str]) -> list[str]:
+def _shared(builder: Any, slices: Mapping[str, str], may_share: Collection[str]) -> list[str]:
     """A sentence for each pair of slices that share images, and each slice that has one twice."""
     pieces = sorted(
         (part.filename, part.skip, part.skip + part.take, name)
@@ -130,7 +136,7 @@ def _shared(builder: Any, slices: Mapping[str, str]) -> list[str]:
         tuple(sorted((name, other), key=names.index))
         for _, of_file in itertools.groupby(pieces, key=lambda piece: piece[0])
         for (_, _, end, name), (_, start, _, other) in itertools.combinations(of_file, 2)
-        if start < end
+        if start < end and {name, other} != set(may_share)
     }
     return [
         f'{_setting(name)} ({slices[name]!r}) has images more than once'

@@ -73,6 +73,8 @@ def test_the_best_epoch_is_returned(digits, tmp_path):
     assert len(accuracies) == 8
     assert max(accuracies) > accuracies[-1]
     assert evaluation.evaluate(model, digits[1]).accuracy == pytest.approx(float(max(accuracies)))
+    last = _train(NETWORK, dataclasses.replace(wild, pick='last'), digits)
+    assert evaluation.evaluate(last, digits[1]).accuracy == pytest.approx(float(accuracies[-1]))
 
 
 def test_the_log_has_each_measure_of_steps_and_of_evaluations(digits, tmp_path):

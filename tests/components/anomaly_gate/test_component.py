@@ -142,6 +142,7 @@ def call(
         class_names=json.dumps(names),
         min_test_images=min_test_images,
         min_class_images=min_class_images,
+        judging_splits=json.dumps(['eval', 'test']),
         **data,
     )
 

@@ -1,11 +1,16 @@
 import numpy as np
 
-from components.anomaly_gate.pictures import Split, refusals
+from components.anomaly_gate import pictures
+from components.anomaly_gate.pictures import Split
 
 
 def _split(digests, contrasts=(0.3,)):
     ids = np.array([b'image %d' % digest for digest in digests], object)
     return Split(np.zeros(len(digests), int), ids, np.array(digests), np.array(contrasts))
+
+
+def refusals(splits, judging=('eval', 'test')):
+    return pictures.refusals(splits, judging)
 
 
 def test_other_pictures_with_contrast_pass():
@@ -32,6 +37,13 @@ def test_one_of_a_hundred_test_images_may_be_in_train_and_no_more():
         'On these, the accuracy tells what the network remembers, not what it has learned. Take '
         'them out of one of the two splits.'
     ]
+
+
+def test_only_splits_that_judge_must_not_share_pictures_with_train():
+    splits = {'train': _split(range(100)), 'eval': _split(range(50)), 'test': _split([100])}
+    assert list(refusals(splits, judging=('test',))) == []
+    (refusal,) = refusals(splits)
+    assert refusal.startswith('50 of the 50 eval images are also in train')
 
 
 def test_examples_without_contrast_are_not_blank():

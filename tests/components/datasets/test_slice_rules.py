@@ -123,6 +123,15 @@ def test_slices_that_share_images_are_refused(builder, slices):
         check_slices(builder, slices)
 
 
+def test_two_purposes_may_be_allowed_to_share_images_and_no_others(builder):
+    slices = {'train': 'train', 'eval': 'train[30:]'}
+    check_slices(builder, slices, may_share=('train', 'eval'))
+    with pytest.raises(DatasetError, match=r'TRAIN_SPLIT .* and TEST_SPLIT .* share images'):
+        check_slices(builder, {**slices, 'test': 'train[:1]'}, may_share=('train', 'eval'))
+    with pytest.raises(DatasetError, match='has images more than once'):
+        check_slices(builder, {'train': 'train+train[:1]'}, may_share=('train', 'eval'))
+
+
 def test_all_that_is_wrong_is_said_at_once(builder):
     slices = {'train': 'train', 'eval': 'train[38:]', 'test': 'test[:5]+test[:3]'}
     with pytest.raises(DatasetError) as refused:
