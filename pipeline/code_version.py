@@ -31,7 +31,7 @@ STARTS_WITH = {
     'Tuner': ('capsmodel.tuner',),
     'Trainer': ('capsmodel.trainer',),
     'PictureKinds': ('components.picture_kinds.component', 'capsmodel.data.images'),
-    'Evaluator': ('components.output_metrics',),
+    'Evaluator': ('components.output_metrics', 'pipeline.calibration_metric'),
     'EvaluationGate': ('components.evaluation_gate',),
     'InfraCheck': ('components.infra_check',),
     'CheckpointRemoval': ('components.checkpoint_removal',),

@@ -49,7 +49,9 @@ def eval_config(
         for label in range(num_classes)
     ]
     drawn = [config_pb2.SlicingSpec(feature_values={features.KIND: kind}) for kind in kinds]
-    ours = {'module': _METRICS, 'config': json.dumps({'code_version': code_version})}
+    version = json.dumps({'code_version': code_version})
+    ours = {'module': _METRICS, 'config': version}
+    calibration = {'module': 'pipeline.calibration_metric', 'config': version}
     model = {
         'signature_name': 'examples',
         'label_key': features.LABEL,
@@ -70,6 +72,7 @@ def eval_config(
                         per_slice_thresholds=[_at_least(config.min_test_images, [overall])],
                     ),
                     config_pb2.MetricConfig(class_name='MultiClassConfusionMatrixPlot'),
+                    config_pb2.MetricConfig(class_name='CalibrationError', **calibration),
                     config_pb2.MetricConfig(class_name='ReconstructionError', **ours),
                     config_pb2.MetricConfig(
                         class_name='Refused',

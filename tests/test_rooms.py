@@ -23,7 +23,7 @@ _FLOORS = {
     'capsmodel': [
         'settings',
         'data networks',
-        'guard model_facts warmup_requests',
+        'calibration guard model_facts warmup_requests',
         'summaries signatures',
         'training',
     ],

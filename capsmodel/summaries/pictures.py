@@ -8,11 +8,12 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from capsmodel.calibration import Reliability
 from capsmodel.data import dataset
 from capsmodel.networks import memory
 from capsmodel.networks.network import Network
 from capsmodel.networks.settings import NetworkConfig
-from capsmodel.summaries import figures
+from capsmodel.summaries import figures, reliability
 
 # The paper's figure 4.
 OFFSETS = tuple(round(0.05 * number, 2) for number in range(-5, 6))
@@ -73,6 +74,16 @@ def _confusion_matrix(
     counts = np.zeros((classes, classes), np.int64)
     np.add.at(counts, (labeled.labels, np.argmax(scores, axis=1)), 1)
     return figures.confusion_matrix(counts, names)
+
+
+def _reliability(
+    model: Network,
+    labeled: dataset.LabeledImages,
+    scores: np.ndarray,
+    names: Sequence[str],
+) -> np.ndarray:
+    del model, names
+    return reliability.diagram(Reliability.of(labeled.labels, scores))
 
 
 def _worst_mistakes(
@@ -163,6 +174,13 @@ _PICTURES = (
         'Counts of the evaluation images by their class and the predicted class. If there are '
         'many classes, only those with the most mistakes have a row each.',
         _confusion_matrix,
+    ),
+    Picture(
+        'reliability',
+        'How often the network is right, by its highest score: the bars of a perfectly calibrated '
+        'network end at the line. The expected calibration error is the mean distance from it '
+        '(Guo, Pleiss, Sun, Weinberger 2017).',
+        _reliability,
     ),
     Picture(
         'inputs over reconstructions',

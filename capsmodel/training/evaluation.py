@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from capsmodel.calibration import Reliability
 from capsmodel.data import dataset
 from capsmodel.networks import memory
 from capsmodel.networks.network import Network
@@ -25,6 +26,8 @@ class Evaluation:
         accuracy: The fraction of the images whose highest score is the label's.
         loss: The mean of the classification loss over the images.
         loss_name: What that loss is called.
+        calibration_error: The expected calibration error of the highest scores, see
+            `capsmodel.calibration`.
         reconstruction_loss: The mean over the images of the squared error, with the predicted
             class's capsule; None without a decoder.
     """
@@ -32,11 +35,16 @@ class Evaluation:
     accuracy: float
     loss: float
     loss_name: str
+    calibration_error: float
     reconstruction_loss: float | None = None
 
     def scalars(self) -> dict[str, float]:
         """The values by name; without a decoder, there is no reconstruction loss."""
-        values = {'accuracy': self.accuracy, self.loss_name: self.loss}
+        values = {
+            'accuracy': self.accuracy,
+            self.loss_name: self.loss,
+            'calibration_error': self.calibration_error,
+        }
         if self.reconstruction_loss is not None:
             values['reconstruction_loss'] = self.reconstruction_loss
         return values
@@ -103,7 +111,11 @@ class Evaluator:
         scores = metrics.pop('scores')
         means = {name: float(np.mean(value, dtype=np.float64)) for name, value in metrics.items()}
         name = self._model.loss_name
-        return Evaluation(loss=means.pop(name), loss_name=name, **means), scores
+        error = Reliability.of(self._labeled.labels, scores).expected_error
+        evaluation = Evaluation(
+            loss=means.pop(name), loss_name=name, calibration_error=error, **means
+        )
+        return evaluation, scores
 
     @functools.cached_property
     def _eval_step(self) -> Any:

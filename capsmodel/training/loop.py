@@ -46,13 +46,12 @@ def train(
     phase: Callable[[str], None] = lambda _: None,
     class_names: Sequence[str] = (),
 ) -> Network:
-    """Trains a network and returns it with the weights of its best epoch, or its last one.
+    """Trains a network and returns it with the weights of its best epoch, or of the last one.
 
     The loss is the network's classification loss and, with a decoder, `reconstruction_weight` times
     the squared reconstruction error of the true class's capsule (Sabour, Frosst, Hinton 2017,
     section 4.1); both times the class's weight. Each epoch ends with an evaluation, of the averaged
-    weights if there are any. The best has the highest accuracy, then the lowest loss; with
-    `pick='last'` it is the last one.
+    weights if there are any. The best has the highest accuracy, then the lowest loss.
 
     Args:
         network_config: The network.

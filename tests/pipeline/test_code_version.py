@@ -28,6 +28,7 @@ _RUN_BY = {
     'components/datasets/folder_listing.py': {'ImageFolderExampleGen'},
     'serving/requests/batching.py': {'InfraCheck'},
     'serving/client.py': set(),
+    'capsmodel/calibration.py': {'Evaluator', *_TRAINS},
     'capsmodel/data/png_chunks.py': _DECODES,
     'capsmodel/data/image_facts.py': _READS,
     'capsmodel/data/__init__.py': _DECODES,

@@ -158,6 +158,8 @@ def test_model_within_the_bounds_is_blessed_and_measured(tmp_path, models):
     # Predictions are 12 times 0, 9 times 1 and 9 times 2.
     assert metrics[()]['reconstruction_error']['doubleValue'] == pytest.approx(27 / 30 + 1.5)
     assert metrics[()]['refused']['doubleValue'] == pytest.approx(1 / 30)
+    # The model is always sure, and wrong about two images.
+    assert metrics[()]['calibration_error']['doubleValue'] == pytest.approx(2 / 30)
     assert metrics[('label', 0),]['refused']['doubleValue'] == pytest.approx(0.1)
     plots = dict(tfma.load_eval_result(output).plots)
     assert 'multiClassConfusionMatrixAtThresholds' in plots[()]['']['']

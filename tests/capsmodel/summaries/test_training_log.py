@@ -102,7 +102,7 @@ def test_evaluation_shows_scalars_pictures_and_histograms(model, digits, tmp_pat
     events = _events(tmp_path / 'eval')
     assert _values(events, 'metrics/accuracy') == {7: 0.25}
     assert _values(events, 'metrics/margin_loss') == {7: 0.5}
-    names = ['confusion matrix', 'worst mistakes']
+    names = ['confusion matrix', 'reliability', 'worst mistakes']
     names += ['inputs over reconstructions', 'capsule dimensions']
     for name in names:
         width, height, png = _values(events, f'pictures/{name}')[7]
@@ -130,7 +130,11 @@ def test_network_without_decoder_has_the_pictures_that_need_none(digits, tmp_pat
     with _log(tmp_path, model, digits) as log:
         log.evaluated(0, {}, _lengths(model, digits))
     pictures = {tag for tag in _events(tmp_path / 'eval').Tags()['tensors'] if 'pictures' in tag}
-    assert pictures == {'pictures/confusion matrix', 'pictures/worst mistakes'}
+    assert pictures == {
+        'pictures/confusion matrix',
+        'pictures/reliability',
+        'pictures/worst mistakes',
+    }
 
 
 def test_pictures_show_the_classes_that_there_are(model, digits, tmp_path):

@@ -14,7 +14,7 @@ start_tensorflow.load()
 import capsmodel.summaries  # noqa: E402
 from pipeline.code_version import STARTS_WITH  # noqa: E402
 
-_PACKAGES = ('capsmodel', 'components', 'serving', 'start_tensorflow')
+_PACKAGES = ('capsmodel', 'components', 'pipeline', 'serving', 'start_tensorflow')
 
 
 def _imported():
