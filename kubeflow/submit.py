@@ -96,7 +96,7 @@ class Compiled:
         if asked != has:
             raise configs.SettingError(
                 f"{variable} is '{given}', but {self.path} was compiled with "
-                f"'{fixed or has}': it cannot be changed for one run, so compile anew with "
+                f"'{fixed or has}': it cannot be changed for one run, so compile again with "
                 f'`make kubeflow`'
             )
 

@@ -178,7 +178,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('--node', required=True, help=f'its id, or {PREPARE_DATASET}')
     parser.add_argument('--run_id', required=True, help='names the run, the same for all its nodes')
-    parser.add_argument('settings', nargs='*', metavar='NAME=VALUE', help='in place of environment')
+    parser.add_argument('settings', nargs='*', metavar='NAME=VALUE', help='instead of environment')
     arguments = parser.parse_args()
     start_tensorflow.hide_gpus()
     try:

@@ -129,7 +129,7 @@ def _mnist_files(work: pathlib.Path, idx_dir: str | None) -> dict[str, bytes]:
 
 
 def _mnist_builder(work: pathlib.Path, files: dict[str, bytes]) -> Any:
-    """TFDS's own builder of mnist, reading `files` in place of a download."""
+    """TFDS's own builder of mnist, reading `files` instead of a download."""
     import tensorflow_datasets as tfds
     from tensorflow_datasets.core import registered
 

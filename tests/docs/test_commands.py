@@ -47,9 +47,8 @@ def _promised(text):
 
 def _wrong_make(words, promised):
     """What is wrong with the words behind `make`, given what a page adds; '' if nothing is."""
-    given: dict[str, str] = dict(
-        match.groups() for word in words if (match := _ASSIGNMENT.fullmatch(word))
-    )
+    matches = filter(None, map(_ASSIGNMENT.fullmatch, words))
+    given = {match[1]: match[2] for match in matches}
     targets = [word for word in words if not _ASSIGNMENT.fullmatch(word)]
     if unknown := set(targets) - _TARGETS:
         return f'no target {unknown}'
@@ -102,7 +101,7 @@ def _options(file):
 
 
 def _wrong(command, promised):
-    """What is wrong with a command; '' if nothing is, or if it is none of this project's."""
+    """What is wrong with a command; '' if nothing is, or if it is not this project's."""
     words = list(command)
     before = []
     while words and _ASSIGNMENT.fullmatch(words[0]):
