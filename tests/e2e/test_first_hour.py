@@ -62,7 +62,7 @@ def test_the_page_leads_from_a_clone_to_two_routings_in_tensorboard(clone):
     assert re.search(r'Trainer +\d', first)
     module, entry = _blocks('python')
     text = (ROOT / 'docs' / 'first-hour.md').read_text()
-    (path,) = re.findall(r'Write this to `(.+)`:', text)
+    (path,) = re.findall(r'Write this\s+to\s+`(.+)`:', text)
     (clone / path).write_text(module)
     choices = clone / 'capsmodel' / 'networks' / 'choices.py'
     before, after = choices.read_text().split('ROUTINGS = {\n')
