@@ -190,7 +190,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('--dataset', default='mnist')
     parser.add_argument('--version', help="the dataset's version; TFDS's newest if not given")
-    parser.add_argument('--data_dir', required=True, help='the folder TFDS keeps datasets in')
+    parser.add_argument('--data_dir', required=True, help='the folder in which TFDS keeps datasets')
     parser.add_argument('--idx_dir', help='a folder with the four IDX files of MNIST, raw or .gz')
     options = parser.parse_args(arguments)
     os.environ['CUDA_VISIBLE_DEVICES'] = '-1'
