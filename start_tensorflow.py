@@ -45,7 +45,7 @@ def load() -> None:
 def without_noise() -> Iterator[None]:
     """Filters what this process writes to file descriptor 2 while the context lasts."""
     # A process, so that what is written before a crash gets through; in a session of its own, so
-    # that Ctrl-C is none of its business.
+    # that Ctrl-C does not concern it.
     try:
         noise_filter = subprocess.Popen(
             ['grep', '--line-buffered', '-Ev', _NOISE],

@@ -67,7 +67,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Runs the command with these arguments, or those of the process."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('out', help='the folder to write')
-    parser.add_argument('--source', default=DEBIAN_FOLDER, help='has the four IDX files')
+    parser.add_argument('--source', default=DEBIAN_FOLDER, help='folder with the four IDX files')
     options = parser.parse_args(arguments)
     try:
         counts = write(options.out, options.source)

@@ -188,10 +188,12 @@ def _read_index(folder: str) -> list[dict[str, Any]]:
 def _main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('folder', help='the folder of `python -m benchmarks.cost --hlo`')
-    parser.add_argument('--part', choices=['routing', 'step'], help='by default both')
+    parser.add_argument(
+        '--part', choices=['routing', 'step'], help='what to measure; both by default'
+    )
     parser.add_argument('--turns', type=int, default=10, help='turns that the medians are over')
-    parser.add_argument('--peak_tflops', type=float, help='float32, if the device is unknown')
-    parser.add_argument('--peak_gb_per_s', type=float, help='of its memory, likewise')
+    parser.add_argument('--peak_tflops', type=float, help='float32 TFLOP/s of an unknown device')
+    parser.add_argument('--peak_gb_per_s', type=float, help='memory bandwidth of an unknown device')
     parser.add_argument(
         '--tolerance',
         type=float,

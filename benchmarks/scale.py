@@ -211,13 +211,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     for name, numbers in (('images', IMAGES), ('classes', CLASSES), ('pixels', PIXELS)):
-        parser.add_argument(f'--{name}', type=_numbers, default=numbers, help='with commas')
+        parser.add_argument(f'--{name}', type=_numbers, default=numbers, help='numbers with commas')
     parser.add_argument('--quick', action='store_true', help='only one small case')
     parser.add_argument('--until', default='', metavar='NODE', help='the last node to run')
     parser.add_argument('--training', action='store_true', help='only the process that trains')
-    parser.add_argument('--code', default=_ROOT, type=pathlib.Path, help='with --training')
+    parser.add_argument('--code', default=_ROOT, type=pathlib.Path, help='another checkout')
     parser.add_argument('--json', help='a file for the rows')
-    parser.add_argument('settings', nargs='*', metavar='NAME=VALUE', help='of the pipeline')
+    parser.add_argument('settings', nargs='*', metavar='NAME=VALUE', help='settings')
     options = parser.parse_args(arguments)
     sizes = _QUICK if options.quick else (options.images, options.classes, options.pixels)
     rows: list[dict[str, Any]] = []

@@ -54,7 +54,7 @@ def export(
         ValueError: There are no warm-up images, or not as many names as classes.
     """
     if not len(warmup_images):
-        raise ValueError('At least one image is needed for warm-up requests; there is none.')
+        raise ValueError('Warm-up requests need at least one image, but there are no images.')
     module = ServingModule(model, transform_output, guard_thresholds, class_names, framing)
     directory = directory.rstrip('/')
     unfinished = f'{directory}.unfinished'

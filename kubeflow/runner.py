@@ -57,7 +57,7 @@ def compile_pipeline(
 
     Raises:
         SettingError: A setting cannot be used.
-        DatasetError: TFDS has no such dataset, or it is none of images with classes.
+        DatasetError: TFDS has no such dataset, or the dataset has no images with classes.
     """
     given = {
         name: value

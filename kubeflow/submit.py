@@ -96,7 +96,7 @@ class Compiled:
         if asked != has:
             raise configs.SettingError(
                 f"{variable} is '{given}', but {self.path} was compiled with "
-                f"'{fixed or has}': it cannot be changed for one run, so compile anew with "
+                f"'{fixed or has}': it cannot be changed for one run, so compile again with "
                 f'`make kubeflow`'
             )
 
@@ -179,10 +179,12 @@ def _ended(task: Any) -> str:
 def main() -> None:
     """Submits as the command line and the environment say."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument('--host', required=True, help='address of Kubeflow Pipelines, with http')
-    parser.add_argument('--namespace', help='of the user, on a server with several')
+    parser.add_argument('--host', required=True, help='address of Kubeflow Pipelines, with http://')
+    parser.add_argument('--namespace', help="the user's namespace, on a server for several users")
     parser.add_argument('--compiled', default=COMPILED)
-    parser.add_argument('--interval', type=float, default=5, help='seconds between two looks')
+    parser.add_argument(
+        '--interval', type=float, default=5, help='seconds between two looks at the run'
+    )
     arguments = parser.parse_args()
     # urllib3 would cover the terminal with each attempt to reach the server.
     logging.disable(logging.WARNING)

@@ -249,7 +249,11 @@ def _check_metadata(address: str) -> None:
 
 def text(config: Config, name: str) -> str:
     """A setting as an environment variable has it."""
-    value = getattr(config, name)
+    return as_text(getattr(config, name))
+
+
+def as_text(value: Any) -> str:
+    """A value of a setting as an environment variable has it: `yes` and `no`, commas."""
     if isinstance(value, bool):
         return 'yes' if value else 'no'
     return ','.join(map(str, value)) if isinstance(value, tuple) else str(value)

@@ -106,7 +106,7 @@ def create(
 def _example_gen(
     config: Config, image_shape: Mapping[str, int], folder: ImageFolder | None
 ) -> BaseNode:
-    """Reads the folder, or the dataset of TFDS if there is none."""
+    """Reads the folder if one is given, otherwise the dataset of TFDS."""
     checked: dict[str, Any] = {
         'image_check': 'capsmodel.data.image_facts.check',
         'custom_config': image_shape,

@@ -56,7 +56,7 @@ def check(config: Config) -> None:
 
 @contextlib.contextmanager
 def explained_errors(config: Config) -> Iterator[None]:
-    """Raises MetadataError in place of the errors of ML Metadata's client and of SQLite."""
+    """Raises MetadataError instead of the errors of ML Metadata's client and of SQLite."""
     try:
         yield
     except MetadataError:

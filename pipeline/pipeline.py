@@ -77,7 +77,7 @@ def create_pipeline(
         folder: What is in the folder IMAGES; by default it is looked at now.
 
     Raises:
-        DatasetError: TFDS has no such dataset, it is none of images with classes, or it is prepared
+        DatasetError: TFDS has no such dataset, it has no images with classes, or it is prepared
             and cannot be sliced as the settings say; or the folder IMAGES cannot be used.
         SettingError: The images have no size of their own, and the settings give none; or they
             would be shifted out of sight; or METADATA is no address.

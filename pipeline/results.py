@@ -36,7 +36,7 @@ class Results:
         worst_kind_accuracy: Fraction of its pictures.
         accuracy_change: Against the last blessed model; None where there was none to compare with.
         others_blessed: Whether models were blessed before this one, be they comparable or not.
-        pushed_to: Folder of the version that is the model; empty when there is none.
+        pushed_to: Folder of the version that is the model; empty if no version is.
         pushed_earlier: Whether an earlier run had pushed it, and this one nothing.
         left_out: Images of the dataset that cannot be decoded.
     """

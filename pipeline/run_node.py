@@ -176,9 +176,13 @@ def _reason(execution: metadata_store_pb2.Execution | None) -> str:
 def main() -> None:
     """Runs the node that the command line names."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument('--node', required=True, help=f'its id, or {PREPARE_DATASET}')
-    parser.add_argument('--run_id', required=True, help='names the run, the same for all its nodes')
-    parser.add_argument('settings', nargs='*', metavar='NAME=VALUE', help='in place of environment')
+    parser.add_argument('--node', required=True, help=f'id of the node, or {PREPARE_DATASET}')
+    parser.add_argument(
+        '--run_id', required=True, help='name of the run, the same for all its nodes'
+    )
+    parser.add_argument(
+        'settings', nargs='*', metavar='NAME=VALUE', help='settings; they win over the environment'
+    )
     arguments = parser.parse_args()
     start_tensorflow.hide_gpus()
     try:

@@ -125,8 +125,8 @@ def report(prediction: dict[str, Any], bar: str = '█') -> str:
 
     Args:
         prediction: Has `label`, and `scores` with a number for each class. If `known` is false, the
-            model says that the picture is none of its classes. `class_names` are the classes'; if
-            they are missing, their numbers are shown. Older models say neither.
+            model says that the picture shows none of its classes. Without `class_names`, the
+            numbers of the classes are shown. Older models have neither.
         bar: The character that bars are made of.
 
     Raises:
@@ -141,7 +141,7 @@ def report(prediction: dict[str, Any], bar: str = '█') -> str:
             f'The answer has no label and scores, but {", ".join(prediction)}'
         ) from None
     if prediction.get('known') is False:
-        answer = f'It is none of the classes that the network knows. The closest is {answer}.'
+        answer = f'It shows none of the classes that the network knows. The closest is {answer}.'
     lines = [answer, '']
     longest = max(map(len, names))
     for name, score in zip(names, scores, strict=False):

@@ -1,7 +1,7 @@
 """Metrics for Prometheus, under the names of TensorFlow Serving.
 
 Names, labels and bucket limits are those of tensorflow_serving/servables/tensorflow/util.cc and
-tensorflow_serving/batching/ (commit 9d981c5), with `:` in place of `/`.
+tensorflow_serving/batching/ (commit 9d981c5), with `:` instead of `/`.
 """
 
 from __future__ import annotations

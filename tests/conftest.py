@@ -29,12 +29,12 @@ def pytest_configure(config):
 
 
 def pytest_runtest_setup(item):
-    """Skips a part of a story when the one that it goes on from has not been told."""
+    """Skips a part of a story if the part before it has not passed."""
     for marker in item.iter_markers('goes_on_from'):
         (name,) = marker.args
-        assert hasattr(item.module, name), f'{item.path.name} has no {name} to go on from'
+        assert hasattr(item.module, name), f'{item.path.name} has no {name} to continue'
         if (item.path, name) not in item.config.stash[_PASSED]:
-            pytest.skip(f'goes on from {name}, which has not passed: run all of {item.path.name}')
+            pytest.skip(f'{name} comes before and has not passed: run all of {item.path.name}')
 
 
 @pytest.hookimpl(wrapper=True)

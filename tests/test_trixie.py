@@ -22,7 +22,7 @@ def _may_mount():
 
 pytestmark = pytest.mark.skipif(not _may_mount(), reason='nothing may be mounted here')
 
-# In place of the real one, which takes a minute and the network: a system of a few files.
+# Instead of the real one, which takes a minute and the network: a system of a few files.
 _DEBOOTSTRAP = """#!/bin/sh -e
 case $* in
     *--force-check-gpg*) ;;

@@ -32,7 +32,7 @@ choose_line() {
     elif is_at_least "${glibc:-0}" "$needed_glibc"; then
         line=1.21 why="glibc $glibc is here, $needed_glibc or newer is needed"
     else
-        line=1.16 why="TFX 1.21 needs glibc $needed_glibc, and here is ${glibc:-none}"
+        line=1.16 why="TFX 1.21 needs glibc $needed_glibc, and this machine has ${glibc:-no glibc}"
     fi
     case "${TFX_LINE:-$line}" in
         "$line") ;;
@@ -85,7 +85,7 @@ probe() {
 print("%d.%d" % sys.version_info[:2], os.path.realpath(sys.executable))' 2>/dev/null
 }
 
-# Sets `python` and its `version`; fails when there is none.
+# Sets `python` and its `version`; fails if there is no Python for the lock.
 find_python() {
     local candidate found folders
     if [ -n "${PYTHON:-}" ]; then

@@ -66,7 +66,7 @@ def _tensorboard(logdir):
 
 
 def _open(page, url, state):
-    # Not by page.open(): TensorBoard writes the state behind its address anew.
+    # Not by page.open(): TensorBoard rewrites the state behind its address.
     page.call('Page.navigate', url=url + state)
     page.wait_for(
         f'document.readyState === "complete" && location.href.startsWith("{url}")', _SECONDS

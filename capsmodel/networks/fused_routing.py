@@ -29,10 +29,10 @@ def fused_routing(
     to iteration t, and let x_t be the sum of the v before it, which its logits are made with. Each
     step is a sum of products of three factors:
 
-    - logits b_ij = sum over k, d of (W_ijdk x_jk) u_id, and the same with ds_jk in place of x_jk
+    - logits b_ij = sum over k, d of (W_ijdk x_jk) u_id, and the same with ds_jk instead of x_jk
       for the gradient dc_ij; db_ij = c_ij (dc_ij - sum over j of c_ij dc_ij);
     - s_jk = bias_jk + sum over d, i of (u_id W_ijdk) c_ij; the gradient of x_jk is this sum without
-      the bias, with db_ij in place of c_ij;
+      the bias, with db_ij instead of c_ij;
     - du_id = sum over j, k of sum over t of (c_t W) ds_t + (db_t W) x_t, and dW_ijdk = sum over the
       images of sum over t of (c_t ds_t) u + (db_t x_t) u, each for all iterations at once.
 

@@ -56,7 +56,7 @@ def library(folder: str | os.PathLike | None = None) -> pathlib.Path:
 
 
 def compiler() -> list[str]:
-    """The C++ compiler of this machine, CXX if that is set; empty if there is none."""
+    """The C++ compiler of this machine, CXX if that is set; empty if it has no compiler."""
     named = shlex.split(os.environ.get('CXX', ''))
     return named or [found for found in map(shutil.which, ('c++', 'g++', 'clang++')) if found][:1]
 

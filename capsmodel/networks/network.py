@@ -33,7 +33,7 @@ class Network(keras.Model):
     Attributes:
         loss_name: What TensorBoard calls the classification loss.
         how_to_save_memory: What to do where training takes too much, for a message.
-        decoder: What reconstructs images from capsules; None where there is none.
+        decoder: What reconstructs images from capsules; None if nothing does.
     """
 
     loss_name: ClassVar[str]
@@ -186,7 +186,7 @@ class Network(keras.Model):
         return _FLOAT * self.count_params(), _FLOAT * self._floats_of_an_image()
 
     def bytes_to_train(self, images: int) -> int:
-        """Estimates the memory of a step of training with so many images.
+        """Estimates the memory of a step of training with this number of images.
 
         The network, the optimizer's averages and the best weights are not counted: they are there
         before.

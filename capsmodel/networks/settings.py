@@ -162,7 +162,7 @@ class NetworkConfig(CommonSettings):
 
     @property
     def exported(self) -> NetworkConfig:
-        """The network that an exported model has in place of this one: with the same variables."""
+        """The network that an exported model has instead of this one, with the same variables."""
         return self
 
     def __post_init__(self) -> None:

@@ -10,7 +10,7 @@ a network. It asks what a network has:
 - `network(images)`: outputs in a form of the network's own, which its other methods take:
 - `scores(outputs)`: how sure it is of each class, 0 to 1; the highest score is the answer;
 - `classification_loss(labels, outputs)`, which TensorBoard calls `loss_name`;
-- where `capsule_dim` is not 0, `capsules(outputs)`: a vector of so many numbers for each class;
+- where `capsule_dim` is not 0, `capsules(outputs)`: a vector of that many numbers for each class;
 - with a decoder, `reconstruct(capsules, labels)`;
 - where `coupled_floats` is not 0, `coupling_coefficients(images)`;
 - `bytes_to_evaluate` and `bytes_to_train`: the memory that it takes;

@@ -170,7 +170,7 @@ class Checkpoints:
 
     def _not_written(self, step: int, error: Exception) -> str:
         kept = [str(at) for at, path in self._saved() if not _damage(path)]
-        rest = f'that of step {kept[0]} is kept' if kept else 'there is none before it'
+        rest = f'that of step {kept[0]} is kept' if kept else 'there is no earlier checkpoint'
         return (
             f'The checkpoint of step {step} cannot be written to {self.folder}: {reason(error)}; '
             f'{rest}. Free some space there: the same command resumes from the last checkpoint.'

@@ -31,7 +31,7 @@ class Statistics:
         config: How it is trained.
         training_data: The images that it learns from.
         strategy: Where it is trained.
-        steps_per_epoch: Batches of an epoch; at most so many are used.
+        steps_per_epoch: Batches of an epoch; no more than these are used.
     """
 
     def __init__(

@@ -129,7 +129,7 @@ def _mnist_files(work: pathlib.Path, idx_dir: str | None) -> dict[str, bytes]:
 
 
 def _mnist_builder(work: pathlib.Path, files: dict[str, bytes]) -> Any:
-    """TFDS's own builder of mnist, reading `files` in place of a download."""
+    """TFDS's own builder of mnist, reading `files` instead of a download."""
     import tensorflow_datasets as tfds
     from tensorflow_datasets.core import registered
 
@@ -190,7 +190,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('--dataset', default='mnist')
     parser.add_argument('--version', help="the dataset's version; TFDS's newest if not given")
-    parser.add_argument('--data_dir', required=True, help='the folder TFDS keeps datasets in')
+    parser.add_argument('--data_dir', required=True, help='the folder in which TFDS keeps datasets')
     parser.add_argument('--idx_dir', help='a folder with the four IDX files of MNIST, raw or .gz')
     options = parser.parse_args(arguments)
     os.environ['CUDA_VISIBLE_DEVICES'] = '-1'

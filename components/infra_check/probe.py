@@ -131,7 +131,7 @@ def compare(name: str, expected: dict[str, np.ndarray], served: dict[str, Any]) 
         served = dict.fromkeys(expected, served[''])
     if served.keys() != expected.keys():
         raise Refused(
-            f"over REST, signature '{name}' answered with {', '.join(served)} in place of "
+            f"over REST, signature '{name}' answered with {', '.join(served)} instead of "
             f'{", ".join(expected)}'
         )
     for key, value in expected.items():
@@ -149,7 +149,7 @@ def compare(name: str, expected: dict[str, np.ndarray], served: dict[str, Any]) 
 
 
 def _texts(value: np.ndarray) -> list[Any]:
-    """Nested lists of strings in place of an array of bytes."""
+    """Nested lists of strings instead of an array of bytes."""
     return np.vectorize(bytes.decode, otypes=[object])(value).tolist()
 
 

@@ -26,7 +26,7 @@ def write_schema(class_names: Sequence[str], directory: str, own: str | None = N
     Args:
         class_names: The name of each label from 0 on.
         directory: Where to write.
-        own: A schema (text proto) that is taken in place of the curated one. It gets the classes'
+        own: A schema (text proto) that is used instead of the curated one. It gets the classes'
             names as well, and the features that the curated one has of pictures, such as
             `brightness`, where it says nothing of them.
 

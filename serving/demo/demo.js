@@ -122,7 +122,7 @@ function hasCapsules() {
   return document.body.classList.contains('capsules');
 }
 
-/** Takes a file in place of the drawing; nothing if there is none, as in a pasted text. */
+/** Takes a file instead of the drawing; does nothing without a file, as for a pasted text. */
 async function usePhotograph(file) {
   if (!file) return;
   choices += 1;
@@ -225,7 +225,7 @@ function showBusy(isBusy) {
   $('lengths').setAttribute('aria-busy', busy > 0);
 }
 
-/** Says the answer to who does not see the page; and to all, when it is none of the classes. */
+/** Says the answer to people who do not see the page, and to all if it is no class. */
 function readOut() {
   // Not earlier: the beginning of a digit is no digit.
   $('unknown').hidden = answer?.isKnown !== false;

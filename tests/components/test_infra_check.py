@@ -163,8 +163,8 @@ def test_model_that_answers_otherwise_over_rest_is_refused(tmp_path):
 @pytest.mark.parametrize(
     ('served', 'said'),
     [
-        ({'a': [1.0], 'b': [2]}, 'answered with a, b in place of a, c'),
-        ({'a': [1.0, 1.0], 'c': [2]}, r"answered with 'a' of shape \(2,\) in place of \(1,\)"),
+        ({'a': [1.0], 'b': [2]}, 'answered with a, b instead of a, c'),
+        ({'a': [1.0, 1.0], 'c': [2]}, r"answered with 'a' of shape \(2,\) instead of \(1,\)"),
         ({'a': [1.0], 'c': [3]}, "answered with another 'c' than in this process"),
     ],
 )

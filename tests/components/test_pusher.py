@@ -288,7 +288,7 @@ def test_killed_at_any_moment(tmp_path):
             time.sleep(0.002)
 
     def copying(size):
-        """Waits for a new copy beside the versions, until it has so many bytes."""
+        """Waits for a new copy beside the versions, until it has that many bytes."""
         before = set(base.glob('*.unfinished'))
         deadline = time.monotonic() + 5
         while time.monotonic() < deadline:

@@ -109,7 +109,7 @@ def test_what_is_fixed_in_the_file_is_refused(root, compiled):
         assert done.returncode == 1
         assert done.stderr == (
             f"Wrong setting: TUNER is 'yes', but {compiled} was compiled with 'no': it cannot be "
-            'changed for one run, so compile anew with `make kubeflow`\n'
+            'changed for one run, so compile again with `make kubeflow`\n'
         )
         done = submit(root, compiled, server.url, DATASET='mnist:3.0.0')
         assert done.stderr.startswith(

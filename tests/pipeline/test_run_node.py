@@ -129,7 +129,7 @@ def test_refusal_is_remembered(config, tmp_path):
         run_node.run(changed, 'AnomalyGate', 'refused')
     assert str(second.value) == str(first.value)
     assert _executions(changed, 'AnomalyGate', 'refused') == [execution]
-    # Another run asks the gate anew.
+    # Another run asks the gate again.
     run_node.run(config, 'ImportSchemaGen', 'story')
     for node in (*_BEFORE_THE_GATE, 'AnomalyGate'):
         run_node.run(config, node, 'story')

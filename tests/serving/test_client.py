@@ -14,7 +14,7 @@ from project_paths import ROOT
 
 from serving import client
 
-NONE_OF_THEM = 'It is none of the classes that the network knows. '
+NONE_OF_THEM = 'It shows none of the classes that the network knows. '
 
 
 def _run(*arguments, picture=None, cwd=None, encoding='utf-8'):

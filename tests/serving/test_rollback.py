@@ -83,7 +83,7 @@ def served(path, model='m'):
         (pin(5, stable=5), {'version': 8}, ('specific', [8], {'stable': 8})),
         (pin(5, stable=5), {'latest': True}, (None, [], {})),
         ('model_version_policy { all { } }', {}, ('specific', [5], {'stable': 5})),
-        # Other labels keep their versions, unless these would answer in place of the pinned one.
+        # Other labels keep their versions, unless these would answer instead of the pinned one.
         (pin(3, 8, old=3, canary=8), {}, ('specific', [3, 5], {'old': 3, 'stable': 5})),
         (pin(8, new=8, stable=8, gone=4), {'latest': True}, (None, [], {'new': 8})),
     ],

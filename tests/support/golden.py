@@ -59,7 +59,7 @@ def images(count: int, seed: int) -> dataset.LabeledImages:
 
 
 def train(checkpoints: Checkpoints, steps: int = STEPS) -> capsnet.CapsNet:
-    """Trains, resuming from the checkpoints; TrainingError if told to stop after so many steps."""
+    """Trains, resuming from the checkpoints; TrainingError if told to stop before the end."""
     left = iter(range(steps))
     return loop.train(
         NETWORK,

@@ -4,7 +4,7 @@ What it does is written after KFP's driver and launcher (backend/src/v2 of kubef
 inputs of a task are constants, in which a lone placeholder stands for the run's id, or parameters
 of the run; they replace the placeholders in the command of the task's container; the environment
 is the container's and that of Secrets. A task starts when those that it depends on have succeeded,
-and starts anew as often as its retry policy says. Each is a process that shares nothing with the
+and starts again as often as its retry policy says. Each is a process that shares nothing with the
 others but folders and servers. Waits between attempts are left out.
 """
 
@@ -76,7 +76,7 @@ class Backend:
         Args:
             run_id: What KFP would give the run as its UUID.
             on_start: Called with the name of a task and its process, once that has started.
-            **parameters: Of the run, in place of the pipeline's defaults.
+            **parameters: Of the run, instead of the pipeline's defaults.
 
         Returns:
             The Run.

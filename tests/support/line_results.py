@@ -2,7 +2,7 @@
 
     python tests/support/line_results.py FOLDER
 
-FOLDER, which is made anew, has in the end: `var`, of the preset `tiny` from data to pushed model;
+FOLDER, which is made again, has in the end: `var`, of the preset `tiny` from data to pushed model;
 `answers.npz`, what that model answers to test images; `training`, a small training with its
 checkpoints, and `weights.npz`, what it came to; `versions.json`, those of the packages.
 """

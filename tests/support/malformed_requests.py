@@ -95,7 +95,7 @@ def _wrong_path(random, path):
     if choice == 2:
         return 'POST', path[: random.randrange(1, len(path) - 1)]
     if choice == 3:
-        # The first word is none that a path begins with.
+        # No path begins with the first word.
         return 'POST', '/'.join(['', 'no', *random.choices(_WORDS, k=random.randint(0, 5))])
     label = random.choice(['labels/stable', 'versions/124', 'versions/x', 'versions/' + '9' * 40])
     return 'POST', f'/v1/models/half/{label}:predict'
@@ -140,7 +140,7 @@ def _wrong_predict(random, document):
     ((key, values),) = document.items()
     choice = random.randrange(7)
     if choice == 0:
-        # One of the numbers is none.
+        # One of the numbers is not a number.
         *place, last = random.choice(list(_places(values)))
         for index in place:
             values = values[index]

@@ -8,7 +8,7 @@ from capsmodel.settings import declared
 
 
 def small(name: str, size: int = 28, classes: int = 10, **changes: Any) -> NetworkConfig:
-    """The network of the preset `tiny` for square grey images of so many pixels a side."""
+    """The network of the preset `tiny` for square grey images of `size` pixels a side."""
     entry = NETWORKS[name]
     preset = {k: v for k, v in entry.presets.get('tiny', {}).items() if k in declared(entry.config)}
     return entry.config(size, size, classes, **{'network': name, **preset, **changes})

@@ -149,7 +149,7 @@ def test_state_that_cannot_be_written_leaves_nothing_behind(tmp_path):
     state = _megabyte()
     with (
         _files_of_at_most(500_000),
-        pytest.raises(TrainingError, match=r'written to .*: File too large; there is none before'),
+        pytest.raises(TrainingError, match=r'written to .*: File too large; there is no earlier'),
     ):
         checkpoints.save(state, Progress(1))
     assert not _names(tmp_path)

@@ -119,7 +119,7 @@ def test_network_without_decoder_trains_on_the_margin_loss_alone(digits):
 
 
 def _stop_after(steps):
-    """What to give as `should_stop` for so many steps."""
+    """What to give as `should_stop` for a number of steps."""
     answers = iter([False] * steps + [True])
     return lambda: next(answers)
 

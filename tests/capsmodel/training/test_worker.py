@@ -41,7 +41,7 @@ def _states(request):
 
 
 def _wait_for_states(request, count, process=None):
-    """Waits for so many states more than there are."""
+    """Waits for a number of states more than there are."""
     known = set(_states(request))
     while len(set(_states(request)) - known) < count:
         assert process is None or process.poll() is None, process.communicate()

@@ -273,7 +273,7 @@ def test_pickle_of_python_2_is_read():
         pytest.param(pickled_arrays(b'f4'), id='another size than said'),
         pytest.param(b'\x80\5\x96' + b'\xff' * 7 + b'\x7f', id='more than fits in memory'),
         pytest.param(b'\x80\4\x8e' + b'\xff' * 8, id='more than there can be'),
-        pytest.param(b'\x80\2cnumpy\ndtype\n(tR}(K\1Nub.', id='a state that is none'),
+        pytest.param(b'\x80\2cnumpy\ndtype\n(tR}(K\1Nub.', id='a state of nothing'),
         pytest.param(b'\x80\2h\7.', id='a value never stored'),
     ],
 )

@@ -1,4 +1,4 @@
-"""The batcher on real event loops and threads, with functions of numpy in place of models."""
+"""The batcher on real event loops and threads, with functions of numpy instead of models."""
 
 import asyncio
 import concurrent.futures

@@ -259,7 +259,7 @@ def test_instances_are_counted_before_they_are_converted():
     definitions = {'serving_default': signature(x='DT_FLOAT')}
     with pytest.raises(ServingError, match='at most 2 are allowed'):
         parse_predict_request(b'{"instances": [1, 2, 3]}', definitions, 2)
-    # What a signature of a fixed size has in place of instances is not counted.
+    # What a signature of a fixed size has instead of instances is not counted.
     definitions['serving_default'].inputs['x'].tensor_shape.dim.add(size=3)
     assert parse_predict_request(b'{"inputs": [1, 2, 3]}', definitions, 2).inputs['x'].size == 3
 
@@ -402,7 +402,7 @@ def test_empty_answers():
     assert format_predict_response({'y': np.ones([0, 2])}, True) == b'{"predictions": []}'
     assert format_predict_response({'y': np.ones([2, 0])}, True) == b'{"predictions": [[], []]}'
     assert format_predict_response({'y': np.ones([0, 2])}, False) == b'{"outputs": []}'
-    # As in the real server, where there is no value there is none that cannot be written.
+    # As in the real server: without values, all values can be written.
     assert format_predict_response({'y': np.ones([0], np.float16)}, False) == b'{"outputs": []}'
 
 

@@ -1,4 +1,4 @@
-"""Prepares MNIST where no file may have more than so many bytes.
+"""Prepares MNIST with a limit on the bytes of a file.
 
     python prepare_with_small_files.py BYTES MD5_OF_FILES ...
 
