@@ -118,9 +118,9 @@ class DataSettings(Settings):
 
     preset: str = setting(
         'quick',
-        'the values that the other settings start from; of IMAGES, folder is the default. cifar10 '
-        'and svhn are those of section 7 of the paper, which reached 10.6% error with seven such '
-        'networks together, and 4.3% with one; efficient is the recipe of Efficient-CapsNet',
+        'the values that the other settings start from; with IMAGES, the default is folder. '
+        'cifar10 and svhn are from section 7 of the paper, which reached 10.6% error with seven '
+        'such networks together, and 4.3% with one; efficient is the recipe of Efficient-CapsNet',
         choices=tuple(PRESETS),
     )
     images: str = setting(
@@ -136,18 +136,18 @@ class DataSettings(Settings):
     dataset_version: str = setting('', "TFDS's version of it, such as 3.0.1; empty: the newest")
     train_split: str = setting(
         '',
-        'TFDS slice that is learned from; empty: train[:55000] of MNIST, and of another dataset '
-        'what the other two leave of its split train',
+        'TFDS slice that the network learns from; empty: train[:55000] of MNIST, and of another '
+        'dataset the part of its split train that the other two slices do not take',
     )
     eval_split: str = setting(
         '',
         'TFDS slice that picks the best epoch; empty: train[55000:] of MNIST, and of another '
-        'dataset its split validation, or else the last twelfth of train',
+        'dataset its split validation or, without one, the last twelfth of train',
     )
     test_split: str = setting(
         '',
-        'TFDS slice that the Evaluator alone looks at; empty: test, and of a dataset that has '
-        'none its split validation, or else the last sixth of train',
+        'TFDS slice that only the Evaluator uses; empty: test, of a dataset without test its '
+        'split validation, and of one with neither the last sixth of train',
     )
     image_height: int = setting(
         0,
@@ -155,31 +155,31 @@ class DataSettings(Settings):
         'has at most 48',
         at_least=0,
     )
-    image_width: int = setting(0, 'pixels; 0: likewise', at_least=0)
+    image_width: int = setting(0, 'pixels; 0: as for IMAGE_HEIGHT', at_least=0)
     channels: int = setting(
         0,
-        "what the network sees of colours: 3 are red, green and blue, 1 is grey; 0: the dataset's "
-        'own, and 1 where FRAMING is strokes',
+        'the channels that the network sees: 3 are red, green and blue, 1 is grey; 0: those of the '
+        'dataset, but 1 if FRAMING is strokes',
         choices=(0, 1, 3),
     )
     framing: str = setting(
         'auto',
-        "how a picture is brought to the network's size: strokes finds the ink of a digit or a "
-        'letter and frames it as in MNIST, whole scales the whole picture; auto: strokes for mnist '
-        'and emnist. A model keeps the framing that it was trained with',
+        "how the model scales a picture to the network's size: strokes finds the ink of a digit or "
+        'a letter and frames it as in MNIST, whole scales the whole picture; auto: strokes for '
+        'mnist and emnist. A model keeps the framing that it was trained with',
         choices=('auto', STROKES, WHOLE),
     )
     max_bad_images: float = setting(
         0.0,
-        'fraction of the images that may be left out because they cannot be decoded; with more '
-        'the run stops',
+        'fraction of the images that the run may leave out because they cannot be decoded; with '
+        'more, it stops',
         at_least=0,
         at_most=1,
     )
     min_class_images: int = setting(
         10,
-        'images of a class, in any split, below which the run stops before the training; a class '
-        'without images always stops it',
+        'the fewest images that each class must have in each split; with fewer, the run stops '
+        'before the training. A class without images always stops it',
         at_least=0,
     )
     schema_file: str = setting(
@@ -195,32 +195,32 @@ class GateSettings(Settings):
 
     min_accuracy: float = setting(
         0.98,
-        'test accuracy below which a model is rejected; over 1 rejects every model',
+        'the lowest test accuracy that passes; a bound above 1 rejects every model',
         at_least=0,
     )
     min_class_accuracy: float = setting(
-        0.95, 'the same for the images of each single class', at_least=0
+        0.95, 'the lowest accuracy that passes on the images of each single class', at_least=0
     )
     min_kind_accuracy: float = setting(
         0.93,
-        'the same for the worst kind of the pictures that are drawn of test images; there are '
-        'none where FRAMING is whole',
+        "the lowest accuracy that passes on the worst kind of people's pictures, which are drawn "
+        'from test images unless FRAMING is whole',
         at_least=0,
     )
     max_accuracy_drop: float = setting(
         0.002,
-        'test accuracy that a model may lose against the last blessed one: 0.002 is about twice '
-        'the standard error of 99% on 10,000 images',
+        'how much lower the test accuracy may be than that of the last blessed model: 0.002 is '
+        'about twice the standard error of 99% on 10,000 images',
         at_least=0,
     )
     min_test_images: int = setting(
         1000,
-        'test images below which a model is rejected: on few, an accuracy says little',
+        'the fewest test images: on fewer, an accuracy says little, and the model is rejected',
         at_least=0,
     )
     infra_check_timeout: int = setting(
         300,
-        'seconds in which the exported model must load and answer',
+        'seconds within which the exported model must load and answer',
         at_least=1,
         at_most=86400,
     )
@@ -232,8 +232,9 @@ class PlaceSettings(Settings):
 
     pipeline_name: str = setting(
         '',
-        'name under which baselines are looked up; empty: NETWORK, for other datasets than '
-        'mnist NETWORK-DATASET, for IMAGES NETWORK-FOLDER, with -tiny behind it for that preset',
+        'name of the pipeline, under which it keeps baselines and pushed versions; empty: NETWORK, '
+        'for other datasets than mnist NETWORK-DATASET, for IMAGES NETWORK-FOLDER, each with -tiny '
+        'for that preset',
     )
     var: str = setting('var', 'folder for everything that a run writes')
     pipeline_root: str = setting(
@@ -243,7 +244,7 @@ class PlaceSettings(Settings):
     )
     metadata: str = setting(
         '',
-        'where ML Metadata is kept: mysql://HOST:PORT/DATABASE, with METADATA_USER and '
+        'where the pipeline keeps ML Metadata: mysql://HOST:PORT/DATABASE, with METADATA_USER and '
         'METADATA_PASSWORD in the environment, or grpc://HOST:PORT; empty: an SQLite file in VAR',
     )
     beam_args: str = setting(

@@ -32,7 +32,7 @@ choose_line() {
     elif is_at_least "${glibc:-0}" "$needed_glibc"; then
         line=1.21 why="glibc $glibc is here, $needed_glibc or newer is needed"
     else
-        line=1.16 why="TFX 1.21 needs glibc $needed_glibc, and this machine has ${glibc:-no glibc}"
+        line=1.16 why="TFX 1.21 needs glibc $needed_glibc, found ${glibc:-no glibc}"
     fi
     case "${TFX_LINE:-$line}" in
         "$line") ;;

@@ -62,7 +62,7 @@ class CapsNetSettings(RoutingSettings, DecoderSettings):
     digit_dim: int = setting(16, 'numbers in a digit capsule', at_least=1)
     routing_gradient: str = setting(
         'all',
-        'iterations that the gradient flows through: every one, or the last only',
+        'iterations through which the gradient flows: all, or only the last',
         choices=GRADIENT_MODES,
     )
     routing_algorithm: str = setting(
@@ -92,7 +92,7 @@ class CapsNetSettings(RoutingSettings, DecoderSettings):
     )
     initial_values: str = setting(
         'default',
-        "what learning starts from; authors: as in the program of the paper's authors, weights "
+        "the first weights; authors: as in the program of the paper's authors, weights "
         'from a normal distribution cut off at two standard deviations, which are 0.05 for the '
         'first convolution and 0.1 for all other layers, and biases of 0.1',
         choices=INITIAL_VALUES,

@@ -74,8 +74,8 @@ class TrainingSettings(Settings):
     )
     class_weights: str = setting(
         'none',
-        'how much an image counts in the loss; balanced: the more, the fewer training images its '
-        'class has, so that all classes have the same part in the loss',
+        'weights of the images in the loss; balanced: images of rare classes have a larger weight, '
+        'so that all classes have the same part in the loss',
         choices=CLASS_WEIGHTS,
     )
     ema_decay: float = setting(
@@ -99,7 +99,7 @@ class TrainingSettings(Settings):
     )
     seed: int = setting(
         42,
-        'what initial weights, order and augmentation derive from',
+        'number from which initial weights, order and augmentation follow',
         at_least=0,
         at_most=2**32 - 1,
     )
@@ -138,13 +138,13 @@ class ProcessSettings(Settings):
 
     checkpoint_steps: int = setting(
         200,
-        'steps between two checkpoints, which is what a kill loses at most; 0: one an epoch',
+        'steps between two checkpoints: a kill loses at most these; 0: one checkpoint an epoch',
         at_least=0,
     )
     eval_batch_size: int = setting(
         0,
         'images a step of the evaluation after each epoch, all replicas together; results do not '
-        'depend on it; 0: as many as there is memory for, at most 500 a replica',
+        'depend on it; 0: as many as fit into memory, at most 500 a replica',
         at_least=0,
     )
     deterministic: bool = setting(
@@ -170,7 +170,7 @@ class TrainerSettings(ProcessSettings):
     strategy: str = setting(
         'auto',
         'where to train: one device, all GPUs of the machine, or the workers that TF_CONFIG names; '
-        'auto takes what there is',
+        'auto takes what the machine has',
         choices=STRATEGIES,
     )
     warm_start: bool = setting(
@@ -180,8 +180,8 @@ class TrainerSettings(ProcessSettings):
     )
     guard_false_alarms: float = setting(
         0.05,
-        'fraction of the images of its classes that the model may refuse as none of them; the '
-        'Trainer chooses the thresholds by the images of EVAL_SPLIT',
+        'fraction of the images of its classes that the model refuses by mistake; the Trainer '
+        'chooses the thresholds of `known` so, by the images of EVAL_SPLIT',
         at_least=0,
         at_most=1,
     )

@@ -139,8 +139,8 @@ def compare(name: str, expected: dict[str, np.ndarray], served: dict[str, Any]) 
         found = np.array(served[key], value.dtype)
         if found.shape != value.shape:
             raise Refused(
-                f"over REST, signature '{name}' answered with '{key}' of shape {found.shape} in "
-                f'place of {value.shape}'
+                f"over REST, signature '{name}' answered with '{key}' of shape {found.shape} "
+                f'instead of {value.shape}'
             )
         if not (_texts(value) == found.tolist() if is_text else _close(found, value)):
             raise Refused(

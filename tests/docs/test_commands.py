@@ -49,7 +49,13 @@ def _wrong_make(words, promised):
     """What is wrong with the words behind `make`, given what a page adds; '' if nothing is."""
     matches = filter(None, map(_ASSIGNMENT.fullmatch, words))
     given = {match[1]: match[2] for match in matches}
-    targets = [word for word in words if not _ASSIGNMENT.fullmatch(word)]
+    # The words of -C FOLDER and of -o TARGET belong to make itself.
+    own_words = {at for at, word in enumerate(words) if at and words[at - 1] in ('-C', '-o')}
+    targets = [
+        word
+        for at, word in enumerate(words)
+        if at not in own_words and not word.startswith('-') and not _ASSIGNMENT.fullmatch(word)
+    ]
     if unknown := set(targets) - _TARGETS:
         return f'no target {unknown}'
     own = _OF_SETUP.union(*map(_variables, targets))
@@ -192,6 +198,7 @@ def test_a_wrong_command_is_found(line, why):
         'make run IMAGES=~/Pictures/fruit',
         'make predict CAPSNET_NETWORK=cnn PORT=8502 IMAGE=7.png',
         'make data IDX_DIR=folder',
+        'make -C elsewhere run PRESET=tiny',
         'python -m serving.client --show=x.png docs/seven.png',
         'python -m venv elsewhere',
     ],

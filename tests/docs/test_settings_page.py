@@ -26,7 +26,7 @@ def test_the_page_is_written_beside_and_renamed(tmp_path):
 @pytest.mark.parametrize(
     'row',
     [
-        '| `SEED` | `42` | whole number from 0 to 4,294,967,295 | What initial weights, ',
+        '| `SEED` | `42` | whole number from 0 to 4,294,967,295 | Number from which initial ',
         '| `CNN_WIDTH` | `1.0` | number from 0.001 to 100 | Factor on the channels ',
         '| `DECODER` | `yes` | `yes`, `no` | Reconstruct the image, as a regularizer. Only for '
         '`capsnet` and `efficient_capsnet`. |',

@@ -35,7 +35,8 @@ def _files():
 
 
 def _phrases(text):
-    """The phrases in a text, also where a line ends within one."""
+    """The phrases in a text, also where a line, or a part of a string, ends within one."""
+    text = re.sub(r"""['"]\s+f?['"]""", '', text)
     return _PATTERN.findall(re.sub(r'\s+(#|//|\*|--)?\s*', ' ', text))
 
 
@@ -57,4 +58,5 @@ def test_no_file_has_one_of_the_phrases():
 def test_a_phrase_is_found_where_a_line_ends_within_it():
     assert _phrases('# a list in\n    # place of a tuple') == ['in place o' + 'f']
     assert _phrases('there are so\nmany of them, made ane' + 'w') == ['so man' + 'y', 'ane' + 'w']
+    assert _phrases("'has one in '\n    f'place of another'") == ['in place o' + 'f']
     assert _phrases('None is none_of_these, a renewal') == []

@@ -38,7 +38,8 @@ def commands(text: str) -> list[list[str]]:
     lines = [line for body in blocks(text, 'sh') for line in _lines(body)]
     others = [line for body in blocks(text, '') for line in _lines(body)]
     others += [' '.join(code.split()) for code in re.findall(r'`([^`]+)`', prose(text))]
-    lines += [line for line in others if _COMMAND.match(line)]
+    # With three dots it is a message, of which a part differs from case to case.
+    lines += [line for line in others if _COMMAND.match(line) and '...' not in line.split()]
     return [command for line in lines for command in split(line)]
 
 
