@@ -80,7 +80,7 @@ run: data ## Train, evaluate and push a model (PRESET=quick|paper|tiny, IMAGES=f
 	$(quietly) tfx run create --engine=local --pipeline_name="$$name"
 
 data: setup ## Prepare the dataset (IDX_DIR=folder for MNIST's four files that are there already)
-	@set -e; [ -z "$(call setting,images)" ] || exit 0; \
+	@set -e; images=$(call setting,images); [ -z "$$images" ] || exit 0; \
 	dataset=$(call setting,dataset); version=$(call setting,dataset_version); \
 	folder=$(call setting,data_dir); \
 	$(quiet) python -m components.datasets.prepare --dataset "$$dataset" --data_dir "$$folder" \

@@ -7,6 +7,7 @@ import sqlite3
 import subprocess
 
 import pytest
+from troubles import assert_printed
 
 from pipeline import configs, metadata_check
 from pipeline.metadata_error import MetadataError
@@ -57,6 +58,8 @@ def test_what_is_lost_by_a_damaged_file_is_said(config, damage, said):
     assert f"ML Metadata's file {config.metadata_path} {said}" in sentence
     assert f'Pushed models stay in {config.var}/serving_model' in sentence
     assert '\n' not in sentence
+    if said == 'is damaged':
+        assert_printed('no records', sentence)
     # Nothing takes its place until a person has removed it.
     assert os.path.getsize(config.metadata_path) == damaged
     os.remove(config.metadata_path)
