@@ -130,7 +130,7 @@ def test_a_second_call_does_nothing_and_a_changed_lock_sets_up_anew(project):
     assert not (project.folder / '.venv' / 'stray').exists()
 
 
-@pytest.mark.parametrize('name', ['bench', 'torch', 'kubeflow-lint'])
+@pytest.mark.parametrize('name', ['bench', 'torch', 'kubeflow-lint', 'docs'])
 def test_other_environments_stand_beside_the_projects(project, name):
     _use(project)
     (project.folder / 'requirements' / f'{name}.txt').write_text('# nothing\n')
