@@ -92,7 +92,7 @@ class Site:
                 self._put(place, self._contents(path))
             else:
                 name = '.'.join(path.relative_to(self.root).with_suffix('').parts)
-                self._put(place, f'# {name}\n\n::: {name}\n')
+                self._put(place, f'---\ntitle: {path.stem}\n---\n\n# {name}\n\n::: {name}\n')
         rooms = [
             f'- [{room.name}]({room.name}/index.md): {_summary(room)}' for room in self._rooms()
         ]
