@@ -48,7 +48,7 @@ serving = name=$(call setting,pipeline_name); base=$(call setting,serving_model_
 	grep -qsF "base_path: \"$$base\"" "$$folder/models.config" || roll --keep
 
 .PHONY: help setup settings setup-bench setup-torch setup-kubeflow-lint setup-docs run data serve predict \
-	rollback serve-docker kubeflow kubeflow-run bench docs test test-slow test-trixie lint tensorboard lock \
+	rollback serve-docker kubeflow kubeflow-run bench notebook docs test test-slow test-trixie lint tensorboard lock \
 	clean distclean
 
 help: ## List the targets
@@ -144,6 +144,11 @@ bench: data setup-bench ## Measure the training step, answers and XLA's count (1
 	$(quiet) python -m benchmarks.train_step --data_dir "$$folder"; \
 	$(quiet) python -m benchmarks.inference; \
 	$(quiet) python -m benchmarks.cost
+
+notebook: setup setup-docs ## Run docs/tutorial.ipynb on the pushed model
+	@set -e; $(commands) check notebook; \
+	folder=$(call setting,var); unset CAPSNET_VAR; \
+	VAR="$$folder" PYTHONWARNINGS=ignore .venv-docs/bin/python tools/run_notebook.py docs/tutorial.ipynb
 
 docs: setup-docs ## Build the site, with pages of the API, in build/docs
 	@.venv-docs/bin/python tools/docs_site.py build/docs

@@ -1,5 +1,6 @@
 """The site that `make docs` builds."""
 
+import json
 import pathlib
 import re
 import subprocess
@@ -52,6 +53,22 @@ def test_links_lead_to_pages_and_to_copies_of_files(small, tmp_path):
     contents = (pages / 'api' / 'pipeline' / 'index.md').read_text()
     assert 'The pipeline.' in contents
     assert '- [rule](rule.md): A rule.' in contents
+
+
+def test_a_notebook_becomes_a_page_with_its_outputs(small, tmp_path):
+    picture = {'output_type': 'display_data', 'data': {'image/png': 'aGVsbG8='}}
+    said = {'output_type': 'stream', 'name': 'stdout', 'text': ['1\n', '2\n']}
+    cells = [
+        {'cell_type': 'markdown', 'source': ['# Draw "it"\n', 'See [more](more.md).']},
+        {'cell_type': 'code', 'source': ['draw()\n', 'say()'], 'outputs': [picture, said]},
+    ]
+    (small / 'docs' / 'walk.ipynb').write_text(json.dumps({'cells': cells}))
+    Site(small, tmp_path / 'pages').write()
+    assert (tmp_path / 'pages' / 'walk.md').read_text() == (
+        '# Draw "it"\nSee [more](more.md).\n\n```python\ndraw()\nsay()\n```\n\n'
+        '<img src="walk_1.png" alt="Draw &quot;it&quot;">\n\n```\n1\n2\n```\n'
+    )
+    assert (tmp_path / 'pages' / 'walk_1.png').read_bytes() == b'hello'
 
 
 def test_a_link_that_leads_nowhere_is_named(small, tmp_path):

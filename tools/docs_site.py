@@ -1,4 +1,4 @@
-"""Builds the site, which has the pages of docs/ and of the API: `make docs`, or
+"""Builds the site, which has the pages of docs/, its notebook and the API: `make docs`, or
 
 .venv-docs/bin/python tools/docs_site.py build/docs
 
@@ -11,6 +11,9 @@ from __future__ import annotations
 
 import argparse
 import ast
+import base64
+import html
+import json
 import pathlib
 import re
 import shutil
@@ -67,8 +70,9 @@ class Site:
 
     def __init__(self, root: pathlib.Path, pages: pathlib.Path):
         self.root, self.pages = root, pages
-        documents = [*sorted((root / 'docs').glob('*.md')), *sorted(root.glob('*.md'))]
-        self.places = {path: pathlib.Path(path.name.lower()) for path in documents}
+        documents = [*(root / 'docs').glob('*.md'), *(root / 'docs').glob('*.ipynb')]
+        documents += root.glob('*.md')
+        self.places = {path: pathlib.Path(f'{path.stem.lower()}.md') for path in documents}
         if not (root / 'docs' / 'index.md').exists():
             self.places[root / 'README.md'] = pathlib.Path('index.md')
         for path in self._modules():
@@ -87,7 +91,9 @@ class Site:
         """
         for path, place in list(self.places.items()):
             if path.suffix == '.md':
-                self._put(place, self._linked(path, place))
+                self._put(place, self._linked(path, path.read_text()))
+            elif path.suffix == '.ipynb':
+                self._put(place, self._linked(path, self._notebook(path)))
             elif path.is_dir():
                 self._put(place, self._contents(path))
             else:
@@ -124,9 +130,31 @@ class Site:
                 entries.append(f'- [{path.stem}]({link}): {_summary(path)}')
         return '\n'.join([f'# {name}', '', _summary(package), '', *entries, ''])
 
-    def _linked(self, path: pathlib.Path, place: pathlib.Path) -> str:
+    def _notebook(self, path: pathlib.Path) -> str:
+        """A notebook as Markdown; its pictures are written beside it."""
+        parts = []
+        alternative = ''
+        for number, cell in enumerate(json.loads(path.read_text())['cells']):
+            source = ''.join(cell['source'])
+            if cell['cell_type'] == 'markdown':
+                parts.append(source)
+                alternative = source.partition('\n')[0].strip('# ')
+                continue
+            parts.append(f'```python\n{source}\n```')
+            for output in cell['outputs']:
+                if 'text' in output:
+                    parts.append(f'```\n{"".join(output["text"])}```')
+                elif 'image/png' in output.get('data', {}):
+                    name = f'{path.stem}_{number}.png'
+                    self.pages.mkdir(parents=True, exist_ok=True)
+                    picture = base64.b64decode(output['data']['image/png'])
+                    (self.pages / name).write_bytes(picture)
+                    parts.append(f'<img src="{name}" alt="{html.escape(alternative)}">')
+        return '\n\n'.join(parts) + '\n'
+
+    def _linked(self, path: pathlib.Path, text: str) -> str:
         """The text of a document, with links to where the targets are on the site."""
-        text = path.read_text()
+        place = self.places[path]
         code = [match.span() for match in _CODE.finditer(text)]
 
         def linked(match: re.Match) -> str:
