@@ -84,6 +84,12 @@ def test_every_link_of_the_documents_leads_somewhere(tmp_path):
     assert not (tmp_path / 'api' / 'setup.md').exists()
 
 
+def test_each_picture_has_an_alternative_text():
+    for page in [ROOT / 'README.md', *(ROOT / 'docs').glob('*.md')]:
+        for alternative in re.findall(r'!\[([^\]]*)\]\(', page.read_text()):
+            assert len(alternative.split()) >= 3, f'{page.name}: {alternative!r}'
+
+
 def _build(root: pathlib.Path, target: pathlib.Path) -> subprocess.CompletedProcess:
     if not _PYTHON.exists():
         pytest.skip('make setup-docs installs what this test needs')

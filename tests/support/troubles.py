@@ -85,7 +85,7 @@ TROUBLES = {
     'wrong line': Trouble(
         'TFX 1.21 does not run on this system',
         'Set-up failed: TFX_LINE=1.21 cannot be installed here: ...',
-        'Leave TFX_LINE out: [TFX 1.16](tfx-lines.md) gives the same results.',
+        'Leave TFX_LINE out. Models and checkpoints work on [both lines](tfx-lines.md).',
     ),
     'no setting': Trouble(
         'The name of a setting is misspelt',
