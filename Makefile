@@ -47,8 +47,9 @@ serving = name=$(call setting,pipeline_name); base=$(call setting,serving_model_
 		--model_name "$$name" --model_base_path "$$base" --url "http://127.0.0.1:$$port" "$$@"; }; \
 	grep -qsF "base_path: \"$$base\"" "$$folder/models.config" || roll --keep
 
-.PHONY: help setup settings setup-bench setup-torch setup-kubeflow-lint run data serve predict rollback \
-	serve-docker kubeflow kubeflow-run bench test test-slow test-trixie lint tensorboard lock clean distclean
+.PHONY: help setup settings setup-bench setup-torch setup-kubeflow-lint setup-docs run data serve predict \
+	rollback serve-docker kubeflow kubeflow-run bench notebook docs test test-slow test-trixie lint tensorboard lock \
+	clean distclean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-19s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -71,6 +72,9 @@ setup-torch: ## Make .venv-torch, in which the peer CapsNet-pytorch can be measu
 setup-kubeflow-lint: ## Make .venv-kubeflow-lint, in which the files in kubeflow/ are checked
 	@tools/setup.sh kubeflow-lint
 
+setup-docs: ## Make .venv-docs, in which the site is built and the notebook runs
+	@tools/setup.sh docs
+
 run: data ## Train, evaluate and push a model (PRESET=quick|paper|tiny, IMAGES=folder and other settings)
 	@set -e; name=$(call setting,pipeline_name); home=$(call setting,var)/tfx; \
 	keras=$(call setting,cache_dir)/keras; \
@@ -80,7 +84,7 @@ run: data ## Train, evaluate and push a model (PRESET=quick|paper|tiny, IMAGES=f
 	$(quietly) tfx run create --engine=local --pipeline_name="$$name"
 
 data: setup ## Prepare the dataset (IDX_DIR=folder for MNIST's four files that are there already)
-	@set -e; [ -z "$(call setting,images)" ] || exit 0; \
+	@set -e; images=$(call setting,images); [ -z "$$images" ] || exit 0; \
 	dataset=$(call setting,dataset); version=$(call setting,dataset_version); \
 	folder=$(call setting,data_dir); \
 	$(quiet) python -m components.datasets.prepare --dataset "$$dataset" --data_dir "$$folder" \
@@ -141,10 +145,18 @@ bench: data setup-bench ## Measure the training step, answers and XLA's count (1
 	$(quiet) python -m benchmarks.inference; \
 	$(quiet) python -m benchmarks.cost
 
+notebook: setup setup-docs ## Run docs/tutorial.ipynb on the pushed model
+	@set -e; $(commands) check notebook; \
+	folder=$(call setting,var); unset CAPSNET_VAR; \
+	VAR="$$folder" PYTHONWARNINGS=ignore .venv-docs/bin/python tools/run_notebook.py docs/tutorial.ipynb
+
+docs: setup-docs ## Build the site, with pages of the API, in build/docs
+	@.venv-docs/bin/python tools/docs_site.py build/docs
+
 test: setup ## Run the tests, the slow ones left out
 	@$(venv) pytest -m 'not slow' $(side_by_side) --durations 10
 
-test-slow: setup setup-kubeflow-lint ## Run the slow tests
+test-slow: setup setup-kubeflow-lint setup-docs ## Run the slow tests
 	@$(venv) pytest -m slow $(side_by_side) --durations 10
 
 test-trixie: setup ## Run the tests with TFX 1.21, in a Debian 13 in a folder (root only)
@@ -169,4 +181,4 @@ clean: ## Remove all that runs have written (var/)
 	esac
 
 distclean: clean ## Remove .venv and the tools as well
-	@rm -rf .venv .venv-bench .venv-torch .venv-kubeflow-lint .tools .trixie
+	@rm -rf .venv .venv-bench .venv-torch .venv-kubeflow-lint .venv-docs .tools .trixie

@@ -35,7 +35,7 @@ _DEPENDS_ON: dict[str, Callable[[Config], Any]] = {
     ),
     'tensorboard': lambda config: config.tensorboard_dir,
     **dict.fromkeys(
-        ('serve', 'serve-docker', 'predict', 'rollback'),
+        ('serve', 'serve-docker', 'predict', 'rollback', 'notebook'),
         lambda config: (config.pipeline_name, config.serving_model_dir),
     ),
 }

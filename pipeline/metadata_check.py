@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import glob
 import os
 import re
 import secrets
@@ -201,8 +202,23 @@ def _make(config: Config) -> None:
     connection = metadata.connection_config(config)
     connection.sqlite.filename_uri = unfinished
     mlmd.MetadataStore(connection)
+    with contextlib.closing(sqlite3.connect(unfinished)) as database, database:
+        # Executions have numbers, and their results lie in folders of that name: none twice.
+        highest = _highest_execution(config)
+        database.execute('INSERT INTO sqlite_sequence VALUES (?, ?)', ('Execution', highest))
     os.rename(unfinished, path)
     if os.path.isdir(config.pipeline_root):
         print(
             f'{path} was not there: the new one knows no blessed model to compare with', flush=True
         )
+
+
+def _highest_execution(config: Config) -> int:
+    """The highest number of an execution whose results an earlier file's runs have left."""
+    roots = [
+        glob.escape(config.pipeline_root),
+        os.path.join(glob.escape(config.var), 'pipeline_root', '*'),
+    ]
+    results = [path for root in roots for path in glob.glob(os.path.join(root, '*', '*', '*'))]
+    names = map(os.path.basename, results)
+    return max((int(name) for name in names if name.isdecimal()), default=0)

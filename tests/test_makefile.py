@@ -4,6 +4,7 @@ import subprocess
 
 import outer_environment
 import pytest
+from troubles import assert_printed
 
 
 def _make(root, *arguments, **environment):
@@ -28,7 +29,7 @@ def _make(root, *arguments, **environment):
         (['predict', 'IMAG=7.png'], 'There is no setting IMAG; did you mean IMAGE?\n'),
         (['predict', 'IMAGE=7.png', 'HOST=x'], 'make predict has no variable HOST.\n'),
         (
-            ['settings', 'EPOCHS=none'],
+            ['run', 'EPOCHS=none'],
             "Wrong setting: EPOCHS is 'none': it must be a whole number\n",
         ),
     ],
@@ -37,7 +38,11 @@ def test_a_variable_that_the_target_does_not_have_is_refused(root, arguments, sa
     done = _make(root, *arguments)
     assert done.returncode == 2
     assert done.stderr.startswith(said)
+    assert done.stderr.count('\n') == 2  # the other line is make's own
     assert done.stdout == ''
+    kinds = {'There is': 'no setting', 'make': 'no variable', 'Wrong': 'wrong value'}
+    (kind,) = [kind for start, kind in kinds.items() if said.startswith(start)]
+    assert_printed(kind, said)
 
 
 @pytest.mark.parametrize(

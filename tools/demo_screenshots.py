@@ -1,17 +1,20 @@
-"""Takes the pictures of the page in docs/: start `make serve`, then
+"""Takes the pictures of the page in docs/, with the pushed model of a folder:
 
-PYTHONPATH=.:tests/support .venv/bin/python tools/demo_screenshots.py http://127.0.0.1:8501/demo/
+export PYTHONPATH=.:tests/support
+.venv/bin/python tools/demo_screenshots.py var/serving_model/capsnet
 """
 
 import pathlib
 import sys
 import tempfile
 import time
+import urllib.parse
 
 import numpy as np
 from chromium import browser
 from photograph import as_photograph
 from project_paths import DATA
+from rest_server import rest_server
 from strokes import DIGITS
 
 _DOCS = pathlib.Path(__file__).parents[1] / 'docs'
@@ -26,15 +29,18 @@ _BENT = {3: 0.12, 7: -0.18, 12: 0.2}
 
 
 def main():
-    with browser() as new_page:
+    model = pathlib.Path(sys.argv[1]).absolute()
+    folder = pathlib.Path(sys.argv[2]) if len(sys.argv) > 2 else _DOCS
+    flags = [f'--model_name={model.name}', f'--model_base_path={model}', '--demo']
+    with rest_server(*flags) as url, browser() as new_page:
         for name, (act, width, height, screen) in _PICTURES.items():
             page = new_page()
             page.show(width, height, **screen)
-            page.open(sys.argv[1])
+            page.open(urllib.parse.urljoin(url, '/demo/'))
             page.wait_for('document.getElementById("served").textContent')
             act(page)
             _wait(page)
-            page.screenshot(_DOCS / name)
+            page.screenshot(folder / name)
 
 
 def _draw(page, digit):

@@ -4,7 +4,8 @@
 # The packages are those of a line of TFX: 1.21 where it can be installed, else 1.16, or the one that
 # TFX_LINE names.
 # `setup.sh bench` and `setup.sh torch` make .venv-bench and .venv-torch, for benchmarks alone, and
-# `setup.sh kubeflow-lint` makes .venv-kubeflow-lint, which checks the files in kubeflow/.
+# `setup.sh kubeflow-lint` makes .venv-kubeflow-lint, which checks the files in kubeflow/, and
+# `setup.sh docs` makes .venv-docs, which builds the site.
 # `setup.sh lock` rebuilds the locks instead, and with UPGRADE=1 moves them to the newest versions.
 set -uo pipefail
 # Of another project: with them an interpreter finds the wrong packages, or does not start.
@@ -59,6 +60,7 @@ case "${1:-}" in
     bench) gigabytes=2 download='350 MB' ;;
     torch) gigabytes=10 download='3 GB' ;;
     kubeflow-lint) gigabytes=1 download='150 MB' ;;
+    docs) gigabytes=1 download='40 MB' ;;
     *) folder=.venv lock=requirements/tfx${line/./}.txt gigabytes=5 download='1 GB' ;;
 esac
 stamp=$folder/ready
@@ -256,7 +258,7 @@ if [ "${1:-}" = lock ]; then
     lock_one cuda --python-version 3.10
     # For several Pythons, Linux and macOS at once.
     lock_one tfx121 --universal --python-version 3.11
-    for name in bench torch kubeflow-lint; do
+    for name in bench torch kubeflow-lint docs; do
         lock_one "$name" --universal --python-version 3.10
     done
     echo uv | compile --no-annotate -o requirements/uv.txt -

@@ -169,9 +169,10 @@ def fingerprint(builder: Any) -> str:
                     content = example.SerializeToString(deterministic=True)
                     total.update(b'%d ' % len(content) + content)
         except tf.errors.OpError as error:
+            kinds = {tf.errors.NotFoundError: 'is missing', tf.errors.DataLossError: 'is damaged'}
+            what = kinds.get(type(error), f'cannot be read ({error.message})')
             raise NotPrepared(
-                f'{path} is missing or damaged ({error.message}): remove {builder.data_dir} and '
-                'prepare the dataset again'
+                f'{path} {what}: remove {builder.data_dir} and prepare the dataset again'
             ) from error
     return total.hexdigest()
 

@@ -12,6 +12,7 @@ import tensorflow as tf
 from PIL import Image
 from tfx import v1 as tfx
 from tfx.orchestration import metadata
+from troubles import assert_printed
 
 from components.datasets import image_folder
 from components.datasets.errors import DatasetError
@@ -144,6 +145,7 @@ def test_damaged_pictures_are_left_out_or_refused(tmp_path, capsys):
     with pytest.raises(DatasetError, match=r'4 of the 61 images .* cannot be decoded') as refused:
         runs.run(tmp_path / 'own', max_bad_images=0.05, **CHECK)
     assert 'lime/mobile phone.gif is a GIF; save it as PNG or JPEG' in str(refused.value)
+    assert_printed('damaged pictures', str(refused.value))
     runs.run(tmp_path / 'own', max_bad_images=0.07, **CHECK)
     assert 'left out 4 of the 61 images' in capsys.readouterr().err
     assert len(runs.examples()) == 57

@@ -12,6 +12,7 @@ import tensorflow as tf
 from tfds_data import synthetic_images, write_dataset
 from tfx import v1 as tfx
 from tfx.orchestration import metadata
+from troubles import assert_printed
 
 from components.datasets.errors import DatasetError, NotPrepared
 from components.datasets.tfds_dataset import fingerprint, load_builder
@@ -181,7 +182,11 @@ def test_fingerprint_changes_with_one_pixel_or_label(prepared, images, tmp_path,
 def test_damaged_record_file_is_named(data_dir):
     (path,) = data_dir.rglob('*train.tfrecord*')
     path.write_bytes(path.read_bytes()[:-5])
-    with pytest.raises(NotPrepared, match=rf'{path.name} is missing or damaged.*prepare'):
+    with pytest.raises(NotPrepared, match=path.name) as refused:
+        TfdsExampleGen('mnist', str(data_dir), SPLITS)
+    assert_printed('damaged data', str(refused.value))
+    path.unlink()
+    with pytest.raises(NotPrepared, match=rf'{path.name} is missing: remove .* and prepare'):
         TfdsExampleGen('mnist', str(data_dir), SPLITS)
 
 

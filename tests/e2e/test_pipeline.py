@@ -21,6 +21,7 @@ import tensorflow_datasets as tfds
 from project_paths import RECORDER
 from rest_server import request, rest_server
 from tfx_project import CACHED, COMPLETE, FAILED, Project, finished, sentence
+from troubles import assert_printed
 
 from pipeline import code_version, make_commands
 from serving import client
@@ -267,6 +268,7 @@ def test_untrained_network_is_rejected_in_a_folder_that_was_moved(project):
     assert done.returncode == 1
     *_, said, added = done.stderr.strip().splitlines()
     assert added.startswith('Error while running ')
+    assert_printed('below bound', said)
     assert said.startswith('The model is rejected: ')
     assert re.search(r'accuracy of all images is 0\.\d+, 0\.\d+ below the bound 0\.8', said)
     assert re.search(r'changed by -0\.\d+ against the last blessed model', said)

@@ -5,6 +5,7 @@ import subprocess
 import sys
 
 import pytest
+from troubles import assert_printed
 
 from pipeline import configs, make_commands
 
@@ -74,6 +75,7 @@ def test_what_trains_takes_all_settings():
 
 def test_others_are_listed_where_nothing_is_found(project):
     config = configs.from_environment({'PRESET': 'paper'})
+    assert_printed('nothing pushed', make_commands.what_is_missing('serve', config, {}))
     assert make_commands.what_is_missing('serve', config, {}) == (
         f'No model is pushed to {project}/var/serving_model/capsnet.\n'
         'To train one: make run PRESET=paper'
@@ -95,6 +97,7 @@ def test_others_are_listed_where_nothing_is_found(project):
     assert "  make predict PIPELINE_NAME=one IMAGE='my 7.png'" in predict.splitlines()
     assert '  make serve PIPELINE_NAME=one' in predict.splitlines()
     tensorboard = make_commands.what_is_missing('tensorboard', config, {}).splitlines()
+    assert_printed('nothing trained', tensorboard[0])
     assert tensorboard[0] == 'Nothing is trained in /r.'
     assert '  make tensorboard PIPELINE_NAME=two' in tensorboard
     of_one = configs.from_environment({'PIPELINE_NAME': 'one'})

@@ -6,9 +6,12 @@ import socket
 import sqlite3
 import subprocess
 
+import ml_metadata as mlmd
 import pytest
+from ml_metadata.proto import metadata_store_pb2
+from troubles import assert_printed
 
-from pipeline import configs, metadata_check
+from pipeline import configs, metadata, metadata_check
 from pipeline.metadata_error import MetadataError
 
 
@@ -57,6 +60,8 @@ def test_what_is_lost_by_a_damaged_file_is_said(config, damage, said):
     assert f"ML Metadata's file {config.metadata_path} {said}" in sentence
     assert f'Pushed models stay in {config.var}/serving_model' in sentence
     assert '\n' not in sentence
+    if said == 'is damaged':
+        assert_printed('no records', sentence)
     # Nothing takes its place until a person has removed it.
     assert os.path.getsize(config.metadata_path) == damaged
     os.remove(config.metadata_path)
@@ -77,6 +82,18 @@ def test_a_whole_file_is_not_changed_and_a_new_one_is_announced(config, capfd):
     metadata_check.check(config)
     assert 'was not there: the new one knows no blessed model' in capfd.readouterr().out
     assert os.listdir(os.path.dirname(config.metadata_path)) == ['metadata.db']
+
+
+def test_a_new_file_gives_no_execution_a_number_that_has_results(config):
+    os.makedirs(os.path.join(config.pipeline_root, 'Trainer', 'model', '17'))
+    other = os.path.join(config.var, 'pipeline_root', 'other')
+    os.makedirs(os.path.join(other, 'ImportSchemaGen', 'schema', '30'))
+    os.remove(config.metadata_path)
+    metadata_check.check(config)
+    store = mlmd.MetadataStore(metadata.connection_config(config))
+    kind = store.put_execution_type(metadata_store_pb2.ExecutionType(name='node'))
+    execution = metadata_store_pb2.Execution(type_id=kind)
+    assert store.put_executions([execution, execution]) == [31, 32]
 
 
 def test_a_file_of_a_newer_version_is_not_given_up(config):

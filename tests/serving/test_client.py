@@ -11,6 +11,7 @@ import person_png
 import pytest
 from PIL import Image
 from project_paths import ROOT
+from troubles import assert_printed
 
 from serving import client
 
@@ -168,6 +169,10 @@ def test_what_goes_wrong_is_said_in_a_sentence(
     assert (code, output) == (exit_code, '')
     (line,) = errors.splitlines()
     assert re.fullmatch(said, line), line
+    if exit_code == 2 and 'refused' in said:
+        assert_printed('no server', line)
+    if picture == b'text':
+        assert_printed('other format', line)
 
 
 def test_a_file_that_is_not_there_is_named(tmp_path):

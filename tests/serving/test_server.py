@@ -21,6 +21,7 @@ import pytest
 import rest_server
 from busy_model import busy_model
 from saved_models import broken, half_plus_two
+from troubles import assert_printed
 
 from serving import server as serving_server
 
@@ -526,6 +527,7 @@ def test_a_port_that_is_taken_is_named(capfd):
     with socket.create_server(('127.0.0.1', 0)) as taken:
         port = taken.getsockname()[1]
         said = _complaint(capfd, f'--rest_api_port={port}', '--model_base_path=x')
+    assert_printed('port taken', said)
     assert said == (
         f'Port {port} of 127.0.0.1 cannot be listened at: Address already in use. Choose another '
         'one with --rest_api_port, or an address of this machine with --host.'

@@ -9,6 +9,7 @@ import threading
 import numpy as np
 import pytest
 import tensorflow as tf
+from troubles import assert_printed
 
 from capsmodel.data.stored_images import StoredImages
 from capsmodel.training.checkpoints import Checkpoints, Progress, fingerprint
@@ -109,8 +110,9 @@ def small_disk(tmp_path):
 def test_images_that_do_not_fit_on_the_disk_are_said_with_the_folder(small_disk, monkeypatch):
     monkeypatch.setattr('tempfile.tempdir', str(small_disk))
     images = np.zeros((3, 1000, 1000), np.uint8)
-    with pytest.raises(TrainingError, match=f'{small_disk}: free some space'), report_full_disk():
+    with pytest.raises(TrainingError, match=str(small_disk)) as caught, report_full_disk():
         StoredImages(3, (1000, 1000)).write(np.arange(3), images)
+    assert_printed('full disk', str(caught.value))
     assert list(small_disk.iterdir()) == []
 
 

@@ -5,6 +5,7 @@ import types
 
 import pytest
 import tensorflow as tf
+from troubles import assert_printed
 
 from capsmodel.training import strategies
 from capsmodel.training.errors import TrainingError
@@ -44,8 +45,10 @@ def test_one_worker_alone_is_chief_and_agrees_with_itself(monkeypatch):
 )
 def test_wrong_tf_config_is_a_sentence(monkeypatch, text, said):
     monkeypatch.setenv('TF_CONFIG', text)
-    with pytest.raises(TrainingError, match=said):
+    with pytest.raises(TrainingError, match=said) as caught:
         strategies.make('multi_worker')
+    if text:
+        assert_printed('no tf config', str(caught.value))
 
 
 def test_unknown_strategy_names_those_that_there_are():

@@ -1,4 +1,5 @@
 import numpy as np
+from troubles import assert_printed
 
 from components.anomaly_gate import class_counts
 
@@ -61,7 +62,9 @@ def test_class_without_images_in_a_split_is_refused_whatever_the_bound():
 
 
 def test_few_images_of_a_class_are_refused():
-    assert _refusals(train=[9, 10], eval=[10, 10], test=[10, 3], min_class_images=10) == [
+    refused = _refusals(train=[9, 10], eval=[10, 10], test=[10, 3], min_class_images=10)
+    assert_printed('few pictures', *refused)
+    assert refused == [
         'A class has too few images in a split: train has 9 of class cat; test '
         'has 3 of class dog; and MIN_CLASS_IMAGES asks for at least 10. Add images of '
         'these classes, or set a lower bound.'
