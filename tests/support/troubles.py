@@ -50,7 +50,7 @@ TROUBLES = {
     'wrong python': Trouble(
         'PYTHON names another version',
         'Set-up failed: PYTHON=... is Python ..., but Python ... is needed.',
-        'Leave PYTHON out: set-up looks for the right one, and downloads it if there is none.',
+        'Leave PYTHON out: set-up looks for the right one, and downloads it if it finds none.',
     ),
     'no python': Trouble(
         'There is no suitable Python, and no network',
