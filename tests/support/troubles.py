@@ -144,8 +144,8 @@ TROUBLES = {
         'TF_CONFIG is missing or wrong',
         'TF_CONFIG must hold the addresses of all workers as `cluster`, and which of them this '
         'process is as `task`: ...',
-        'On one machine: `unset TF_CONFIG`. On several: [docs/training.md](training.md) has an '
-        'example.',
+        'On one machine: `unset TF_CONFIG`. [Training](training.md) says how several machines '
+        'train together.',
     ),
     'no memory': Trouble(
         'The network does not fit into the memory',
