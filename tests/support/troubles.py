@@ -50,7 +50,7 @@ TROUBLES = {
     'wrong python': Trouble(
         'PYTHON names another version',
         'Set-up failed: PYTHON=... is Python ..., but Python ... is needed.',
-        'Leave PYTHON out: set-up looks for the right one, and downloads it if there is none.',
+        'Leave PYTHON out: set-up looks for the right one, and downloads it if it finds none.',
     ),
     'no python': Trouble(
         'There is no suitable Python, and no network',
@@ -144,8 +144,8 @@ TROUBLES = {
         'TF_CONFIG is missing or wrong',
         'TF_CONFIG must hold the addresses of all workers as `cluster`, and which of them this '
         'process is as `task`: ...',
-        'On one machine: `unset TF_CONFIG`. On several: [docs/training.md](training.md) has an '
-        'example.',
+        'On one machine: `unset TF_CONFIG`. [Training](training.md) says how several machines '
+        'train together.',
     ),
     'no memory': Trouble(
         'The network does not fit into the memory',
