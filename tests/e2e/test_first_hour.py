@@ -65,8 +65,10 @@ def test_the_page_leads_from_a_clone_to_two_routings_in_tensorboard(clone):
     (path,) = re.findall(r'Write this\s+to\s+`(.+)`:', text)
     (clone / path).write_text(module)
     choices = clone / 'capsmodel' / 'networks' / 'choices.py'
-    before, after = choices.read_text().split('ROUTINGS = {\n')
-    choices.write_text(f'{before}ROUTINGS = {{\n{entry}{after}')
+    table = re.compile(r'^ROUTINGS = \{\n.*?(?=^\}$)', re.MULTILINE | re.DOTALL)
+    changed, count = table.subn(lambda found: found[0] + entry, choices.read_text())
+    assert count == 1
+    choices.write_text(changed)
     second = _run(train_again, clone)
     assert re.search(r'Transform +cached', second)
     assert re.search(r'Trainer +\d', second)
