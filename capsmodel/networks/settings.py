@@ -276,6 +276,17 @@ class EfficientCapsNetConfig(DecoderSettings, NetworkConfig):
         _check_smallest(self, 11)
 
 
+@dataclass(frozen=True, config=STRICT)
+class MatrixCapsNetConfig(RoutingSettings, NetworkConfig):
+    """All that makes a MatrixCapsNet: NetworkConfig and the rounds of routing."""
+
+    network: str = setting('matrix_capsnet', 'its name in the table', choices=('matrix_capsnet',))
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _check_smallest(self, 17)
+
+
 def _check_smallest(config: NetworkConfig, side: int) -> None:
     """Raises ValueError if images leave no position behind the layers, which need `side` pixels."""
     height, width = config.image_shape[:2]

@@ -39,6 +39,7 @@ from capsmodel.networks.settings import (
     CnnSettings,
     CommonSettings,
     EfficientCapsNetConfig,
+    MatrixCapsNetConfig,
     NetworkConfig,
 )
 from capsmodel.settings import STRICT, declared, setting
@@ -79,6 +80,9 @@ NETWORKS = {
         'capsmodel.networks.efficient_capsnet.EfficientCapsNet',
         EfficientCapsNetConfig,
         {'tiny': {'decoder_units': (64, 128)}},
+    ),
+    'matrix_capsnet': Entry(
+        'capsmodel.networks.matrix_capsnet.MatrixCapsNet', MatrixCapsNetConfig
     ),
     'cnn': Entry(
         'capsmodel.networks.cnn.Cnn',
