@@ -133,6 +133,7 @@ class _Em:
         parts = votes.shape[3] // self.patches.counts().shape[1]
         counts = np.repeat(self.patches.counts(), parts, axis=1)[:, None]
         log_r = tf.cast(-np.log(self.types * counts), votes.dtype)
+        log_r = tf.broadcast_to(log_r, tf.shape(votes)[:-1])
         kept = []
         for last, temperature in self._schedule():
             log_w = log_r + log_a[:, :, tf.newaxis]
