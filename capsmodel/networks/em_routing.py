@@ -1,218 +1,229 @@
 """EM routing between matrix capsules: Procedure 1 of Hinton, Sabour, Frosst 2018, in log space.
 
 The paper is "Matrix capsules with EM routing" (openreview.net/forum?id=HJWLfGWRb).
+
+Shapes: n images; P positions of parents; J types of parents; K children that a position of parents
+sees, position by position and at each of them type by type; H numbers in a pose.
 """
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
-# Added to each variance, so that a parent whose votes are all equal has a finite cost.
+from capsmodel.networks.capsule_patches import Patches
+
+# Added to each variance, so that a parent whose votes agree completely has a finite cost.
 VARIANCE_FLOOR = 5e-4
 
 
-@dataclasses.dataclass(frozen=True)
-class Patches:
-    """Which positions of a map of capsules feed which positions of the next one.
+class EmRouting:
+    """EM routing from one layer of capsules to the next.
 
-    A parent's position sees kernel x kernel positions of children. With `kernel` 0 there is one
-    parent position, which sees the whole map.
+    Each parent is a Gaussian with a diagonal covariance, and the votes V_ij of the children are the
+    points that it explains. From R_ij = 1 / (the parents that child i feeds), each iteration has an
+    M-step and, except the last one, an E-step:
 
-    Attributes:
-        size: Rows and columns of the children's map.
-        kernel: Rows and columns that a parent sees; 0: all.
-        stride: Children's rows and columns between two parents.
+    - M: w_ij = R_ij a_i; mu_j and sigma_j^2 are the mean and the variance of V_ij weighted by w_ij;
+      cost_j = sum over h of (beta_u + log sigma_jh) times sum over i of w_ij;
+      a_j = logistic(lambda (beta_a - cost_j)).
+    - E: R_ij is (a_j p_j(V_ij))^sharpness, divided by its sum over all the parents that child i
+      feeds, those at other positions, too.
+
+    With a sharpness of 1 this is the paper's procedure, with smaller ones deterministic annealing
+    (Ueda, Nakano 1998, "Deterministic annealing EM algorithm", equation 13). A Gaussian in 16
+    dimensions that explains a few votes tells them apart so sharply that the assignments, and the
+    gradient through them, change completely with the least change of a weight.
+
+    R, a and w are kept as logarithms, so no sum overflows and none is divided by 0.
+
+    Args:
+        types: J.
+        patches: Which positions feed which.
+        inverse_temperatures: lambda in each iteration.
+        sharpness: The exponent in the E-step.
+        floor: What is added to each variance.
     """
 
-    size: tuple[int, int]
-    kernel: int = 0
-    stride: int = 1
+    def __init__(
+        self,
+        types: int,
+        patches: Patches,
+        inverse_temperatures: Sequence[float],
+        sharpness: float = 1.0,
+        floor: float = VARIANCE_FLOOR,
+    ) -> None:
+        self.types = types
+        self.patches = patches
+        self.inverse_temperatures = tuple(inverse_temperatures)
+        self.sharpness = sharpness
+        self.floor = floor
 
-    @property
-    def seen(self) -> tuple[int, int]:
-        """Rows and columns that a parent sees."""
-        return (self.kernel, self.kernel) if self.kernel else self.size
-
-    @property
-    def parents(self) -> tuple[int, int]:
-        """Rows and columns of the parents' map."""
-        rows, columns = ((s - k) // self.stride + 1 for s, k in zip(self.size, self.seen))
-        return rows, columns
-
-    def of(self, x: tf.Tensor) -> tf.Tensor:
-        """[n, rows, columns, ...] -> [n, positions of parents, positions that each sees, ...]."""
-        positions = int(np.prod(self.parents))
-        pieces = []
-        for y in range(self.seen[0]):
-            for left in range(self.seen[1]):
-                down, right = (1 + self.stride * (count - 1) for count in self.parents)
-                piece = x[:, y : y + down : self.stride, left : left + right : self.stride]
-                pieces.append(tf.reshape(piece, [-1, positions, *x.shape[3:]]))
-        return tf.stack(pieces, axis=2)
-
-    def _children(self) -> np.ndarray:
-        """The child's position of each pair: int [positions of parents, positions seen]."""
-        (rows, columns), (down, right) = self.parents, self.seen
-        y = self.stride * np.arange(rows)[:, None, None, None] + np.arange(down)[:, None]
-        x = self.stride * np.arange(columns)[:, None, None] + np.arange(right)
-        return (self.size[1] * y + x).reshape(rows * columns, down * right)
-
-    def counts(self) -> np.ndarray:
-        """How many parents' positions each child feeds: int [positions of parents, seen]."""
-        children = self._children()
-        return np.bincount(children.ravel())[children]
-
-    def over_parents(
-        self, x: tf.Tensor, reduce: Callable[..., tf.Tensor], nothing: float
-    ) -> tf.Tensor:
-        """Reduces over all parents' positions that a child feeds, and gives each the result.
+    def __call__(
+        self, votes: tf.Tensor, log_a: tf.Tensor, beta_u: tf.Tensor, beta_a: tf.Tensor
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        """The parents of all images.
 
         Args:
-            x: [n, positions of parents, positions seen, types].
-            reduce: Takes a tensor and an axis, such as tf.reduce_sum.
-            nothing: What changes no result of `reduce`.
+            votes: V, float32 or float64 [n, P, J, K, H]; n may be unknown or 0.
+            log_a: the logarithms of the children's activations [n, P, K].
+            beta_u: [J].
+            beta_a: [J].
 
         Returns:
-            The shape of `x`.
+            The poses mu [n, P, J, H], and the logits of the activations [n, P, J].
         """
-        children = self._children()
-        most = np.bincount(children.ravel()).max()
-        if most == 1:
-            return x
-        pairs = children.size
-        # For each child that feeds any parent its pairs; the pair behind the last one is `nothing`.
-        fed, row_of = np.unique(children.ravel(), return_inverse=True)
-        table = np.full([len(fed), most], pairs)
-        filled = np.zeros(len(fed), int)
-        for pair, row in enumerate(row_of):
-            table[row, filled[row]] = pair
-            filled[row] += 1
-        flat = tf.reshape(x, [-1, pairs, x.shape[-1]])
-        flat = tf.pad(flat, [[0, 0], [0, 1], [0, 0]], constant_values=nothing)
-        reduced = reduce(tf.gather(flat, table, axis=1), axis=2)
-        return tf.reshape(tf.gather(reduced, row_of, axis=1), [-1, *x.shape[1:]])
 
+        @tf.custom_gradient
+        def routed(*inputs: tf.Tensor) -> Any:
+            votes, *others = inputs
+            # The procedure commutes with shifts, so that the gradient is the same: around one of
+            # them the votes' squares are small, and the variance is not lost in rounding.
+            origin = votes[..., :1, :]
+            votes -= origin
+            mean, logits, kept = self._forward(votes, *others)
 
-def em_routing(
-    votes: tf.Tensor,
-    log_activations: tf.Tensor,
-    beta_u: tf.Tensor,
-    beta_a: tf.Tensor,
-    inverse_temperatures: Sequence[float],
-    patches: Patches,
-    floor: float = VARIANCE_FLOOR,
-) -> tuple[tf.Tensor, tf.Tensor, list[tf.Tensor]]:
-    em = _Em(beta_u.shape[0], patches, inverse_temperatures, floor)
+            def gradient(d_mean: tf.Tensor, d_logits: tf.Tensor) -> tuple[tf.Tensor, ...]:
+                return self._backward(votes, others[1:], kept, [d_mean, d_logits])
 
-    @tf.custom_gradient
-    def routed(*inputs: tf.Tensor) -> Any:
-        *results, kept = em.forward(*inputs)
+            return (mean + origin[..., 0, :], logits), gradient
 
-        def gradient(*upstream: tf.Tensor) -> tuple[tf.Tensor, ...]:
-            return em.backward(inputs, kept, upstream)
+        return routed(votes, log_a, beta_u, beta_a)
 
-        return results, gradient
+    def assignments(
+        self, votes: tf.Tensor, log_a: tf.Tensor, beta_u: tf.Tensor, beta_a: tf.Tensor
+    ) -> tf.Tensor:
+        """R before the M-step of each iteration [iterations, n, P, J, K], for the same arguments.
 
-    return routed(votes, log_activations, beta_u, beta_a)
+        Its sum over the parents that a child feeds is 1.
+        """
+        kept = self._forward(votes - votes[..., :1, :], log_a, beta_u, beta_a)[2]
+        return tf.exp(tf.stack([log_r for log_r, *_ in kept]))
 
-
-class _Em:
-    """Shapes: V [n, P, J, K, H]; log_a [n,P,K]; p, log_r [n,P,J,K]; mean etc [n,P,J,H]."""
-
-    def __init__(self, types, patches, temperatures, floor):
-        self.types, self.patches = types, patches
-        self.temperatures, self.floor = temperatures, floor
-
-    def forward(self, votes, log_a, beta_u, beta_a):
+    def _forward(
+        self, votes: tf.Tensor, log_a: tf.Tensor, beta_u: tf.Tensor, beta_a: tf.Tensor
+    ) -> tuple[tf.Tensor, tf.Tensor, list[Any]]:
+        """Mean, logits, and log R, shares, moments and coefficients of each iteration."""
         squares = tf.square(votes)
-        parts = votes.shape[3] // self.patches.counts().shape[1]
-        counts = np.repeat(self.patches.counts(), parts, axis=1)[:, None]
-        log_r = tf.cast(-np.log(self.types * counts), votes.dtype)
+        fed = np.repeat(self.patches.counts(), self._types_of_children(votes), axis=1)
+        log_r = tf.cast(-np.log(self.types * fed), votes.dtype)[:, tf.newaxis]
         log_r = tf.broadcast_to(log_r, tf.shape(votes)[:-1])
-        kept = []
-        for last, temperature in self._schedule():
+        kept: list[Any] = []
+        for inverse_temperature in self.inverse_temperatures:
+            if kept:
+                a, b, c = kept[-1][3]
+                logits = _products(squares, a) + _products(votes, b) + c[..., tf.newaxis]
+                log_r = logits - self._over_parents(logits, tf.reduce_logsumexp, -np.inf)
             log_w = log_r + log_a[:, :, tf.newaxis]
             log_sum = tf.reduce_logsumexp(log_w, axis=-1)
             shares = tf.exp(log_w - log_sum[..., tf.newaxis])
             moments = [log_sum, _sums(shares, votes), _sums(shares, squares)]
-            results = self._parents(*moments, beta_u, beta_a, temperature)
-            kept.append((log_r, shares, moments, results))
-            if not last:
-                _, _, a, b, c = results
-                e = _products(squares, a) + _products(votes, b) + c[..., tf.newaxis]
-                log_r = e - self._over_parents(e, tf.reduce_logsumexp, -np.inf)
-        mean, logit, *_ = results
+            mean, logit, *coefficients = self._parents(
+                *moments, beta_u, beta_a, inverse_temperature
+            )
+            kept.append((log_r, shares, moments, coefficients))
         return mean, logit, kept
 
-    def _schedule(self):
-        last = len(self.temperatures) - 1
-        return [(i == last, t) for i, t in enumerate(self.temperatures)]
+    def _parents(
+        self,
+        log_sum: tf.Tensor,
+        mean: tf.Tensor,
+        mean_square: tf.Tensor,
+        beta_u: tf.Tensor,
+        beta_a: tf.Tensor,
+        inverse_temperature: float,
+    ) -> tuple[tf.Tensor, ...]:
+        """The M-step for the sums over the children.
 
-    def _parents(self, log_sum, mean, mean_square, beta_u, beta_a, temperature):
+        Args:
+            log_sum: log of the sum of w [n, P, J].
+            mean: of the votes, weighted by w [n, P, J, H].
+            mean_square: of their squares.
+            beta_u: [J].
+            beta_a: [J].
+            inverse_temperature: lambda.
+
+        Returns:
+            Mean [n, P, J, H] and logits [n, P, J]; and a, b [n, P, J, H] and c [n, P, J], with
+            which a V^2 + b V + c, summed over H, is sharpness log(a_j p_j(V)) but for a constant.
+        """
         variance = tf.nn.relu(mean_square - tf.square(mean)) + self.floor
         log_variance = tf.math.log(variance)
         cost = tf.reduce_sum(beta_u[:, tf.newaxis] + log_variance / 2, axis=-1) * tf.exp(log_sum)
-        logit = temperature * (beta_a - cost)
+        logit = inverse_temperature * (beta_a - cost)
         c = -tf.reduce_sum(tf.square(mean) / variance + log_variance, axis=-1) / 2
-        return mean, logit, -0.5 / variance, mean / variance, c + tf.math.log_sigmoid(logit)
+        c = self.sharpness * (c + tf.math.log_sigmoid(logit))
+        a = -self.sharpness / 2 / variance
+        return mean, logit, a, -2 * a * mean, c
 
-    def _over_parents(self, x, reduce, nothing):
-        """[n, P, J, K] -> [n, P, 1, K]."""
+    def _types_of_children(self, votes: tf.Tensor) -> int:
+        return votes.shape[3] // self.patches.counts().shape[1]
+
+    def _over_parents(self, x: tf.Tensor, reduce: Any, nothing: float) -> tf.Tensor:
+        """[n, P, J, K] -> [n, P, 1, K]: reduces over all the parents that each child feeds."""
         x = reduce(x, axis=2)
         seen = self.patches.counts().shape[1]
-        parts = tf.reshape(x, [-1, x.shape[1], seen, x.shape[2] // seen])
-        parts = self.patches.over_parents(parts, reduce, nothing)
-        return tf.reshape(parts, [-1, *x.shape[1:]])[:, :, tf.newaxis]
+        by_position = tf.reshape(x, [-1, x.shape[1], seen, x.shape[2] // seen])
+        by_position = self.patches.over_parents(by_position, reduce, nothing)
+        return tf.reshape(by_position, [-1, 1, *x.shape[1:]])[:, 0, :, tf.newaxis]
 
-    def backward(self, inputs, kept, upstream):
-        votes, log_a, beta_u, beta_a = inputs
+    def _backward(
+        self,
+        votes: tf.Tensor,
+        betas: Sequence[tf.Tensor],
+        kept: Sequence[Any],
+        upstream: list[tf.Tensor],
+    ) -> tuple[tf.Tensor, ...]:
+        """The gradients of the arguments of `_forward`, from those of mean and logits.
+
+        The votes are in sums only, of which the gradient is an outer product. All of those are
+        added up in one matrix product, so that one tensor has the size of the votes, not ten.
+        """
         squares = tf.square(votes)
-        d_mean, d_logit = upstream[0], upstream[1]
-        d_abc = None
-        d_log_a, d_beta_u, d_beta_a = 0, 0, 0
-        rows, d_linear, d_quadratic = [], [], []
+        d_log_a, d_betas = tf.constant(0, votes.dtype), [tf.zeros_like(each) for each in betas]
+        weights, d_votes, d_squares = [], [], []
         for i in reversed(range(len(kept))):
-            log_r, shares, moments, results = kept[i]
+            log_r, shares, moments, _ = kept[i]
+            sources = [*moments, *betas]
+            is_last = i == len(kept) - 1
             with tf.GradientTape() as tape:
-                sources = [*moments, beta_u, beta_a]
                 tape.watch(sources)
-                outputs = self._parents(*sources, self.temperatures[i])
-                outputs = outputs[:2] if d_abc is None else outputs[2:]
-            given = [d_mean, d_logit] if d_abc is None else d_abc
-            d_log_sum, d_m1, d_m2, d_u, d_a = tape.gradient(
-                outputs, sources, given, unconnected_gradients='zero'
+                results = self._parents(*sources, self.inverse_temperatures[i])
+                results = results[:2] if is_last else results[2:]
+            d_log_sum, d_mean, d_mean_square, *d_more = tape.gradient(
+                results, sources, upstream, unconnected_gradients='zero'
             )
-            d_beta_u, d_beta_a = d_beta_u + d_u, d_beta_a + d_a
-            rows.append(shares)
-            d_linear.append(d_m1)
-            d_quadratic.append(d_m2)
-            d_shares = _products(votes, d_m1) + _products(squares, d_m2)
+            d_betas = [d + more for d, more in zip(d_betas, d_more, strict=True)]
+            weights.append(shares)
+            d_votes.append(d_mean)
+            d_squares.append(d_mean_square)
+            d_shares = _products(votes, d_mean) + _products(squares, d_mean_square)
             d_shares -= tf.reduce_sum(shares * d_shares, axis=-1, keepdims=True)
             d_log_w = shares * (d_shares + d_log_sum[..., tf.newaxis])
             d_log_a += tf.reduce_sum(d_log_w, axis=2)
             if i:
-                d_e = d_log_w - tf.exp(log_r) * self._over_parents(d_log_w, tf.reduce_sum, 0)
-                a, b = kept[i - 1][3][2:4]
-                rows.append(d_e)
-                d_linear.append(b)
-                d_quadratic.append(a)
-                d_abc = [_sums(d_e, squares), _sums(d_e, votes), tf.reduce_sum(d_e, axis=-1)]
-        rows = tf.stack(rows, axis=-2)
-        d_votes = tf.matmul(rows, tf.stack(d_linear, axis=-2), transpose_a=True)
-        d_votes += 2 * votes * tf.matmul(rows, tf.stack(d_quadratic, axis=-2), transpose_a=True)
-        return d_votes, d_log_a, d_beta_u, d_beta_a
+                total = self._over_parents(d_log_w, tf.reduce_sum, 0)
+                d_logits = d_log_w - tf.exp(log_r) * total
+                a, b, _ = kept[i - 1][3]
+                weights.append(d_logits)
+                d_votes.append(b)
+                d_squares.append(a)
+                sums = [_sums(d_logits, squares), _sums(d_logits, votes)]
+                upstream = [*sums, tf.reduce_sum(d_logits, axis=-1)]
+        by_child = tf.stack(weights, axis=-1)
+        d_of_votes = tf.matmul(by_child, tf.stack(d_votes, axis=-2))
+        d_of_votes += 2 * votes * tf.matmul(by_child, tf.stack(d_squares, axis=-2))
+        return d_of_votes, d_log_a, *d_betas
 
 
-def _sums(weights, x):
-    """sum over k of weights[..., k] x[..., k, :]."""
+def _sums(weights: tf.Tensor, x: tf.Tensor) -> tf.Tensor:
+    """The sum over k of weights[..., k] x[..., k, :]."""
     return tf.squeeze(tf.matmul(weights[..., tf.newaxis, :], x), axis=-2)
 
 
-def _products(x, vector):
-    """x[..., k, :] . vector."""
-    return tf.squeeze(tf.matmul(x, vector[..., tf.newaxis]), axis=-1)
+def _products(x: tf.Tensor, vector: tf.Tensor) -> tf.Tensor:
+    """x[..., k, :] . vector[..., :] for each k: on a CPU this is the fastest of its forms."""
+    return tf.squeeze(tf.matmul(vector[..., tf.newaxis, :], x, transpose_b=True), axis=-2)

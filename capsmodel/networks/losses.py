@@ -7,6 +7,10 @@ M_PLUS = 0.9
 M_MINUS = 0.1
 DOWN_WEIGHT = 0.5
 
+# Section 3 of Hinton, Sabour, Frosst 2018: the margin of the spread loss, in the first and in the
+# last step.
+SPREAD_MARGINS = (0.2, 0.9)
+
 
 def margin_loss(
     labels: tf.Tensor,

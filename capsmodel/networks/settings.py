@@ -107,6 +107,19 @@ class CapsNetSettings(RoutingSettings, DecoderSettings):
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
+class MatrixCapsNetSettings(RoutingSettings):
+    """What `matrix_capsnet` has."""
+
+    routing_sharpness: float = setting(
+        0.0625,
+        "how sharply EM routing tells parents apart: the exponent of their densities at a child's "
+        "vote; 1: the paper's procedure, with which this network did not learn here",
+        at_least=0,
+        at_most=1,
+    )
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
 class CnnSettings(Settings):
     """What `cnn` and `cnn_large_kernels` have."""
 
@@ -277,8 +290,8 @@ class EfficientCapsNetConfig(DecoderSettings, NetworkConfig):
 
 
 @dataclass(frozen=True, config=STRICT)
-class MatrixCapsNetConfig(RoutingSettings, NetworkConfig):
-    """All that makes a MatrixCapsNet: NetworkConfig and the rounds of routing."""
+class MatrixCapsNetConfig(MatrixCapsNetSettings, NetworkConfig):
+    """All that makes a MatrixCapsNet: NetworkConfig and its settings. Its sizes are fixed."""
 
     network: str = setting('matrix_capsnet', 'its name in the table', choices=('matrix_capsnet',))
 

@@ -40,6 +40,7 @@ from capsmodel.networks.settings import (
     CommonSettings,
     EfficientCapsNetConfig,
     MatrixCapsNetConfig,
+    MatrixCapsNetSettings,
     NetworkConfig,
 )
 from capsmodel.settings import STRICT, declared, setting
@@ -82,7 +83,12 @@ NETWORKS = {
         {'tiny': {'decoder_units': (64, 128)}},
     ),
     'matrix_capsnet': Entry(
-        'capsmodel.networks.matrix_capsnet.MatrixCapsNet', MatrixCapsNetConfig
+        'capsmodel.networks.matrix_capsnet.MatrixCapsNet',
+        MatrixCapsNetConfig,
+        {
+            'tiny': {'epochs': 10, 'batch_size': 20, 'learning_rate': 3e-3},
+            'quick': {'batch_size': 32, 'learning_rate': 3e-3},
+        },
     ),
     'cnn': Entry(
         'capsmodel.networks.cnn.Cnn',
@@ -99,7 +105,7 @@ NETWORKS = {
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
-class NetworkSettings(CapsNetSettings, CnnSettings, CommonSettings):
+class NetworkSettings(CapsNetSettings, MatrixCapsNetSettings, CnnSettings, CommonSettings):
     """The settings of all networks."""
 
     network: str = setting(

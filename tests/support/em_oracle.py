@@ -14,6 +14,7 @@ def em_routing(
     beta_a: Mapping[Capsule, float],
     inverse_temperatures: Iterable[float],
     floor: float,
+    sharpness: float = 1,
 ) -> tuple[dict[Capsule, np.ndarray], dict[Capsule, float], list[dict]]:
     """Routes the capsules of one image.
 
@@ -23,6 +24,7 @@ def em_routing(
         beta_u, beta_a: of each parent.
         inverse_temperatures: lambda in each iteration.
         floor: is added to each variance; the paper's procedure has 0.
+        sharpness: the exponent of a_j p_j; the paper's procedure has 1.
 
     Returns:
         Poses and activations of the parents, and the assignments R of each iteration, by (i, j).
@@ -48,11 +50,9 @@ def em_routing(
         density = {}
         for i, j in votes:
             distance = np.sum((votes[i, j] - pose[j]) ** 2 / (2 * variance[j]))
-            density[i, j] = np.exp(-distance) / np.sqrt(np.prod(2 * np.pi * variance[j]))
-        r = {
-            (i, j): a[j] * density[i, j] / sum(a[k] * density[i, k] for k in fed[i])
-            for i, j in votes
-        }
+            p = np.exp(-distance) / np.sqrt(np.prod(2 * np.pi * variance[j]))
+            density[i, j] = (a[j] * p) ** sharpness
+        r = {(i, j): density[i, j] / sum(density[i, k] for k in fed[i]) for i, j in votes}
         history.append(r)
     return pose, a, history
 
