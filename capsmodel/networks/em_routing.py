@@ -121,35 +121,27 @@ class EmRouting:
             log_sum = tf.reduce_logsumexp(log_w, axis=-1)
             shares = tf.exp(log_w - log_sum[..., tf.newaxis])
             moments = [log_sum, _sums(shares, votes), _sums(shares, squares)]
-            mean, logit, *coefficients = self._parents(
-                *moments, beta_u, beta_a, inverse_temperature
-            )
+            sources = [*moments, beta_u, beta_a]
+            mean, logit, *coefficients = self._parents(sources, inverse_temperature)
             kept.append((log_r, shares, moments, coefficients))
         return mean, logit, kept
 
     def _parents(
-        self,
-        log_sum: tf.Tensor,
-        mean: tf.Tensor,
-        mean_square: tf.Tensor,
-        beta_u: tf.Tensor,
-        beta_a: tf.Tensor,
-        inverse_temperature: float,
+        self, sources: Sequence[tf.Tensor], inverse_temperature: float
     ) -> tuple[tf.Tensor, ...]:
         """The M-step for the sums over the children.
 
         Args:
-            log_sum: log of the sum of w [n, P, J].
-            mean: of the votes, weighted by w [n, P, J, H].
-            mean_square: of their squares.
-            beta_u: [J].
-            beta_a: [J].
+            sources: log of the sum of w [n, P, J]; means of the votes and of their squares,
+                weighted by w [n, P, J, H]; beta_u and beta_a [J].
             inverse_temperature: lambda.
 
         Returns:
             Mean [n, P, J, H] and logits [n, P, J]; and a, b [n, P, J, H] and c [n, P, J], with
-            which a V^2 + b V + c, summed over H, is sharpness log(a_j p_j(V)) but for a constant.
+            which a V^2 + b V, summed over H, and c are sharpness log(a_j p_j(V)) but for a
+            constant.
         """
+        log_sum, mean, mean_square, beta_u, beta_a = sources
         variance = tf.nn.relu(mean_square - tf.square(mean)) + self.floor
         log_variance = tf.math.log(variance)
         cost = tf.reduce_sum(beta_u[:, tf.newaxis] + log_variance / 2, axis=-1) * tf.exp(log_sum)
@@ -191,7 +183,7 @@ class EmRouting:
             is_last = i == len(kept) - 1
             with tf.GradientTape() as tape:
                 tape.watch(sources)
-                results = self._parents(*sources, self.inverse_temperatures[i])
+                results = self._parents(sources, self.inverse_temperatures[i])
                 results = results[:2] if is_last else results[2:]
             d_log_sum, d_mean, d_mean_square, *d_more = tape.gradient(
                 results, sources, upstream, unconnected_gradients='zero'

@@ -25,6 +25,8 @@ from capsmodel.networks.step import Step
 _SIDE = 4
 _DIM = _SIDE * _SIDE
 
+_FLOAT = 4
+
 # A: a convolution of 5x5 with stride 2. B: types of primary capsules. C and D: types of each layer
 # of convolutional capsules; kernel and stride.
 _FILTERS, _KERNEL_SIZE, _STRIDE = 64, 5, 2
@@ -85,6 +87,8 @@ class MatrixCaps(keras.layers.Layer):
         fed = math.prod(self.patches.size) * children
         # The data of a parent when all children are active and all parents have as much.
         self.mean_data = fed / (rows * columns * self.types)
+        children_seen = math.prod(self.patches.seen) * children
+        self.votes_of_an_image = rows * columns * self.types * children_seen * _DIM
         self.routing = EmRouting(
             self.types,
             self.patches,
@@ -218,6 +222,20 @@ class MatrixCapsNet(Network):
         for layer in self._routed():
             poses, logits = layer(poses, logits)
         return poses, logits
+
+    def bytes_to_evaluate(self, exported: bool = False) -> tuple[int, int]:
+        return super().bytes_to_evaluate()[0], _FLOAT * 5 * max(self._votes_of_an_image())
+
+    def bytes_to_train(self, images: int) -> int:
+        # The votes of all layers are kept for the gradient.
+        votes = self._votes_of_an_image()
+        of_an_image = 2 * sum(votes) + 6 * max(votes)
+        return _FLOAT * (4 * self.count_params() + images * of_an_image)
+
+    def _votes_of_an_image(self) -> list[int]:
+        """The numbers in the votes of each layer."""
+        layers = (*self._routed(), self.class_caps)
+        return [layer.votes_of_an_image for layer in layers]
 
     def scores(self, outputs: dict[str, tf.Tensor]) -> tf.Tensor:
         return outputs['activations']

@@ -33,16 +33,19 @@ def em_routing(
     parents = sorted({j for _, j in votes})
     fed = {i: [j for j in parents if (i, j) in votes] for i in children}
     r = {(i, j): 1 / len(fed[i]) for i, j in votes}
-    pose, variance, a, history = {}, {}, {}, [r]
+    pose: dict[Capsule, np.ndarray] = {}
+    variance: dict[Capsule, np.ndarray] = {}
+    a: dict[Capsule, float] = {}
+    history = [r]
     rounds = list(inverse_temperatures)
     for number, inverse_temperature in enumerate(rounds):
         for j in parents:
             feeding = [i for i in children if (i, j) in votes]
             weights = {i: r[i, j] * activations[i] for i in feeding}
             total = sum(weights.values())
-            pose[j] = sum(weights[i] * votes[i, j] for i in feeding) / total
-            squares = sum(weights[i] * (votes[i, j] - pose[j]) ** 2 for i in feeding) / total
-            variance[j] = squares + floor
+            pose[j] = np.sum([weights[i] * votes[i, j] for i in feeding], axis=0) / total
+            squares = [weights[i] * (votes[i, j] - pose[j]) ** 2 for i in feeding]
+            variance[j] = np.sum(squares, axis=0) / total + floor
             cost = sum((beta_u[j] + np.log(np.sqrt(variance[j]))) * total)
             a[j] = 1 / (1 + np.exp(-inverse_temperature * (beta_a[j] - cost)))
         if number + 1 == len(rounds):

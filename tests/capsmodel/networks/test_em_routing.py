@@ -46,7 +46,7 @@ def _routed(routing, votes, log_map, *betas):
 
 def _children_of(patches):
     """For each parent's position its children's positions, in the order of `Patches.of`."""
-    found = {}
+    found: dict[tuple[int, int], list[tuple[int, int]]] = {}
     for child, parent in em_oracle.connected(patches.size, patches.kernel, patches.stride):
         found.setdefault(parent, []).append(child)
     return found
@@ -61,28 +61,29 @@ def test_it_is_the_papers_procedure(patches, sharpness):
     assigned = routing.assignments(votes, _flat(patches, log_map), beta_u, beta_a)
     for image in range(2):
         pairs, places = {}, {}
-        for place, (parent, children) in enumerate(_children_of(patches).items()):
+        for place, (position, children) in enumerate(_children_of(patches).items()):
             for j in range(_TYPES):
-                places[(*parent, j)] = place, j
+                parent = (*position, j)
+                places[parent] = place, j
                 for k in range(len(children) * _CHILD_TYPES):
                     child = (*children[k // _CHILD_TYPES], k % _CHILD_TYPES)
-                    pairs[child, (*parent, j)] = place, j, k
+                    pairs[child, parent] = place, j, k
         expected_poses, expected_a, history = em_oracle.em_routing(
-            {pair: votes[(image, *at)] for pair, at in pairs.items()},
-            {child: np.exp(log_map[(image, *child)]) for child, _ in pairs},
+            {pair: votes[image][at] for pair, at in pairs.items()},
+            {child: np.exp(log_map[image][child]) for child, _ in pairs},
             {parent: beta_u[parent[-1]] for parent in places},
             {parent: beta_a[parent[-1]] for parent in places},
             _LAMBDAS,
             VARIANCE_FLOOR,
             sharpness,
         )
-        for parent, at in places.items():
-            np.testing.assert_allclose(poses[(image, *at)], expected_poses[parent], rtol=1e-8)
-            a = tf.sigmoid(logits[(image, *at)])
-            np.testing.assert_allclose(a, expected_a[parent], rtol=1e-8)
+        for capsule, at in places.items():
+            np.testing.assert_allclose(poses[image][at], expected_poses[capsule], rtol=1e-8)
+            a = tf.sigmoid(logits[image][at])
+            np.testing.assert_allclose(a, expected_a[capsule], rtol=1e-8)
         for r, expected in zip(assigned, history, strict=True):
-            for pair, at in pairs.items():
-                np.testing.assert_allclose(r[(image, *at)], expected[pair], rtol=1e-7)
+            for pair, indices in pairs.items():
+                np.testing.assert_allclose(r[image][indices], expected[pair], rtol=1e-7)
 
 
 @each_sharpness
@@ -104,7 +105,8 @@ def test_gradients_are_those_of_numerical_differentiation(patches, sharpness):
         direction = rng.normal(size=inputs[number].shape)
 
         def moved(by, number=number, direction=direction):
-            changed = [x + by * direction * (i == number) for i, x in enumerate(inputs)]
+            changed = [*inputs]
+            changed[number] = inputs[number] + by * direction
             return float(value(*changed))
 
         expected = (moved(1e-6) - moved(-1e-6)) / 2e-6
@@ -132,7 +134,7 @@ def test_mistake_2_parents_at_all_positions_compete_for_a_child():
     votes, log_map, *betas = _inputs(patches)
     routing = EmRouting(_TYPES, patches, _LAMBDAS)
     r = routing.assignments(votes, _flat(patches, log_map), *betas).numpy()
-    total = {}
+    total: dict[tuple[int, int], np.ndarray] = {}
     for place, children in enumerate(_children_of(patches).values()):
         for number, child in enumerate(children):
             part = r[:, :, place, :, _CHILD_TYPES * number :][..., :_CHILD_TYPES].sum(axis=2)
