@@ -39,7 +39,7 @@ _DEVIATION = 0.1
 
 # lambda in iteration t, counted from 1, is 1 - 0.95^t. The authors' program has 0.01 times that,
 # for costs that grow with the children of a parent; here these are divided by their mean number.
-_INVERSE_TEMPERATURE = 0.95
+_LAMBDA_DECAY = 0.95
 
 
 class MatrixCaps(keras.layers.Layer):
@@ -92,7 +92,7 @@ class MatrixCaps(keras.layers.Layer):
         self.routing = EmRouting(
             self.types,
             self.patches,
-            [(1 - _INVERSE_TEMPERATURE**t) / self.mean_data for t in range(1, self.iterations + 1)],
+            [(1 - _LAMBDA_DECAY**t) / self.mean_data for t in range(1, self.iterations + 1)],
             self.sharpness,
         )
 

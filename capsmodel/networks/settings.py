@@ -113,7 +113,7 @@ class MatrixCapsNetSettings(RoutingSettings):
     routing_sharpness: float = setting(
         0.0625,
         "how sharply EM routing tells parents apart: the exponent of their densities at a child's "
-        "vote; 1: the paper's procedure, with which this network did not learn here",
+        "vote; 1 is the paper's procedure, with which training stayed at chance here",
         at_least=0,
         at_most=1,
     )

@@ -86,8 +86,18 @@ NETWORKS = {
         'capsmodel.networks.matrix_capsnet.MatrixCapsNet',
         MatrixCapsNetConfig,
         {
-            'tiny': {'epochs': 10, 'batch_size': 20, 'learning_rate': 3e-3},
-            'quick': {'batch_size': 32, 'learning_rate': 3e-3},
+            'tiny': {
+                'epochs': 15,
+                'batch_size': 20,
+                'learning_rate': 3e-3,
+                'learning_rate_decay': 0.85,
+            },
+            'quick': {
+                'epochs': 3,
+                'batch_size': 32,
+                'learning_rate': 3e-3,
+                'learning_rate_decay': 0.5,
+            },
         },
     ),
     'cnn': Entry(
