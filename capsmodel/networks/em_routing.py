@@ -35,8 +35,8 @@ class EmRouting:
 
     With a sharpness of 1 this is the paper's procedure, with smaller ones deterministic annealing
     (Ueda, Nakano 1998, "Deterministic annealing EM algorithm", equation 13). A Gaussian in 16
-    dimensions that explains a few votes tells them apart so sharply that the assignments, and the
-    gradient through them, change completely with the least change of a weight.
+    dimensions that explains a few votes tells them apart so sharply that the gradients of two
+    batches have nothing in common.
 
     R, a and w are kept as logarithms, so no sum overflows and none is divided by 0.
 
