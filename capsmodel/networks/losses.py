@@ -7,6 +7,10 @@ M_PLUS = 0.9
 M_MINUS = 0.1
 DOWN_WEIGHT = 0.5
 
+# Section 3 of Hinton, Sabour, Frosst 2018: the margin of the spread loss, in the first and in the
+# last step.
+SPREAD_MARGINS = (0.2, 0.9)
+
 
 def margin_loss(
     labels: tf.Tensor,
@@ -66,3 +70,23 @@ def cross_entropy(labels: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
         float32 [n], at least 0.
     """
     return tf.nn.sparse_softmax_cross_entropy_with_logits(labels, tf.cast(logits, tf.float32))
+
+
+def spread_loss(labels: tf.Tensor, activations: tf.Tensor, margin: tf.Tensor | float) -> tf.Tensor:
+    """Spread loss, Eq. 3 of Hinton, Sabour, Frosst 2018, "Matrix capsules with EM routing".
+
+    L = sum over the wrong classes i of max(0, m - (a_t - a_i))^2, where t is the label's class.
+
+    Args:
+        labels: integers [n].
+        activations: a, float [n, classes].
+        margin: m, a scalar: by how much the label's activation must exceed each other one.
+
+    Returns:
+        float32 [n].
+    """
+    activations = tf.cast(activations, tf.float32)
+    present = tf.one_hot(labels, activations.shape[-1], dtype=tf.float32)
+    target = tf.reduce_sum(present * activations, axis=-1, keepdims=True)
+    too_close = tf.nn.relu(margin - (target - activations))
+    return tf.reduce_sum((1 - present) * tf.square(too_close), axis=-1)

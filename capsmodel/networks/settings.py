@@ -107,6 +107,19 @@ class CapsNetSettings(RoutingSettings, DecoderSettings):
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
+class MatrixCapsNetSettings(RoutingSettings):
+    """What `matrix_capsnet` has."""
+
+    routing_sharpness: float = setting(
+        0.0625,
+        "how sharply EM routing tells parents apart: the exponent of their densities at a child's "
+        "vote; 1 is the paper's procedure, with which training stayed at chance here",
+        at_least=0,
+        at_most=1,
+    )
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
 class CnnSettings(Settings):
     """What `cnn` and `cnn_large_kernels` have."""
 
@@ -274,6 +287,17 @@ class EfficientCapsNetConfig(DecoderSettings, NetworkConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         _check_smallest(self, 11)
+
+
+@dataclass(frozen=True, config=STRICT)
+class MatrixCapsNetConfig(MatrixCapsNetSettings, NetworkConfig):
+    """All that makes a MatrixCapsNet: NetworkConfig and its settings. Its sizes are fixed."""
+
+    network: str = setting('matrix_capsnet', 'its name in the table', choices=('matrix_capsnet',))
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _check_smallest(self, 17)
 
 
 def _check_smallest(config: NetworkConfig, side: int) -> None:

@@ -39,6 +39,8 @@ from capsmodel.networks.settings import (
     CnnSettings,
     CommonSettings,
     EfficientCapsNetConfig,
+    MatrixCapsNetConfig,
+    MatrixCapsNetSettings,
     NetworkConfig,
 )
 from capsmodel.settings import STRICT, declared, setting
@@ -80,6 +82,24 @@ NETWORKS = {
         EfficientCapsNetConfig,
         {'tiny': {'decoder_units': (64, 128)}},
     ),
+    'matrix_capsnet': Entry(
+        'capsmodel.networks.matrix_capsnet.MatrixCapsNet',
+        MatrixCapsNetConfig,
+        {
+            'tiny': {
+                'epochs': 15,
+                'batch_size': 20,
+                'learning_rate': 3e-3,
+                'learning_rate_decay': 0.85,
+            },
+            'quick': {
+                'epochs': 3,
+                'batch_size': 32,
+                'learning_rate': 3e-3,
+                'learning_rate_decay': 0.5,
+            },
+        },
+    ),
     'cnn': Entry(
         'capsmodel.networks.cnn.Cnn',
         CnnConfig,
@@ -95,7 +115,7 @@ NETWORKS = {
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
-class NetworkSettings(CapsNetSettings, CnnSettings, CommonSettings):
+class NetworkSettings(CapsNetSettings, MatrixCapsNetSettings, CnnSettings, CommonSettings):
     """The settings of all networks."""
 
     network: str = setting(

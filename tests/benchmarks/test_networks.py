@@ -32,6 +32,7 @@ def test_products_of_operations_by_hand(function, shapes, expected):
     [
         ('capsnet', 6_804_224, 8_215_568, 203),
         ('mlp', 238_510, None, 0.238),
+        ('matrix_capsnet', 68_572, None, 12.9),
         ('cnn_large_kernels', 5_332_234, None, 199.4),
         pytest.param('cnn', 35_445_522, None, 1964, marks=pytest.mark.slow),
     ],

@@ -106,7 +106,7 @@ def test_gradients_of_blank_and_saturated_images_are_finite(name):
 def test_100_images_are_learned_completely(name):
     digits = _digits(100)
     settings = TrainingConfig(
-        epochs=15 if name in _QUICK else 40,
+        epochs=15 if name in _QUICK else 80,
         batch_size=10,
         learning_rate=table.NETWORKS[name].presets.get('tiny', {}).get('learning_rate', 3e-3),
         learning_rate_decay=0.97,

@@ -7,7 +7,12 @@ import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from capsmodel.networks.losses import cross_entropy, margin_loss, reconstruction_loss
+from capsmodel.networks.losses import (
+    cross_entropy,
+    margin_loss,
+    reconstruction_loss,
+    spread_loss,
+)
 
 
 @pytest.mark.parametrize(
@@ -81,3 +86,17 @@ def test_cross_entropy_is_the_log_of_the_softmax(n, classes, seed):
     loss = cross_entropy(tf.constant(labels), tf.constant(logits))
     assert loss.dtype == tf.float32
     np.testing.assert_allclose(loss, expected, atol=1e-5)
+
+
+@pytest.mark.parametrize('margin', [0.2, 0.9])
+def test_spread_loss_is_equation_3(margin):
+    rng = np.random.default_rng(0)
+    activations = rng.uniform(size=(6, 4)).astype(np.float32)
+    labels = np.array([0, 1, 2, 3, 0, 1])
+    expected = [
+        sum(max(0, margin - (a[t] - a[i])) ** 2 for i in range(4) if i != t)
+        for a, t in zip(activations.astype(float), labels, strict=True)
+    ]
+    loss = spread_loss(labels, activations, margin)
+    assert loss.dtype == tf.float32
+    np.testing.assert_allclose(loss, expected, rtol=1e-5)
