@@ -20,6 +20,7 @@ from capsmodel.networks.settings import (
     CnnSettings,
     CommonSettings,
     DecoderSettings,
+    MatrixCapsNetSettings,
     RoutingSettings,
 )
 from capsmodel.training.settings import (
@@ -88,6 +89,7 @@ _SECTIONS: dict[str, tuple[type, ...]] = {
         DecoderSettings,
         RoutingSettings,
         CapsNetSettings,
+        MatrixCapsNetSettings,
         CnnSettings,
     ),
     'Training': (TrainingSettings,),
