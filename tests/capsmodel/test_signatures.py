@@ -434,7 +434,7 @@ def test_known_is_what_the_guard_says(transform_output, decoder):
     ('images', 'names', 'message'),
     [
         (np.zeros((1, 3, 3), np.uint8), NAMES, 'shape'),
-        (PIXELS.numpy()[:0], NAMES, 'At least'),
+        (PIXELS.numpy()[:0], NAMES, 'need at least one image'),
         (PIXELS.numpy()[:1], NAMES[1:], 'There are 3 names of classes, but 4 classes'),
     ],
 )

@@ -116,7 +116,8 @@ def test_steps_to_profile_must_be_there(digits):
 def test_network_without_decoder_trains_on_the_margin_loss_alone(digits):
     bare = dataclasses.replace(NETWORK, decoder=False)
     model = _train(bare, dataclasses.replace(TRAINING, epochs=1), digits)
-    assert set(evaluation.evaluate(model, digits[1]).scalars()) == {'accuracy', 'margin_loss'}
+    scalars = evaluation.evaluate(model, digits[1]).scalars()
+    assert set(scalars) == {'accuracy', 'calibration_error', 'margin_loss'}
 
 
 def _stop_after(steps):
@@ -248,7 +249,7 @@ def test_more_classes_than_have_room_in_a_picture_train_with_their_log(digits, t
         'drawing pictures for TensorBoard',
     ]
     tags = EventAccumulator(str(tmp_path / 'eval')).Reload().Tags()['tensors']
-    assert len([tag for tag in tags if tag.startswith('pictures/')]) == 4
+    assert len([tag for tag in tags if tag.startswith('pictures/')]) == 5
 
 
 def test_batch_larger_than_the_data_is_refused(digits):
