@@ -22,6 +22,8 @@ def small(tmp_path):
         '[all](../kubeflow/files), [up](../README.md), [net](https://example.org/)\n\n'
         '```\n[code](nowhere.md)\n```\n',
         'docs/a.png': '',
+        'docs/how-to/deep.md': '# Deep\n\n[Up](../more.md), [beside](flat.md)\n',
+        'docs/how-to/flat.md': '# Flat\n',
         'kubeflow/files/b.yaml': 'b: 1\n',
         'pipeline/__init__.py': '"""The pipeline."""\n',
         'pipeline/rule.py': '"""A rule.\n\nMore of it.\n"""\n\n\ndef judge(x: int) -> int:\n'
@@ -47,6 +49,8 @@ def test_links_lead_to_pages_and_to_copies_of_files(small, tmp_path):
     assert '[net](https://example.org/)' in more
     assert '[code](nowhere.md)' in more
     assert (pages / 'a.png').exists()
+    deep = (pages / 'how-to' / 'deep.md').read_text()
+    assert '[Up](../more.md), [beside](../how-to/flat.md)' in deep
     listing = (pages / 'files' / 'kubeflow' / 'files' / 'index.md').read_text()
     assert '[b.yaml](../../../files/kubeflow/files/b.yaml)' in listing
     assert (pages / 'files' / 'kubeflow' / 'files' / 'b.yaml').read_text() == 'b: 1\n'
@@ -117,9 +121,11 @@ def test_the_site_has_the_documents_and_the_api(tmp_path):
     assert not (tmp_path / 'site.unfinished').exists()
     routing = _text(tmp_path / 'site' / 'api' / 'capsmodel' / 'networks' / 'routing.html')
     assert 'routing_by_agreement(' in re.sub(r'\s', '', routing)
-    assert 'arXiv' in _text(tmp_path / 'site' / 'index.html')
-    for page in (ROOT / 'docs').glob('*.md'):
-        assert (tmp_path / 'site' / f'{page.stem.lower()}.html').exists()
+    assert 'Ten questions' in _text(tmp_path / 'site' / 'index.html')
+    assert 'arXiv' in _text(tmp_path / 'site' / 'readme.html')
+    for page in (ROOT / 'docs').rglob('*.md'):
+        place = page.relative_to(ROOT / 'docs').with_name(f'{page.stem.lower()}.html')
+        assert (tmp_path / 'site' / place).exists()
 
 
 @pytest.mark.slow

@@ -70,9 +70,14 @@ class Site:
 
     def __init__(self, root: pathlib.Path, pages: pathlib.Path):
         self.root, self.pages = root, pages
-        documents = [*(root / 'docs').glob('*.md'), *(root / 'docs').glob('*.ipynb')]
-        documents += root.glob('*.md')
-        self.places = {path: pathlib.Path(f'{path.stem.lower()}.md') for path in documents}
+        self.places = {}
+        for folder, pattern in (
+            (root, '*.md'),
+            (root / 'docs', '**/*.md'),
+            (root / 'docs', '*.ipynb'),
+        ):
+            for path in folder.glob(pattern):
+                self.places[path] = path.relative_to(folder).with_name(f'{path.stem.lower()}.md')
         if not (root / 'docs' / 'index.md').exists():
             self.places[root / 'README.md'] = pathlib.Path('index.md')
         for path in self._modules():
