@@ -244,7 +244,8 @@ class MatrixCapsNet(Network):
         self, labels: tf.Tensor, outputs: dict[str, tf.Tensor], step: Step | None = None
     ) -> tf.Tensor:
         first, last = SPREAD_MARGINS
-        progress = 1.0 if step is None else step.progress
+        # Without a step the training is over, and the margin is the last one.
+        progress = step.progress if step else 1.0
         return spread_loss(labels, outputs['activations'], first + (last - first) * progress)
 
     @property

@@ -13,17 +13,18 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from capsmodel.summaries.writing import (
+    BAR,
+    FAINT,
     GROUND,
     TEXT,
     Color,
     font,
+    mixed,
     write,
     write_parts,
     write_upwards,
 )
 
-_FAINT = '#80868b'
-_BAR = '#c4c7cc'
 _EMPTY = '#f6f7f8'
 _RIGHT = (26, 115, 232)
 _WRONG = (217, 48, 37)
@@ -37,8 +38,8 @@ _LARGEST_SMALL_IMAGE = 48  # height or width in pixels where a picture has thous
 # With more classes than these, a figure shows only some of them, the most telling ones.
 _MOST_ROWS = 40  # of a confusion matrix
 _ROWS_OF_MANY = 25
-_MOST_BARS = 45  # of an image's capsules
-_BARS_OF_MANY = 8
+_MOSTBARS = 45  # of an image's capsules
+BARS_OF_MANY = 8
 
 
 def reconstructions(
@@ -72,7 +73,7 @@ def reconstructions(
         x += (step_x - 6 - width) // 2
         figure.paste(above, (x, y))
         figure.paste(below, (x, y + height + 2))
-        color: Color = _FAINT if labels[index] == predictions[index] else _WRONG
+        color: Color = FAINT if labels[index] == predictions[index] else _WRONG
         write(draw, (x + width / 2, y + 2 * height + 6), texts[index], 14, color, 'ma')
     return np.asarray(figure)
 
@@ -105,10 +106,10 @@ def capsule_dimensions(
         for step in (0, steps // 2, steps - 1):
             text = f'{offsets[step]:+.2g}' if offsets[step] else '0'
             middle = x + step * (width + 1) + width / 2
-            write(draw, (middle, y + _LINE + 2), text, 12, _FAINT, 'ma')
+            write(draw, (middle, y + _LINE + 2), text, 12, FAINT, 'ma')
         for dim in range(dims):
             middle = y + head + dim * (height + 1) + height / 2
-            write(draw, (x - 6, middle), f'{dim + 1}', 12, _FAINT, 'rm')
+            write(draw, (x - 6, middle), f'{dim + 1}', 12, FAINT, 'rm')
         # A line to the right of each image and below it. It is dark: TensorBoard's small view of a
         # picture leaves out pixels, and would show only some of light lines.
         lines = [(0, 0), (0, 0), (0, 1), (0, 1), (0, 0)][: 4 + len(colors)]
@@ -149,8 +150,8 @@ def confusion_matrix(counts: np.ndarray, names: Sequence[str]) -> np.ndarray:
     for number, line in enumerate(lines):
         write(draw, (x0, _MARGIN + number * (_LINE + 2)), line, 19)
     place = (x0 + side / 2, _MARGIN + len(lines) * _LINE + 8)
-    write(draw, place, 'predicted', 17, _FAINT, 'ma')
-    write_upwards(figure, (_MARGIN, y0 + side // 2), 'true', 17, _FAINT)
+    write(draw, place, 'predicted', 17, FAINT, 'ma')
+    write_upwards(figure, (_MARGIN, y0 + side // 2), 'true', 17, FAINT)
     for row, name in enumerate(names):
         middle = row * cell + cell // 2
         write(draw, (x0 - 8, y0 + middle), name, size, TEXT, 'rm')
@@ -169,7 +170,7 @@ def confusion_matrix(counts: np.ndarray, names: Sequence[str]) -> np.ndarray:
             if row == column == others:  # right and wrong ones
                 color, shade = _MIXED, 1
             x, y = x0 + column * cell, y0 + row * cell
-            fill = _mix(color, shade) if count else _EMPTY
+            fill = mixed(color, shade) if count else _EMPTY
             draw.rectangle((x, y, x + cell - 2, y + cell - 2), fill=fill)
             if count and font(size).getlength(f'{count}') < cell - 2:
                 ink = GROUND if shade > 0.6 and color != _MIXED else TEXT
@@ -213,8 +214,8 @@ def mistakes(
     """
     classes = lengths.shape[1]
     bar, bars = max(4, min(14, 180 // classes)), classes
-    if classes > _MOST_BARS:
-        bar, bars = 24, _BARS_OF_MANY + 1
+    if classes > _MOSTBARS:
+        bar, bars = 24, BARS_OF_MANY + 1
     across = min(3, len(images))
     inputs = _tiles(images)
     outputs = _tiles(reconstructed) if len(reconstructed) else []
@@ -232,11 +233,11 @@ def mistakes(
         prediction = int(np.argmax(lengths[index]))
         parts: list[tuple[str, Color]] = [
             (names[label], _RIGHT),
-            (f'{lengths[index, label]:.2f}', _FAINT),
+            (f'{lengths[index, label]:.2f}', FAINT),
         ]
         if prediction != label:
             parts.append((f'taken for {names[prediction]}', _WRONG))
-            parts.append((f'{lengths[index, prediction]:.2f}', _FAINT))
+            parts.append((f'{lengths[index, prediction]:.2f}', FAINT))
         write_parts(draw, (x, y), parts, 15)
         y += _LINE
         for tile in (inputs[index], *outputs[index : index + 1]):
@@ -245,13 +246,13 @@ def mistakes(
         x += 12
         # Lines at the lengths 0 and 1.
         for line in (y, y + height):
-            draw.line((x, line, x + chart, line), fill=_BAR)
+            draw.line((x, line, x + chart, line), fill=BAR)
         for number, shown in enumerate(_shown_bars(lengths[index], label)):
-            color = {prediction: _WRONG, label: _RIGHT}.get(shown, _BAR)
+            color = {prediction: _WRONG, label: _RIGHT}.get(shown, BAR)
             left, right = x + number * bar + 1, x + (number + 1) * bar - 2
             top = y + round((1 - float(lengths[index, shown])) * height)
             draw.rectangle((left, top, right, y + height), fill=color)
-            ink = _FAINT if color == _BAR else TEXT
+            ink = FAINT if color == BAR else TEXT
             if bar >= 10 and upright:
                 place = (x + number * bar + bar / 2, y + height + 4)
                 write(draw, place, names[shown], 12, ink, 'ma')
@@ -263,9 +264,9 @@ def mistakes(
 
 def _shown_bars(lengths: np.ndarray, label: int) -> list[int]:
     """The classes whose capsules have a bar, in order."""
-    if len(lengths) <= _MOST_BARS:
+    if len(lengths) <= _MOSTBARS:
         return list(range(len(lengths)))
-    longest = np.argsort(-lengths, kind='stable')[:_BARS_OF_MANY]
+    longest = np.argsort(-lengths, kind='stable')[:BARS_OF_MANY]
     return sorted({int(label), *map(int, longest)})
 
 
@@ -298,8 +299,3 @@ def _image(image: np.ndarray) -> Image.Image:
     if image.dtype != np.uint8:
         image = np.round(255 * np.clip(image, 0, 1)).astype(np.uint8)
     return Image.fromarray(image)
-
-
-def _mix(color: tuple[int, int, int], share: float) -> tuple[int, ...]:
-    """Mixes a color with white; a share of 1 is the color alone."""
-    return tuple(round(255 - share * (255 - part)) for part in color)

@@ -6,10 +6,8 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from capsmodel.calibration import BINS, Reliability
-from capsmodel.summaries.writing import GROUND, write, write_upwards
+from capsmodel.summaries.writing import BAR, FAINT, GROUND, mixed, write, write_upwards
 
-_FAINT = '#80868b'
-_GRID = '#c4c7cc'
 _ACCURACY = (26, 115, 232)
 _SIDE = 30 * BINS  # pixels of the diagram
 _LEFT, _TOP, _BELOW = 64, 64, 52
@@ -35,17 +33,18 @@ def diagram(reliability: Reliability) -> np.ndarray:
     bottom, right = _TOP + _SIDE, _LEFT + _SIDE
     for tenth in range(0, 11, 2):
         x, y = _LEFT + _SIDE * tenth // 10, bottom - _SIDE * tenth // 10
-        draw.line((_LEFT, y, right, y), fill=_GRID)
-        write(draw, (_LEFT - 8, y), f'{tenth / 10:g}', 14, _FAINT, 'rm')
-        write(draw, (x, bottom + 6), f'{tenth / 10:g}', 14, _FAINT, 'ma')
+        draw.line((_LEFT, y, right, y), fill=BAR)
+        write(draw, (_LEFT - 8, y), f'{tenth / 10:g}', 14, FAINT, 'rm')
+        write(draw, (x, bottom + 6), f'{tenth / 10:g}', 14, FAINT, 'ma')
     width = _SIDE // BINS
     for number, images in enumerate(reliability.images):
         if images:
             shade = 0.25 + 0.75 * min(1.0, BINS * images / count)
-            color = tuple(round(255 - shade * (255 - part)) for part in _ACCURACY)
             x, height = _LEFT + number * width, _SIDE * reliability.hits[number] / images
-            draw.rectangle((x + 1, bottom - round(height), x + width - 2, bottom), fill=color)
-    draw.line((_LEFT, bottom, right, _TOP), fill=_FAINT, width=2)
-    write(draw, (_LEFT + _SIDE / 2, bottom + 28), 'highest score', 17, _FAINT, 'ma')
-    write_upwards(figure, (8, _TOP + _SIDE // 2), 'accuracy', 17, _FAINT)
+            draw.rectangle(
+                (x + 1, bottom - round(height), x + width - 2, bottom), fill=mixed(_ACCURACY, shade)
+            )
+    draw.line((_LEFT, bottom, right, _TOP), fill=FAINT, width=2)
+    write(draw, (_LEFT + _SIDE / 2, bottom + 28), 'highest score', 17, FAINT, 'ma')
+    write_upwards(figure, (8, _TOP + _SIDE // 2), 'accuracy', 17, FAINT)
     return np.asarray(figure)

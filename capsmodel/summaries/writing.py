@@ -1,4 +1,4 @@
-"""Writes on the figures for TensorBoard."""
+"""What the figures for TensorBoard share: colors, and how they are written on."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ Color: TypeAlias = str | tuple[int, ...]
 
 GROUND = '#ffffff'
 TEXT = '#202124'
+FAINT = '#80868b'
+BAR = '#c4c7cc'
 
 
 def write(
@@ -47,6 +49,11 @@ def write_parts(
     for text, color in parts:
         write(draw, (x, y), text, size, color)
         x += draw.textlength(text, font(size)) + size / 2
+
+
+def mixed(color: tuple[int, int, int], share: float) -> tuple[int, ...]:
+    """Mixes a color with white; a share of 1 is the color alone."""
+    return tuple(round(255 - share * (255 - part)) for part in color)
 
 
 @functools.cache

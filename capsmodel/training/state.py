@@ -108,7 +108,8 @@ class TrainingState:
         With `pick='last'` each epoch's are the best.
         """
         rank = (evaluation.accuracy, -evaluation.loss)
-        is_best = self._pick == 'last' or self.progress.best is None or rank > self.progress.best
+        earlier = self.progress.best
+        is_best = earlier is None or rank > earlier or self._pick == 'last'
         if is_best:
             self.progress = dataclasses.replace(self.progress, best=rank)
             for best, variable in zip(self._best_weights, self._model.variables, strict=True):

@@ -60,7 +60,7 @@ def test_every_field_is_one_that_kubernetes_knows(texts):
     assert kubeflow_lint.mistakes('---\n'.join(texts.values())) == []
 
 
-# What replaces what in which folder, and what is said of it.
+# Each mistake: a folder, a text in its manifests, what replaces the text, and the message.
 _WRONG = [
     ('base', 'accessModes', 'accesModes', "'accesModes' was unexpected"),
     ('serving', 'readinessProbe', 'readynessProbe', "'readynessProbe' was unexpected"),

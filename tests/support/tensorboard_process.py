@@ -44,7 +44,7 @@ class Board:
         return gzip.decompress(content) if content.startswith(b'\x1f\x8b') else content
 
     def scalars(self, run, tag):
-        """{step: value}, empty where there are none."""
+        """The values of a scalar by step; empty if the run does not have it."""
         tags = json.loads(self.get('plugin/scalars/tags'))
         if tag not in tags.get(run, {}):
             return {}
