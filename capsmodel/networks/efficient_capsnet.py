@@ -154,6 +154,7 @@ class EfficientCapsNet(Network):
     """
 
     loss_name = 'margin_loss'
+    score_name = 'length of capsule'
     config: EfficientCapsNetConfig
 
     def __init__(self, config: EfficientCapsNetConfig, **kwargs: Any) -> None:

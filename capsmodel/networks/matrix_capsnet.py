@@ -163,6 +163,7 @@ class MatrixCapsNet(Network):
     """
 
     loss_name = 'spread_loss'
+    score_name = 'activation of capsule'
     config: MatrixCapsNetConfig
 
     def __init__(self, config: MatrixCapsNetConfig, **kwargs: Any) -> None:

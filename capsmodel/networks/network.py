@@ -32,11 +32,13 @@ class Network(keras.Model):
 
     Attributes:
         loss_name: What TensorBoard calls the classification loss.
+        score_name: What TensorBoard calls a score, before the name of its class.
         how_to_save_memory: What to do where training takes too much, for a message.
         decoder: What reconstructs images from capsules; None if nothing does.
     """
 
     loss_name: ClassVar[str]
+    score_name: ClassVar[str] = 'score of'
     how_to_save_memory: ClassVar[str] = 'lower BATCH_SIZE, or IMAGE_HEIGHT and IMAGE_WIDTH'
     decoder: Decoder | None = None
 

@@ -8,7 +8,8 @@ a network. It asks what a network has:
 
 - `config.num_classes`, `config.image_shape`, and `config.has_decoder`;
 - `network(images)`: outputs in a form of the network's own, which its other methods take:
-- `scores(outputs)`: how sure it is of each class, 0 to 1; the highest score is the answer;
+- `scores(outputs)`: how sure it is of each class, 0 to 1; the highest score is the answer, and
+  TensorBoard calls each `score_name`;
 - `classification_loss(labels, outputs)`, which TensorBoard calls `loss_name`;
 - where `capsule_dim` is not 0, `capsules(outputs)`: a vector of that many numbers for each class;
 - with a decoder, `reconstruct(capsules, labels)`;

@@ -234,8 +234,7 @@ class TrainingLog:
         self._write_scalars('eval', step, scalars)
         model, labeled = self._model, self._evaluation_data
         with self._written_to('eval', step, 'the scores'):
-            score = 'length of capsule' if model.capsule_dim else 'score of'
-            _write_scores(labeled.labels, scores, self._class_names, score)
+            _write_scores(labeled.labels, scores, self._class_names, model.score_name)
         if model.coupled_floats:
             with self._written_to('eval', step, 'the coupling coefficients'):
                 _write_routing(model, labeled.images)
@@ -259,7 +258,7 @@ class TrainingLog:
                 tf.summary.scalar(f'{group}/{name}', value)
 
 
-def _write_scores(labels: np.ndarray, scores: np.ndarray, names: Sequence[str], score: str) -> None:
+def _write_scores(labels: np.ndarray, scores: np.ndarray, names: Sequence[str], what: str) -> None:
     """Writes a pair of histograms for each class or, for many classes, one pair for all."""
     classes = scores.shape[1]
     is_there = labels[:, np.newaxis] == np.arange(classes)
@@ -268,8 +267,8 @@ def _write_scores(labels: np.ndarray, scores: np.ndarray, names: Sequence[str], 
         groups = {name: slice(label, label + 1) for label, name in enumerate(names)}
     for name, group in groups.items():
         some, there = scores[:, group], is_there[:, group]
-        tf.summary.histogram(f'scores/{score} {name} where it is', some[there])
-        tf.summary.histogram(f'scores/{score} {name} where it is not', some[~there])
+        tf.summary.histogram(f'scores/{what} {name} where it is', some[there])
+        tf.summary.histogram(f'scores/{what} {name} where it is not', some[~there])
 
 
 def _write_routing(model: Network, images: np.ndarray | StoredImages) -> None:

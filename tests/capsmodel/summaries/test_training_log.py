@@ -4,6 +4,7 @@ import glob
 import os
 import subprocess
 
+import network_configs
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -11,7 +12,8 @@ import transformed_examples
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.plugins.hparams import plugin_data_pb2
 
-from capsmodel.networks import capsnet
+from capsmodel.data import dataset
+from capsmodel.networks import capsnet, table
 from capsmodel.networks.settings import CapsNetConfig
 from capsmodel.summaries import pictures, training_log
 
@@ -123,6 +125,29 @@ def test_evaluation_shows_scalars_pictures_and_histograms(model, digits, tmp_pat
         # All are equal in the first iteration, and take sides later.
         assert (couplings[-1, 1] > 0.11) == (number > 1)
         assert (entropies[0, 0] < 3.3) == (number > 1)
+
+
+@pytest.mark.parametrize(
+    ('name', 'called'),
+    [
+        ('matrix_capsnet', 'activation of capsule'),
+        ('efficient_capsnet', 'length of capsule'),
+        ('mlp', 'score of'),
+    ],
+)
+def test_scores_are_called_what_they_are_in_each_network(name, called, digits, tmp_path):
+    model = table.create(network_configs.small(name))
+    few = dataset.LabeledImages(digits.images[:12], digits.labels[:12])
+    scores = model.scores(model(few.images)).numpy()
+    with _log(tmp_path, model, few) as log:
+        log.evaluated(0, {}, scores)
+    events = _events(tmp_path / 'eval')
+    tags = {tag for tag in events.Tags()['tensors'] if tag.startswith('scores/')}
+    where = ('is', 'is not')
+    assert tags == {f'scores/{called} {n} where it {w}' for n in range(10) for w in where}
+    buckets = _values(events, f'scores/{called} 3 where it is not')[0]
+    assert buckets[0, 0] == pytest.approx(scores[few.labels != 3, 3].min())
+    assert buckets[-1, 1] == pytest.approx(scores[few.labels != 3, 3].max())
 
 
 def test_network_without_decoder_has_the_pictures_that_need_none(digits, tmp_path):
