@@ -1,0 +1,1 @@
+"""Results of trainings, and the tables that documents make from them."""
