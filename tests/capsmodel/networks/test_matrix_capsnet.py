@@ -6,12 +6,17 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from project_paths import DATA
 
+from capsmodel.data.augmentation import rotate_and_scale, shift
+from capsmodel.data.dataset import LabeledImages
 from capsmodel.networks.capsule_patches import Patches
 from capsmodel.networks.em_routing import VARIANCE_FLOOR
 from capsmodel.networks.matrix_capsnet import MatrixCaps, MatrixCapsNet
 from capsmodel.networks.settings import MatrixCapsNetConfig
 from capsmodel.networks.step import Step
+from capsmodel.training import loop
+from capsmodel.training.settings import TrainingConfig
 
 MNIST = MatrixCapsNetConfig(28, 28, 10)
 
@@ -116,3 +121,109 @@ def test_memory_is_that_of_the_votes():
     _, each = network.bytes_to_evaluate()
     assert 3 * 4 * votes < each < 8 * 4 * votes
     assert network.bytes_to_train(32) > 32 * each
+
+
+_DIGITS = (0, 1, 4)
+_THREE = dataclasses.replace(MNIST, num_classes=len(_DIGITS))
+# Each to both sides.
+_CHANGES = {
+    'two pixels to the right': lambda images, sign: _shifted(images, 0, 2 * sign),
+    'two pixels down': lambda images, sign: _shifted(images, 2 * sign, 0),
+    'a turn by 10 degrees': lambda images, sign: _turned(images, 10.0 * sign),
+}
+
+
+def _shifted(images, down, right):
+    return shift(images, np.tile([[down, right]], [len(images), 1]))
+
+
+def _turned(images, degrees):
+    count = len(images)
+    turned = rotate_and_scale(
+        tf.cast(images, tf.float32), tf.fill([count], degrees), tf.ones(count)
+    )
+    return tf.cast(tf.round(turned), tf.uint8)
+
+
+def _zeros_ones_and_fours():
+    """20 of each to learn from, and 10 of each that the network does not see."""
+    with np.load(DATA / 'mnist_300.npz') as data:
+        images, labels = data['images'], data['labels']
+    places = [np.flatnonzero(labels == digit) for digit in _DIGITS]
+    parts = ([each[:20] for each in places], [each[20:] for each in places])
+    return tuple(
+        LabeledImages(images[np.concatenate(part)], np.repeat(np.arange(3), len(part[0])))
+        for part in parts
+    )
+
+
+def _own_capsules(network, images, labels):
+    """Of the class of each image: pose, activation, and the mean activation of other classes."""
+    outputs = network(images)
+    poses, activations = outputs['poses'].numpy(), outputs['activations'].numpy()
+    rows = np.arange(len(labels))
+    own = activations[rows, labels]
+    return poses[rows, labels], own, (activations.sum(axis=1) - own) / (len(_DIGITS) - 1)
+
+
+def _deviations(poses):
+    """[n, 16], the poses of as many images of one class after the other, minus the class's mean."""
+    classes = np.reshape(poses, [len(_DIGITS), -1, 16])
+    return np.reshape(classes - classes.mean(axis=1, keepdims=True), poses.shape)
+
+
+def _effects(network, digits, change):
+    """What becomes of the capsules of the images' classes when the images change, to both sides.
+
+    Returns:
+        The median distance between a pose before and after, in units of the spread between images:
+        the root mean square distance of a pose from the mean of its class. The correlation of these
+        distances, as vectors, before and after: 1 if images keep what tells them apart. The median
+        change of an activation, in units of what it is above the activations of other classes.
+    """
+    poses, activations, others = _own_capsules(network, *digits)
+    before = _deviations(poses)
+    moved, kept, activated = [], [], []
+    for sign in (1, -1):
+        changed = change(tf.constant(digits.images), sign)
+        new_poses, new_activations, _ = _own_capsules(network, changed, digits.labels)
+        moved.append(np.linalg.norm(new_poses - poses, axis=1))
+        after = _deviations(new_poses)
+        kept.append(np.sum(before * after) / np.linalg.norm(before) / np.linalg.norm(after))
+        activated.append(np.abs(new_activations - activations))
+    spread = np.sqrt(np.mean(np.sum(before**2, axis=1)))
+    above = np.median(activations - others)
+    return np.median(moved) / spread, min(kept), np.median(activated) / above
+
+
+@pytest.mark.slow
+def test_a_small_shift_or_turn_changes_the_pose_and_hardly_the_activation():
+    """Of digits that the network has not seen.
+
+    This fails if poses do not depend on the place; if they are noise, or those of other images of
+    the class, which makes the correlation about 0; or if activations depend on the place as much
+    as they do before training, by about 0.8 for shifts to the right.
+    """
+    known, unknown = _zeros_ones_and_fours()
+    keras.utils.set_random_seed(1)
+    untrained = MatrixCapsNet(_THREE)
+    settings = TrainingConfig(
+        epochs=30,
+        batch_size=10,
+        learning_rate=5e-3,
+        learning_rate_decay=0.95,
+        augmentation='shift:1',
+        pick='last',
+    )
+    trained = loop.train(_THREE, settings, known, unknown, None)
+    answers = np.argmax(trained(unknown.images)['activations'], axis=1)
+    assert np.mean(answers == unknown.labels) > 0.8
+    before, after = (
+        {name: _effects(network, unknown, change) for name, change in _CHANGES.items()}
+        for network in (untrained, trained)
+    )
+    assert max(activation for _, _, activation in before.values()) > 0.5
+    for name, (pose, kept, activation) in after.items():
+        assert pose > 0.2, name
+        assert kept > 0.5, name
+        assert activation < min(0.2, pose / 2), name
