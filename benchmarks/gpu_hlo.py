@@ -191,6 +191,13 @@ def _main() -> None:
     parser.add_argument(
         '--part', choices=['routing', 'step'], help='what to measure; both by default'
     )
+    parser.add_argument(
+        '--without',
+        nargs='+',
+        default=[],
+        choices=['ours', 'ours-gpu', 'fused'],
+        help='forms to leave out, such as one that XLA compiles for minutes',
+    )
     parser.add_argument('--turns', type=int, default=10, help='turns that the medians are over')
     parser.add_argument('--peak_tflops', type=float, help='float32 TFLOP/s of an unknown device')
     parser.add_argument('--peak_gb_per_s', type=float, help='memory bandwidth of an unknown device')
@@ -222,7 +229,7 @@ def _main() -> None:
         print('JAX finds no GPU: outputs are checked, times say nothing.')
     groups: dict[tuple[str, str], list[dict[str, Any]]] = {}
     for entry in index:
-        if arguments.part in (None, entry['part']):
+        if arguments.part in (None, entry['part']) and entry['name'] not in arguments.without:
             groups.setdefault((entry['part'], entry['gradient_mode']), []).append(entry)
     rows = [
         {'device': device.device_kind, **row}

@@ -137,12 +137,29 @@ def _h100() -> jax.Device:
     return topology.devices[0]
 
 
+def _convert(folder: str) -> None:
+    """Replaces each *.hlo in a folder by its portable form."""
+    for path in glob.glob(os.path.join(folder, '*.hlo')):
+        with open(path, 'rb') as file:
+            try:
+                artifact = portable(file.read())
+            except ValueError as error:
+                sys.exit(f'{path} cannot be converted: {error}')
+        with open(f'{path.removesuffix(".hlo")}.stablehlo', 'wb') as file:
+            file.write(artifact)
+        os.remove(path)
+
+
 def _main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('folder', help='the folder of `python -m benchmarks.cost --hlo`')
     parser.add_argument('--compilers', nargs='+', choices=COMPILERS, default=COMPILERS)
+    parser.add_argument('--portable', action='store_true', help='convert, and count nothing')
     arguments = parser.parse_args()
     folder = arguments.folder
+    if arguments.portable:
+        _convert(folder)
+        return
     # No GPU is needed, so JAX need not check CUDA.
     os.environ['JAX_SKIP_CUDA_CONSTRAINTS_CHECK'] = '1'
     logging.getLogger('jax_plugins').setLevel(logging.ERROR)

@@ -13,7 +13,7 @@ import dataclasses
 import json
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 from unittest import mock
 
@@ -22,7 +22,9 @@ from benchmarks.train_step import mnist_config, textbook, training_config
 if TYPE_CHECKING:
     import tensorflow as tf
 
-    from capsmodel.networks.settings import CapsNetConfig
+    from capsmodel.networks.network import Network
+    from capsmodel.networks.settings import CapsNetConfig, NetworkConfig
+    from capsmodel.training.settings import TrainingConfig
 
 GRADIENT_MODES = ('all', 'last')
 IMPLEMENTATIONS = ('textbook', 'ours', 'ours-gpu', 'fused')
@@ -61,9 +63,10 @@ class Program:
     """One program in a folder, as `index.json` lists it.
 
     Attributes:
-        part: 'routing', forward and backward, or 'step', a training step with Adam's update.
+        part: 'routing', forward and backward; 'step', a training step with Adam's update; or
+            'evaluation', the answers to a batch and their losses.
         name: One of IMPLEMENTATIONS.
-        gradient_mode: One of GRADIENT_MODES.
+        gradient_mode: One of GRADIENT_MODES, or empty.
         batch: The number of images.
         inputs: The program's inputs in order.
         outputs: The program's outputs in order.
@@ -105,7 +108,7 @@ def write_programs(
                 elif name == 'fused':
                     mode_config = dataclasses.replace(mode_config, routing_algorithm='fused')
                 on_gpu = name in ('ours-gpu', 'fused')
-                with _seeming_gpu() if on_gpu else contextlib.nullcontext():
+                with seeming_gpu() if on_gpu else contextlib.nullcontext():
                     program, hlo = part(name, mode_config, batch)
                 with open(os.path.join(folder, f'{program.stem}.hlo'), 'wb') as file:
                     file.write(hlo)
@@ -116,7 +119,7 @@ def write_programs(
 
 
 @contextlib.contextmanager
-def _seeming_gpu() -> Iterator[None]:
+def seeming_gpu() -> Iterator[None]:
     """Inside, `capsmodel` makes the same choices as on a machine with a GPU."""
     import tensorflow as tf
 
@@ -167,45 +170,109 @@ def _routing(name: str, config: CapsNetConfig, batch: int) -> tuple[Program, byt
 
 def _step(name: str, config: CapsNetConfig, batch: int) -> tuple[Program, bytes]:
     """The step of capsmodel/training/steps.py without its input pipeline."""
-    import tensorflow as tf
+    model, optimizer = _built(config)
+    program, hlo = step_program(name, model, optimizer, training_config(batch))
+    return dataclasses.replace(program, gradient_mode=config.routing_gradient), hlo
 
-    from capsmodel.networks.capsnet import CapsNet
+
+def _built(config: NetworkConfig) -> tuple[Network, Any]:
+    """A network with its first weights, and the optimizer of its training."""
+    from capsmodel.networks import table
     from capsmodel.training.optimizer import FusedAdam
-    from capsmodel.training.steps import make_train_step
 
-    model = CapsNet(config)
+    model = table.create(config)
     optimizer = FusedAdam(0.001)
     optimizer.build(model.trainable_variables)
+    return model, optimizer
+
+
+def step_program(
+    name: str, model: Network, optimizer: Any, config: TrainingConfig, steps: int = 1
+) -> tuple[Program, bytes]:
+    """The training step of a network, as a function of a batch and of all variables.
+
+    Args:
+        name: Of the program.
+        model: The network.
+        optimizer: Its optimizer, built for the network's trainable variables.
+        config: How to train; its batch size is the program's.
+        steps: The steps of the whole training.
+
+    Returns:
+        The program and its serialized HLO module. Its last outputs are the new values of the
+        variables that change, by the names that they have among the inputs.
+    """
+    import tensorflow as tf
+
+    from capsmodel.training.steps import make_train_step
+
     strategy = tf.distribute.get_strategy()
-    step = make_train_step(model, optimizer, training_config(batch), strategy)
+    step = make_train_step(model, optimizer, config, strategy, steps=steps)
 
     def step_of_batch(images: tf.Tensor, labels: tf.Tensor) -> dict[str, tf.Tensor]:
         return step.python_function(iter([(images, labels)]))
 
-    inputs = [
+    inputs = _batch_inputs(model.config, config.batch_size)
+    concrete, ir = _compiled(step_of_batch, inputs)
+    inputs += _captured(concrete, model, optimizer)
+    updated = updated_inputs(ir(stage='hlo'))
+    outputs = [
+        *_outputs(concrete),
+        *(Output(inputs[i].name, inputs[i].shape, inputs[i].dtype) for i in updated),
+    ]
+    program = Program('step', name, '', config.batch_size, inputs, outputs)
+    return program, ir(stage='hlo_serialized')
+
+
+def evaluation_program(name: str, model: Network, batch: int) -> tuple[Program, bytes]:
+    """The evaluation of a batch by a network, as a function of the batch and of its variables."""
+    from capsmodel.training.steps import example_metrics
+
+    inputs = _batch_inputs(model.config, batch)
+
+    def evaluate(images: tf.Tensor, labels: tf.Tensor) -> dict[str, tf.Tensor]:
+        return example_metrics(model, images, labels)
+
+    concrete, ir = _compiled(evaluate, inputs)
+    inputs += _captured(concrete, model)
+    program = Program('evaluation', name, '', batch, inputs, _outputs(concrete))
+    return program, ir(stage='hlo_serialized')
+
+
+def _batch_inputs(config: NetworkConfig, batch: int) -> list[Input]:
+    return [
         Input('images', (batch, *config.image_shape), 'uint8', 0, 255),
         Input('labels', (batch,), 'int64', 0, config.num_classes - 1),
     ]
+
+
+def _compiled(function: Callable[..., Any], inputs: list[Input]) -> tuple[Any, Any]:
+    """A function's graph, and what returns its module in a form that is asked for."""
+    import tensorflow as tf
+
     specs = [tf.TensorSpec(input_.shape, input_.dtype) for input_ in inputs]
-    function = tf.function(step_of_batch, jit_compile=True, autograph=False)
-    concrete = function.get_concrete_function(*specs)
-    variables = {
-        id(variable.value.handle): _variable_input(variable, name)
-        for name, variable in (
-            *((f'weight {number}', v) for number, v in enumerate(model.variables)),
-            *((f'optimizer {number}', v) for number, v in enumerate(optimizer.variables)),
-        )
-    }
-    inputs += [variables[id(handle)] for handle in concrete.captured_inputs]
-    ir = function.experimental_get_compiler_ir(*specs)
-    updated = updated_inputs(ir(stage='hlo'))
+    compiled = tf.function(function, jit_compile=True, autograph=False)
+    return compiled.get_concrete_function(*specs), compiled.experimental_get_compiler_ir(*specs)
+
+
+def _captured(concrete: Any, model: Network, optimizer: Any = None) -> list[Input]:
+    """The variables that a graph uses, in the order in which its module takes them."""
+    variables = named_variables(model, optimizer)
+    inputs = {id(v.value.handle): _variable_input(v, name) for name, v in variables.items()}
+    return [inputs[id(handle)] for handle in concrete.captured_inputs]
+
+
+def named_variables(model: Network, optimizer: Any = None) -> dict[str, Any]:
+    """The Keras variables of a network, and of its optimizer, by their names in programs."""
+    variables = {f'weight {number}': v for number, v in enumerate(model.variables)}
+    if optimizer is not None:
+        variables |= {f'optimizer {number}': v for number, v in enumerate(optimizer.variables)}
+    return variables
+
+
+def _outputs(concrete: Any) -> list[Output]:
     results = sorted(concrete.structured_outputs.items())
-    outputs = [
-        *(Output(name, tuple(value.shape), value.dtype.name) for name, value in results),
-        *(Output(inputs[i].name, inputs[i].shape, inputs[i].dtype) for i in updated),
-    ]
-    program = Program('step', name, config.routing_gradient, batch, inputs, outputs)
-    return program, ir(stage='hlo_serialized')
+    return [Output(name, tuple(value.shape), value.dtype.name) for name, value in results]
 
 
 def _variable_input(variable: Any, name: str) -> Input:
