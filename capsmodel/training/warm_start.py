@@ -1,4 +1,4 @@
-"""Starts a training from the weights of an exported network."""
+"""Gives a network the weights of exported ones, for a training or an ensemble."""
 
 from __future__ import annotations
 
@@ -28,6 +28,11 @@ def assign(model: Network, weights: Sequence[np.ndarray]) -> None:
     """
     wanted = [tuple(variable.shape) for variable in model.variables]
     if wanted != [weight.shape for weight in weights]:
+        if not model.config.is_trained:
+            raise TrainingError(
+                'MEMBERS: the weights of a member do not fit its network as this version makes it; '
+                'train and push that member again'
+            )
         raise TrainingError(
             'WARM_START: the last blessed model is a network with other layers than this one, and '
             'its weights do not fit; train without WARM_START, or with the settings of that model'
