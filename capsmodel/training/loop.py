@@ -291,10 +291,10 @@ def _planned(
     A network that does not learn has one step, in which nothing is done: the checkpoint after it
     is the end of the training.
     """
-    config = config.scaled_to(strategy.num_replicas_in_sync)
-    if not network_config.is_trained:
-        return dataclasses.replace(config, epochs=1, ema_decay=0.0), 1
     count, replicas = len(training_data.labels), strategy.num_replicas_in_sync
+    config = config.scaled_to(replicas)
+    if not network_config.is_trained:
+        return dataclasses.replace(config, epochs=1, batch_size=replicas, ema_decay=0.0), 1
     if count < config.batch_size:
         raise TrainingError(
             f'A batch of {config.batch_size} images is more than the {count} images to train on: '
