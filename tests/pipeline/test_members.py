@@ -69,7 +69,7 @@ def test_the_fingerprint_is_that_of_the_contents(pushed):
 
 
 def test_fewer_than_two_are_refused(pushed):
-    for given in ([], pushed[:1]):
+    for given in ((), pushed[:1]):
         assert _refusal(*given).startswith(
             'NETWORK is ensemble, which averages pushed models: name at least two in MEMBERS'
         )

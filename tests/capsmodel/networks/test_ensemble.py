@@ -32,13 +32,6 @@ def images():
 
 
 @pytest.fixture(scope='module')
-def transform_output(images, tmp_path_factory):
-    png = tf.io.encode_png(images[0][..., np.newaxis]).numpy()
-    raw = [{features.IMAGE: png, features.LABEL: 3, features.ID: b'a'}]
-    return run_transform(raw, str(tmp_path_factory.mktemp('transform')), 28, 28)[1]
-
-
-@pytest.fixture(scope='module')
 def members():
     """Two networks that disagree: after a second of training, and after none."""
     training, evaluation = transformed_examples.digits()
@@ -49,15 +42,8 @@ def members():
 
 
 @pytest.fixture(scope='module')
-def folders(members, images, transform_output, tmp_path_factory):
-    """Where the networks are exported to."""
-    folders = []
-    for member in members:
-        folders.append(str(tmp_path_factory.mktemp('member') / '1'))
-        thresholds = np.full(4 if member.config.has_decoder else 3, -1e9, np.float32)
-        exported = (transform_output, folders[-1], images[:2], thresholds)
-        signatures.export(member, *exported, NAMES, 'strokes')
-    return folders
+def weights(members):
+    return [variable.numpy() for member in members for variable in member.variables]
 
 
 def _config(members):
@@ -68,10 +54,9 @@ def _mean(members, images):
     return np.mean([member.scores(member(images)) for member in members], axis=0)
 
 
-def test_exported_weights_make_the_members_and_the_scores_are_their_mean(members, folders, images):
+def test_its_weights_are_those_of_the_members_and_its_scores_their_mean(members, weights, images):
     keras.utils.set_random_seed(5)
     ensemble = table.create(_config(members))
-    weights = [w for folder in folders for w in warm_start.exported_weights(folder)]
     warm_start.assign(ensemble, weights)
     expected = _mean(members, images)
     answers = [member.scores(member(images)).numpy().argmax(axis=1) for member in members]
@@ -81,9 +66,8 @@ def test_exported_weights_make_the_members_and_the_scores_are_their_mean(members
         warm_start.assign(ensemble, weights[1:])
 
 
-def test_nothing_is_trained_and_nothing_is_lost(members, folders, images, capsys):
+def test_nothing_is_trained_and_nothing_is_lost(members, weights, images, capsys):
     """Whatever the settings of a training say, and with fewer images than in one batch."""
-    weights = [w for folder in folders for w in warm_start.exported_weights(folder)]
     training, evaluation = transformed_examples.digits()
     settings = dataclasses.replace(TRAINING, epochs=9, batch_size=5000, ema_decay=0.5)
     ensemble = loop.train(
@@ -113,29 +97,34 @@ def test_without_members_there_is_no_ensemble():
 
 @pytest.mark.slow
 def test_the_exported_ensemble_needs_neither_its_members_nor_this_project(
-    members, folders, images, transform_output, tmp_path
+    members, images, tmp_path
 ):
-    copies = [shutil.copytree(folder, tmp_path / f'{n}') for n, folder in enumerate(folders)]
+    png = tf.io.encode_png(images[0][..., np.newaxis]).numpy()
+    raw = [{features.IMAGE: png, features.LABEL: 3, features.ID: b'a'}]
+    _, transform_output = run_transform(raw, str(tmp_path / 'transform'), 28, 28)
+
+    def export(network, name):
+        thresholds = guard.thresholds(network, images, false_alarms=0.1)
+        exported = (transform_output, str(tmp_path / name), images[:2], thresholds)
+        signatures.export(network, *exported, NAMES, 'strokes')
+        return str(tmp_path / name)
+
+    folders = [export(member, f'member {number}') for number, member in enumerate(members)]
     request = dataclasses.replace(
         training_request.write(tmp_path),
         network=_config(members),
-        weights_from=[str(copy) for copy in copies],
+        weights_from=folders,
     )
     checkpoints = launcher.train(request, 'default')
-    for copy in copies:
-        shutil.rmtree(copy)
+    for folder in folders:
+        shutil.rmtree(folder)
     ensemble = table.create(request.network.exported)
     load_best(ensemble, checkpoints)
     expected = _mean(members, images)
     np.testing.assert_array_equal(ensemble.scores(ensemble(images)), expected)
 
-    directory = tmp_path / 'ensemble'
-    thresholds = guard.thresholds(ensemble, images, false_alarms=0.1)
-    assert thresholds.shape == (3,)
-    exported = (transform_output, str(directory), images[:2], thresholds)
-    signatures.export(ensemble, *exported, NAMES, 'strokes')
     asked = {'pixels': {'pixels': images}}
-    answer = plain_tensorflow.answers(directory, asked, tmp_path)['pixels']
+    answer = plain_tensorflow.answers(export(ensemble, 'ensemble'), asked, tmp_path)['pixels']
     np.testing.assert_allclose(answer['scores'], expected, rtol=1e-4, atol=1e-6)
     np.testing.assert_array_equal(answer['label'], expected.argmax(axis=1))
     assert 0.9 <= np.mean(answer['known']) < 1
