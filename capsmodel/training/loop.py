@@ -52,7 +52,7 @@ def train(
     the squared reconstruction error of the true class's capsule (Sabour, Frosst, Hinton 2017,
     section 4.1); both times the class's weight. Each epoch ends with an evaluation, of the averaged
     weights if there are any. The best has the highest accuracy, then the lowest loss. A network
-    that does not learn gets `initial_weights` and is evaluated.
+    that does not learn is evaluated only.
 
     Args:
         network_config: The network.
@@ -76,9 +76,8 @@ def train(
     """
     strategy = strategy or tf.distribute.get_strategy()
     config, steps_per_epoch = _planned(network_config, config, training_data, strategy)
-    model, optimizer, schedule = _build(
-        network_config, config, strategy, steps_per_epoch, initial_weights
-    )
+    model, optimizer, schedule = _build(network_config, config, strategy, steps_per_epoch)
+    warm_start.assign(model, initial_weights)
     is_chief = strategies.is_chief(strategy)
     state = TrainingState(model, optimizer, checkpoints, writes=is_chief, pick=config.pick)
     steps = range(state.progress.step, config.epochs * steps_per_epoch)
@@ -204,7 +203,6 @@ def _build(
     config: TrainingConfig,
     strategy: tf.distribute.Strategy,
     steps_per_epoch: int,
-    initial_weights: Sequence[np.ndarray],
 ) -> tuple[Network, FusedAdam, Schedule]:
     """Makes the network, its optimizer and the learning rate as a function of the step."""
     keras.utils.set_random_seed(config.seed)
@@ -215,8 +213,6 @@ def _build(
             schedule, use_ema=bool(config.ema_decay), ema_momentum=config.ema_decay
         )
         optimizer.build(model.trainable_variables)
-    if initial_weights:
-        warm_start.assign(model, initial_weights)
     return model, optimizer, schedule
 
 

@@ -21,11 +21,13 @@ def exported_weights(directory: str) -> list[np.ndarray]:
 
 
 def assign(model: Network, weights: Sequence[np.ndarray]) -> None:
-    """Gives a network the weights.
+    """Gives a network the weights; without any, it keeps its own.
 
     Raises:
         TrainingError: The weights do not fit the network.
     """
+    if not weights:
+        return
     wanted = [tuple(variable.shape) for variable in model.variables]
     if wanted != [weight.shape for weight in weights]:
         if not model.config.is_trained:
