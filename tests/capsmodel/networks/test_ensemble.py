@@ -14,7 +14,7 @@ import transformed_examples
 from run_transform import run_transform
 from small_training import TRAINING
 
-from capsmodel import guard, signatures
+from capsmodel import guard, model_facts, signatures
 from capsmodel.data import features
 from capsmodel.networks import table
 from capsmodel.networks.ensemble_settings import EnsembleConfig
@@ -110,9 +110,12 @@ def test_the_exported_ensemble_needs_neither_its_members_nor_this_project(
         return str(tmp_path / name)
 
     folders = [export(member, f'member {number}') for number, member in enumerate(members)]
+    facts = [model_facts.read_network(folder) for folder in folders]
+    assert {each['framing'] for each in facts} == {'strokes'}
+    networks = tuple(table.config_of(each['config']) for each in facts)
     request = dataclasses.replace(
         training_request.write(tmp_path),
-        network=_config(members),
+        network=EnsembleConfig(28, 28, 10, members=networks),
         weights_from=folders,
     )
     checkpoints = launcher.train(request, 'default')
