@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import textwrap
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import tensorflow as tf
@@ -15,6 +15,7 @@ from capsmodel import model_facts
 from capsmodel.networks import table
 from capsmodel.networks.settings import NetworkConfig
 from capsmodel.settings import refusal
+from capsmodel.summaries import console
 from components.datasets.info import ImageDatasetInfo
 from pipeline import image_settings
 from pipeline.configs import SettingError
@@ -32,11 +33,13 @@ class Member:
         folder: The folder of its version.
         network: What makes its network.
         fingerprint: Of the network and its weights.
+        facts: What it must have in common with the run, in words for a person.
     """
 
     folder: str
     network: NetworkConfig
     fingerprint: str
+    facts: Mapping[str, Any]
 
 
 def read(config: Config, dataset: ImageDatasetInfo) -> list[Member]:
@@ -70,10 +73,8 @@ def read(config: Config, dataset: ImageDatasetInfo) -> list[Member]:
     for folder in folders:
         if folders.count(folder) > 1:
             raise SettingError(f'MEMBERS names {_shown(folder)} twice: name each model once')
-    wanted = _facts(
-        *(dataset.class_names, config.image_height, config.image_width, config.channels),
-        *(image_settings.crop(config), config.framing),
-    )
+    size, crop = (config.image_height, config.image_width), image_settings.crop(config)
+    wanted = _facts(dataset.class_names, size, config.channels, crop, config.framing)
     for member in members:
         _check(member, wanted)
     return members
@@ -106,47 +107,45 @@ def _is_model(path: str) -> bool:
 
 
 def _member(folder: str) -> Member:
-    found = model_facts.read_network(folder)
-    if not found:
-        raise SettingError(
-            f'MEMBERS: the model in {_shown(folder)} does not say how its network is built: this '
-            'pipeline did not push it, or an earlier version did; train and push it again'
-        )
+    """What the files beside a model say of it."""
     try:
-        network = table.config_of(found['config'])
-    except ValueError as error:
-        reason = refusal(error) if isinstance(error, ValidationError) else str(error)
+        found = model_facts.read_network(folder)
+        if found:
+            network = table.config_of(found['config'])
+            names = model_facts.read(folder)['class_names']
+            size = (network.image_height, network.image_width)
+            facts = _facts(names, size, network.image_channels, network.crop, found['framing'])
+            return Member(folder, network, model_facts.fingerprint(folder), facts)
+    except (tf.errors.OpError, KeyError, TypeError, ValueError) as error:
+        why = refusal(error) if isinstance(error, ValidationError) else console.reason(error)
         raise SettingError(
-            f'MEMBERS: the network in {_shown(folder)} cannot be built: {reason}; train and push '
-            'it again'
+            f'MEMBERS: the network in {_shown(folder)} cannot be built: {why}; train and push it '
+            'again'
         ) from None
-    return Member(folder, network, model_facts.fingerprint(folder))
+    raise SettingError(
+        f'MEMBERS: the model in {_shown(folder)} does not say how its network is built: this '
+        'pipeline did not push it, or an earlier version did; train and push it again'
+    )
 
 
 def _check(member: Member, wanted: Mapping[str, Any]) -> None:
     """Raises SettingError if a member is not for the classes and the images of this run."""
-    network = member.network
-    found = _facts(
-        *(model_facts.read(member.folder)['class_names'], network.image_height),
-        *(network.image_width, network.image_channels, network.crop),
-        model_facts.read_network(member.folder)['framing'],
-    )
     for what, value in wanted.items():
-        if found[what] != value:
+        if member.facts[what] != value:
             raise SettingError(
-                f'MEMBERS: the model in {_shown(member.folder)} has {what} {_short(found[what])}, '
-                f'and this run has {_short(value)}: take members with the same, or give this run '
-                'the settings that the members were trained with'
+                f'MEMBERS: the model in {_shown(member.folder)} has {what} '
+                f'{_short(member.facts[what])}, and this run has {_short(value)}: take members '
+                'with the same, or give this run the settings that the members were trained with'
             )
 
 
 def _facts(
-    class_names: Any, height: int, width: int, channels: int, crop: int, framing: str
+    class_names: Sequence[str], size: tuple[int, int], channels: int, crop: int, framing: str
 ) -> dict[str, Any]:
     """What members must have in common with the run, in words for a person."""
     return {
         'the classes': ', '.join(class_names),
-        'images of': f'{height}x{width} pixels',
+        'images of': f'{size[0]}x{size[1]} pixels',
         'CHANNELS': channels,
         'crops of': f'{crop}x{crop} pixels' if crop else 'the whole image',
         'FRAMING': framing,

@@ -10,14 +10,24 @@ import numpy as np
 import tensorflow as tf
 
 from capsmodel.networks.network import Network
+from capsmodel.summaries.console import reason
 from capsmodel.training.errors import TrainingError
 
 
 def exported_weights(directory: str) -> list[np.ndarray]:
-    """The weights in a SavedModel of `signatures.export`, in the order of the variables."""
-    reader = tf.train.load_checkpoint(os.path.join(directory, 'variables', 'variables'))
+    """The weights in a SavedModel of `signatures.export`, in the order of the variables.
+
+    Raises:
+        TrainingError: They are missing or damaged.
+    """
     names = (f'_variables/{n}/.ATTRIBUTES/VARIABLE_VALUE' for n in itertools.count())
-    return [reader.get_tensor(name) for name in itertools.takewhile(reader.has_tensor, names)]
+    try:
+        reader = tf.train.load_checkpoint(os.path.join(directory, 'variables', 'variables'))
+        return [reader.get_tensor(name) for name in itertools.takewhile(reader.has_tensor, names)]
+    except (tf.errors.OpError, IndexError, RuntimeError, ValueError) as error:
+        raise TrainingError(
+            f'The weights of the model in {directory} cannot be read: {reason(error)}'
+        ) from error
 
 
 def assign(model: Network, weights: Sequence[np.ndarray]) -> None:

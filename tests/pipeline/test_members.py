@@ -95,6 +95,13 @@ def test_a_model_that_does_not_say_what_it_is_made_of_is_named(pushed):
     )
     path.write_text(json.dumps({**known, 'config': {**known['config'], 'network': 'resnet'}}))
     assert 'cannot be built: its network must be one of capsnet, ' in _refusal(*pushed)
+    path.write_text('{"config"')
+    assert 'cannot be built: Expecting' in _refusal(*pushed)
+    path.write_text('{"framing": "strokes"}')
+    assert "cannot be built: 'config'" in _refusal(*pushed)
+    path.write_text(json.dumps(known))
+    (pushed[1] / 'variables' / 'variables.index').unlink()
+    assert 'cannot be built: ' in _refusal(*pushed)
     path.unlink()
     assert _refusal(*pushed).startswith(
         f'MEMBERS: the model in {pushed[1]} does not say how its network is built: '
