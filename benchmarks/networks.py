@@ -139,7 +139,8 @@ def prepare_answers(name: str, batch: int) -> Callable[[], object]:
 
 def _main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument('--networks', nargs='+', choices=table.NETWORKS, default=table.NETWORKS)
+    trained = [name for name in table.NETWORKS if not table.has_members(name)]
+    parser.add_argument('--networks', nargs='+', choices=trained, default=trained)
     parser.add_argument('--batch', type=int, default=128, help='images a step')
     parser.add_argument('--turns', type=int, default=5, help='turns that the medians are over')
     parser.add_argument('--json', help='a file for the rows')

@@ -161,7 +161,7 @@ def measure_training(case: Case, folder: pathlib.Path, code: pathlib.Path) -> di
         'eval_files': [str(evaluation)],
         'log_dir': '',
         'checkpoint_root': str(folder / 'checkpoints'),
-        'warm_start_from': '',
+        'weights_from': [],
         'code_version': '',
     }
     path = folder / 'request.json'

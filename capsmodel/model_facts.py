@@ -1,7 +1,9 @@
-"""What an exported model is about, in a file beside it that is read without loading the model."""
+"""What an exported model is about, in files beside it that are read without loading the model."""
 
 from __future__ import annotations
 
+import dataclasses
+import hashlib
 import json
 import os
 from collections.abc import Sequence
@@ -13,6 +15,9 @@ from capsmodel.networks.settings import NetworkConfig
 
 # In the folder of a SavedModel that is for files that TensorFlow does not know.
 _PATH = os.path.join('assets.extra', 'model_facts.json')
+_NETWORK = os.path.join('assets.extra', 'network.json')
+# The checksums of all weights are in it.
+_INDEX = os.path.join('variables', 'variables.index')
 
 
 def write(directory: str, class_names: Sequence[str], config: NetworkConfig) -> None:
@@ -30,10 +35,7 @@ def write(directory: str, class_names: Sequence[str], config: NetworkConfig) -> 
         'image_shape': [*config.image_shape],
         'network': config.network,
     }
-    path = os.path.join(directory, _PATH)
-    tf.io.gfile.makedirs(os.path.dirname(path))
-    with tf.io.gfile.GFile(path, 'w') as file:
-        file.write(json.dumps(facts))
+    _write(os.path.join(directory, _PATH), facts)
 
 
 def read(directory: str) -> dict[str, Any]:
@@ -46,3 +48,41 @@ def read(directory: str) -> dict[str, Any]:
         return {}
     with tf.io.gfile.GFile(path) as file:
         return {'network': 'capsnet', **json.loads(file.read())}
+
+
+def write_network(directory: str, config: NetworkConfig, framing: str) -> None:
+    """Writes into the SavedModel in `directory` how its network is built and what it is given.
+
+    Args:
+        directory: The SavedModel.
+        config: The network's.
+        framing: How its Transform graph frames a picture.
+    """
+    _write(
+        os.path.join(directory, _NETWORK),
+        {'config': dataclasses.asdict(config), 'framing': framing},
+    )
+
+
+def read_network(directory: str) -> dict[str, Any]:
+    """`config`, for `table.config_of`, and `framing`; empty for a SavedModel without this file."""
+    path = os.path.join(directory, _NETWORK)
+    if not tf.io.gfile.exists(path):
+        return {}
+    with tf.io.gfile.GFile(path) as file:
+        return json.loads(file.read())
+
+
+def fingerprint(directory: str) -> str:
+    """A hash, 16 hexadecimal digits, of a SavedModel's network and weights."""
+    digest = hashlib.sha256()
+    for name in (_NETWORK, _INDEX):
+        with tf.io.gfile.GFile(os.path.join(directory, name), 'rb') as file:
+            digest.update(file.read())
+    return digest.hexdigest()[:16]
+
+
+def _write(path: str, facts: dict[str, Any]) -> None:
+    tf.io.gfile.makedirs(os.path.dirname(path))
+    with tf.io.gfile.GFile(path, 'w') as file:
+        file.write(json.dumps(facts))

@@ -23,6 +23,16 @@ Numbers = Annotated[
     BeforeValidator(lambda value: value.split(',') if isinstance(value, str) else value),
 ]
 
+
+def _folders(value: Any) -> Any:
+    if not isinstance(value, str):
+        return value
+    return tuple(filter(None, map(str.strip, value.split(','))))
+
+
+# Folders; as text with commas between them.
+Paths = Annotated[tuple[str, ...], BeforeValidator(_folders)]
+
 # Plain words, by pydantic's types of errors.
 _MUST_BE = {
     'bool_parsing': 'yes or no',

@@ -64,6 +64,7 @@ def export(
         tf.saved_model.save(module, unfinished, signatures=signatures)
         warmup_requests.write(model, signatures, unfinished, warmup_images)
         model_facts.write(unfinished, class_names, model.config)
+        model_facts.write_network(unfinished, model.config.exported, framing)
         _remove(directory)
         tf.io.gfile.rename(unfinished, directory)
     finally:

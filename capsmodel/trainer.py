@@ -23,8 +23,9 @@ def run_fn(fn_args: FnArgs) -> None:
     `fn_args.custom_config` holds the fields of TrainingRequest that TFX does not know, `framing`,
     by which the Transform graph frames pictures, and those of TrainerSettings: `strategy`,
     `guard_false_alarms`, and `warm_start`, whether to start from the weights of
-    `fn_args.base_model`, if there is one. The classes' names are in the schema. The results of a
-    Tuner are in `fn_args.hyperparameters`.
+    `fn_args.base_model`, if there is one. For a network that is made of pushed models, `members`
+    has their folders, each with the fingerprint of what is there. The classes' names are in the
+    schema. The results of a Tuner are in `fn_args.hyperparameters`.
     """
     settings = dict(fn_args.custom_config)
     names = class_names.read(fn_args.schema_path)
@@ -33,13 +34,16 @@ def run_fn(fn_args: FnArgs) -> None:
     false_alarms = settings.pop('guard_false_alarms')
     network = settings['network']['network']
     is_warm = settings.pop('warm_start')
-    base_model = _base_model(fn_args.base_model, names, network) if is_warm else ''
+    weights_from = list(settings.pop('members'))
+    if is_warm:
+        base_model = _base_model(fn_args.base_model, names, network)
+        weights_from = [base_model] if base_model else []
     request = TrainingRequest(
         train_files=fn_args.train_files,
         eval_files=fn_args.eval_files,
         log_dir=fn_args.model_run_dir,
         class_names=names,
-        warm_start_from=base_model,
+        weights_from=weights_from,
         **settings,
     )
     if fn_args.hyperparameters:

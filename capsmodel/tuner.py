@@ -52,7 +52,7 @@ def tuner_fn(fn_args: FnArgs) -> TunerFnResult:
         eval_files=fn_args.eval_files,
         log_dir='',
         class_names=[],
-        warm_start_from='',
+        weights_from=[],
         **settings,
     )
     # Results do not depend on how many images are evaluated at once.

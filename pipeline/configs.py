@@ -85,7 +85,10 @@ def from_preset(preset: str, **changes: Any) -> Config:
     root = config.pipeline_root or os.path.join(var, 'pipeline_root', name)
     if '://' not in root:
         root = _absolute(root)
-    return dataclasses.replace(config, var=var, pipeline_name=name, pipeline_root=root)
+    members = tuple(path if '://' in path else _absolute(path) for path in config.members)
+    return dataclasses.replace(
+        config, var=var, pipeline_name=name, pipeline_root=root, members=members
+    )
 
 
 def _check_has(network: str, changes: Mapping[str, Any]) -> None:

@@ -171,7 +171,7 @@ def _config_of_make(settings: Mapping[str, str]) -> Config:
     with_default = {'VAR': os.path.join(_ROOT, 'var'), **settings}
     return configs.from_environment(
         {
-            name: _absolute(value) if name in ('VAR', 'IMAGES') else value
+            name: ','.join(map(_absolute, _folders(name, value))) or value
             for name, value in with_default.items()
         }
     )
@@ -183,8 +183,18 @@ def _absolute(folder: str) -> str:
 
 def _text(config: Config, name: str) -> str:
     text = configs.text(config, name)
-    is_inside = name in ('var', 'images') and text.startswith(f'{_ROOT}/')
-    return os.path.relpath(text, _ROOT) if is_inside else text
+    folders = [
+        os.path.relpath(path, _ROOT) if path.startswith(f'{_ROOT}/') else path
+        for path in _folders(name.upper(), text)
+    ]
+    return ','.join(folders) or text
+
+
+def _folders(variable: str, text: str) -> list[str]:
+    """The folders that a setting names; none if it is about something else."""
+    if variable == 'MEMBERS':
+        return text.split(',')
+    return [text] if variable in ('VAR', 'IMAGES') else []
 
 
 def _make() -> list[str]:

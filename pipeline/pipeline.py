@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from tfx import v1 as tfx
 from tfx.dsl.components.base.base_node import BaseNode
@@ -32,6 +32,7 @@ from pipeline import (
     data_nodes,
     evaluation,
     image_settings,
+    members,
     metadata,
     own_images,
     slices,
@@ -80,7 +81,7 @@ def create_pipeline(
         DatasetError: TFDS has no such dataset, it has no images with classes, or it is prepared
             and cannot be sliced as the settings say; or the folder IMAGES cannot be used.
         SettingError: The images have no size of their own, and the settings give none; or they
-            would be shifted out of sight; or METADATA is no address.
+            would be shifted out of sight; or METADATA is no address; or MEMBERS cannot be used.
         ValueError: The network cannot be built for such images.
     """
     if config.images:
@@ -92,8 +93,9 @@ def create_pipeline(
         )
         config = slices.choose(config)
     config = image_settings.choose(config, dataset)
+    parts = members.read(config, dataset)
     data = data_nodes.create(config, dataset, folder, earlier_statistics)
-    training = _training_nodes(config, dataset, data, blessed_model)
+    training = _training_nodes(config, dataset, data, blessed_model, parts)
     gates = _gate_nodes(config, dataset, data, training[-1], blessed_model)
     return tfx.dsl.Pipeline(
         pipeline_name=config.pipeline_name,
@@ -110,6 +112,7 @@ def _training_nodes(
     dataset: ImageDatasetInfo,
     data: DataNodes,
     blessed_model: Callable[..., tfx.dsl.Resolver],
+    parts: Sequence[members.Member],
 ) -> list[BaseNode]:
     """The Trainer, and before it the nodes that TUNER and WARM_START add."""
     training = settings.filled(TrainingConfig, config)
@@ -122,6 +125,7 @@ def _training_nodes(
                 num_classes=dataset.num_classes,
                 image_channels=config.channels,
                 crop=image_settings.crop(config),
+                **({'members': tuple(part.network for part in parts)} if parts else {}),
             )
         ),
         'training': dataclasses.asdict(training),
@@ -154,7 +158,11 @@ def _training_nodes(
         schema=data.schema_gen.outputs['schema'],
         base_model=blessed_before.outputs['model'] if config.warm_start else None,
         hyperparameters=tuner.outputs['best_hyperparameters'] if config.tuner else None,
-        custom_config={**how_to_train, 'code_version': code_version('Trainer')},
+        custom_config={
+            **how_to_train,
+            'members': {part.folder: part.fingerprint for part in parts},
+            'code_version': code_version('Trainer'),
+        },
         **inputs,
     )
     return [

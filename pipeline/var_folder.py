@@ -41,6 +41,7 @@ def entered(config: Config) -> Iterator[Config]:
             var='' if _beam_works_here(config) else config.var,
             pipeline_root=_recorded(config.pipeline_root, config),
             images=_recorded(config.images, config),
+            members=tuple(_recorded(path, config) for path in config.members),
             schema_file=schema_file,
         )
     finally:

@@ -15,6 +15,7 @@ from pydantic.fields import FieldInfo
 
 from capsmodel import settings
 from capsmodel.networks import table
+from capsmodel.networks.ensemble_settings import EnsembleSettings
 from capsmodel.networks.settings import (
     CapsNetSettings,
     CnnSettings,
@@ -91,6 +92,7 @@ _SECTIONS: dict[str, tuple[type, ...]] = {
         CapsNetSettings,
         MatrixCapsNetSettings,
         CnnSettings,
+        EnsembleSettings,
     ),
     'Training': (TrainingSettings,),
     'The process that trains': (ProcessSettings, TrainerSettings),
@@ -161,7 +163,8 @@ def _values(field: FieldInfo) -> str:
     upper = next((bound.le for bound in field.metadata if isinstance(bound, Le)), None)
     kinds: Mapping[Any, str] = {bool: '`yes`, `no`', int: 'whole number', float: 'number'}
     if isinstance(field.default, tuple):
-        return 'whole numbers from 1, with commas'
+        is_text = field.annotation == tuple[str, ...]
+        return f'{"folders" if is_text else "whole numbers from 1"}, with commas'
     kind = kinds.get(type(field.default), 'text')
     if lower is not None:
         kind += f' from {_number(lower)}'

@@ -72,6 +72,24 @@ def cross_entropy(labels: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
     return tf.nn.sparse_softmax_cross_entropy_with_logits(labels, tf.cast(logits, tf.float32))
 
 
+def squared_error(labels: tf.Tensor, scores: tf.Tensor) -> tf.Tensor:
+    """The score of Brier 1950, "Verification of forecasts expressed in terms of probability".
+
+    L = sum over the classes k of (s_k - T_k)^2, where s are the scores and T_k is 1 for the class
+    of the label and 0 for the others.
+
+    Args:
+        labels: integers [n].
+        scores: float [n, classes], in [0, 1].
+
+    Returns:
+        float32 [n].
+    """
+    scores = tf.cast(scores, tf.float32)
+    present = tf.one_hot(labels, scores.shape[-1], dtype=tf.float32)
+    return tf.reduce_sum(tf.square(scores - present), axis=-1)
+
+
 def spread_loss(labels: tf.Tensor, activations: tf.Tensor, margin: tf.Tensor | float) -> tf.Tensor:
     """Spread loss, Eq. 3 of Hinton, Sabour, Frosst 2018, "Matrix capsules with EM routing".
 

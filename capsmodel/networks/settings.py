@@ -174,6 +174,11 @@ class NetworkConfig(CommonSettings):
         return isinstance(self, DecoderSettings) and self.decoder
 
     @property
+    def is_trained(self) -> bool:
+        """Whether the network learns from images; else its weights come from trained ones."""
+        return True
+
+    @property
     def exported(self) -> NetworkConfig:
         """The network that an exported model has instead of this one, with the same variables."""
         return self

@@ -7,6 +7,7 @@ and give it an entry in NETWORKS; `networks/mlp.py` is an example. Nothing else 
 a network. It asks what a network has:
 
 - `config.num_classes`, `config.image_shape`, and `config.has_decoder`;
+- `config.is_trained`: whether it learns from images, or is made of networks that did;
 - `network(images)`: outputs in a form of the network's own, which its other methods take:
 - `scores(outputs)`: how sure it is of each class, 0 to 1; the highest score is the answer, and
   TensorBoard calls each `score_name`;
@@ -32,6 +33,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pydantic.dataclasses import dataclass
 
+from capsmodel.networks.ensemble_settings import EnsembleConfig, EnsembleSettings
 from capsmodel.networks.settings import (
     CapsNetConfig,
     CapsNetSettings,
@@ -112,11 +114,14 @@ NETWORKS = {
         {'tiny': {'cnn_width': 0.1, 'epochs': 20}, 'quick': {'learning_rate': 3e-4}},
     ),
     'mlp': Entry('capsmodel.networks.mlp.Mlp'),
+    'ensemble': Entry('capsmodel.networks.ensemble.Ensemble', EnsembleConfig),
 }
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
-class NetworkSettings(CapsNetSettings, MatrixCapsNetSettings, CnnSettings, CommonSettings):
+class NetworkSettings(
+    CapsNetSettings, MatrixCapsNetSettings, CnnSettings, EnsembleSettings, CommonSettings
+):
     """The settings of all networks."""
 
     network: str = setting(
@@ -130,6 +135,11 @@ class NetworkSettings(CapsNetSettings, MatrixCapsNetSettings, CnnSettings, Commo
 def lacking(network: str) -> set[str]:
     """The settings of other networks that a network of NETWORKS does not have."""
     return declared(NetworkSettings).keys() - declared(NETWORKS[network].config).keys()
+
+
+def has_members(network: str) -> bool:
+    """Whether a network of NETWORKS is made of pushed models instead of being trained."""
+    return 'members' in declared(NETWORKS[network].config)
 
 
 def config_of(values: Any) -> Any:

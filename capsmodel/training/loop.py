@@ -51,7 +51,8 @@ def train(
     The loss is the network's classification loss and, with a decoder, `reconstruction_weight` times
     the squared reconstruction error of the true class's capsule (Sabour, Frosst, Hinton 2017,
     section 4.1); both times the class's weight. Each epoch ends with an evaluation, of the averaged
-    weights if there are any. The best has the highest accuracy, then the lowest loss.
+    weights if there are any. The best has the highest accuracy, then the lowest loss. A network
+    that does not learn is evaluated only.
 
     Args:
         network_config: The network.
@@ -74,11 +75,9 @@ def train(
             returned True; another worker is gone or differs; training ends before `profile_steps`.
     """
     strategy = strategy or tf.distribute.get_strategy()
-    config = config.scaled_to(strategy.num_replicas_in_sync)
-    steps_per_epoch = _steps_per_epoch(config, training_data, strategy)
+    config, steps_per_epoch = _planned(network_config, config, training_data, strategy)
     model, optimizer, schedule = _build(network_config, config, strategy, steps_per_epoch)
-    if initial_weights:
-        warm_start.assign(model, initial_weights)
+    warm_start.assign(model, initial_weights)
     is_chief = strategies.is_chief(strategy)
     state = TrainingState(model, optimizer, checkpoints, writes=is_chief, pick=config.pick)
     steps = range(state.progress.step, config.epochs * steps_per_epoch)
@@ -98,6 +97,7 @@ def train(
         steps=steps,
         steps_per_epoch=steps_per_epoch,
         batches=training_batches(training_data, config, strategy, steps),
+        is_trained=model.config.is_trained,
         train_step=make_train_step(model, optimizer, config, strategy, weights, steps.stop),
         learning_rate=schedule,
         evaluator=Evaluator(model, evaluation_data, strategy, eval_batch_size),
@@ -120,6 +120,7 @@ class _Loop:
     Attributes:
         steps: The steps that are still to do, counted from 0 over all epochs.
         batches: An iterator over the batches of these steps.
+        is_trained: Whether the steps change anything; else there is an evaluation only.
         learning_rate: Maps a step to its learning rate.
     """
 
@@ -128,6 +129,7 @@ class _Loop:
     steps_per_epoch: int
     batches: Iterator[Any]
     train_step: Callable[[Iterator[Any]], dict[str, tf.Tensor]]
+    is_trained: bool
     learning_rate: Callable[[int], Any]
     evaluator: Evaluator
     statistics: Statistics
@@ -144,24 +146,30 @@ class _Loop:
             for epoch in range(first // self.steps_per_epoch + 1, epochs + 1):
                 bar.set_description(f'epoch {epoch}/{epochs}', refresh=False)
                 self.log.start_epoch()
-                self.phase(f'training with {size:,} images a step')
                 end = epoch * self.steps_per_epoch
-                for step in range(max(first, end - self.steps_per_epoch), end):
-                    if self.should_stop():
-                        self.state.stop(step, last)
-                    with self.log.profiled(step):
-                        results = self.train_step(self.batches)
-                    means = self.log.record(step, results)
-                    is_due = self.state.is_due(step + 1)
-                    if means or is_due or step + 1 == end:
-                        self._check_finite(step, float(results['loss']))
-                    if means:
-                        bar.set_postfix(loss=f'{means["loss"]:.4f}', refresh=False)
-                    bar.update(size)
-                    if is_due and step + 1 < end:
-                        self.state.save(step + 1)
+                if self.is_trained:
+                    self._train(range(max(first, end - self.steps_per_epoch), end), bar)
                 self._evaluate(epoch, bar)
                 self.state.save(end)
+
+    def _train(self, steps: range, bar: tqdm.tqdm) -> None:
+        """Trains for the steps of an epoch."""
+        size, end = self.config.batch_size, steps.stop
+        self.phase(f'training with {size:,} images a step')
+        for step in steps:
+            if self.should_stop():
+                self.state.stop(step, self.steps.stop)
+            with self.log.profiled(step):
+                results = self.train_step(self.batches)
+            means = self.log.record(step, results)
+            is_due = self.state.is_due(step + 1)
+            if means or is_due or step + 1 == end:
+                self._check_finite(step, float(results['loss']))
+            if means:
+                bar.set_postfix(loss=f'{means["loss"]:.4f}', refresh=False)
+            bar.update(size)
+            if is_due and step + 1 < end:
+                self.state.save(step + 1)
 
     def _evaluate(self, epoch: int, bar: tqdm.tqdm) -> None:
         """Evaluates the network after an epoch, and keeps its weights if they are the best."""
@@ -175,9 +183,9 @@ class _Loop:
             self.log.evaluated(step, evaluation.scalars(), scores)
             is_best = self.state.compare(evaluation)
         shows_best = is_best and epoch > 1 and self.config.pick == 'best'
+        when = f'epoch {epoch}/{self.config.epochs}: ' if self.is_trained else ''
         bar.write(
-            f'  epoch {epoch}/{self.config.epochs}: accuracy {evaluation.accuracy:.2%} on the '
-            f'{len(scores):,} evaluation images'
+            f'  {when}accuracy {evaluation.accuracy:.2%} on the {len(scores):,} evaluation images'
             f'{", the best so far" if shows_best else ""}',
             file=sys.stderr,
         )
@@ -219,6 +227,9 @@ def _start(
     """Says what is trained and from where; raises TrainingError as `train` describes."""
     origin = fingerprint([dataclasses.asdict(config), steps.start], state.weights())
     strategies.assert_same_on_all_workers(strategy, origin, 'settings and checkpoint to start from')
+    if not model.config.is_trained:
+        say(f'nothing is trained: the network is made of {model.size()}')
+        return
     replicas = strategy.num_replicas_in_sync
     place = '1 replica' if replicas == 1 else f'{replicas} replicas'
     share = '' if replicas == 1 else f', {config.batch_size // replicas:,} each'
@@ -265,10 +276,21 @@ def _open_log(
     return log
 
 
-def _steps_per_epoch(
-    config: TrainingConfig, training_data: dataset.LabeledImages, strategy: tf.distribute.Strategy
-) -> int:
+def _planned(
+    network_config: NetworkConfig,
+    config: TrainingConfig,
+    training_data: dataset.LabeledImages,
+    strategy: tf.distribute.Strategy,
+) -> tuple[TrainingConfig, int]:
+    """How the training is done on these replicas, and the steps of an epoch.
+
+    A network that does not learn has one step, in which nothing is done: the checkpoint after it
+    is the end of the training.
+    """
     count, replicas = len(training_data.labels), strategy.num_replicas_in_sync
+    config = config.scaled_to(replicas)
+    if not network_config.is_trained:
+        return dataclasses.replace(config, epochs=1, batch_size=replicas, ema_decay=0.0), 1
     if count < config.batch_size:
         raise TrainingError(
             f'A batch of {config.batch_size} images is more than the {count} images to train on: '
@@ -279,4 +301,4 @@ def _steps_per_epoch(
             f'A batch of {config.batch_size} images cannot be split evenly among {replicas} '
             'replicas: make BATCH_SIZE a multiple of it'
         )
-    return count // config.batch_size
+    return config, count // config.batch_size

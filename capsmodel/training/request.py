@@ -31,7 +31,8 @@ class TrainingRequest(ProcessSettings):
         log_dir: Folder for TensorBoard; empty: no log.
         checkpoint_root: Folder in which each training has one for its checkpoints.
         class_names: The name of each class, for the log; empty: their numbers.
-        warm_start_from: Folder of an exported network whose weights to start from; empty: none.
+        weights_from: Folders of exported networks whose weights, one network after the other, are
+            those to start from; empty: random ones.
         code_version: Of the code that trains: a checkpoint of another one is not used.
     """
 
@@ -42,7 +43,7 @@ class TrainingRequest(ProcessSettings):
     log_dir: str
     class_names: list[str] = dataclasses.field(default_factory=list)
     checkpoint_root: str
-    warm_start_from: str
+    weights_from: list[str]
     code_version: str
 
     def with_values(self, values: Mapping[str, Any]) -> TrainingRequest:
@@ -63,7 +64,7 @@ class TrainingRequest(ProcessSettings):
             eval_files=[_absolute(path) for path in self.eval_files],
             log_dir=_absolute(self.log_dir),
             checkpoint_root=_absolute(self.checkpoint_root),
-            warm_start_from=_absolute(self.warm_start_from),
+            weights_from=[_absolute(path) for path in self.weights_from],
         )
 
     def write(self, path: str | os.PathLike) -> None:

@@ -96,8 +96,7 @@ def _train(path: str, strategy_name: str, stop: _Stop, phase: _Phase) -> dict[st
     with report_full_disk():
         training_data = load_examples(request.train_files, shape)
         evaluation_data = load_examples(request.eval_files, shape, request.network.crop)
-    exported = request.warm_start_from
-    weights = warm_start.exported_weights(exported) if exported else []
+    weights = [w for path in request.weights_from for w in warm_start.exported_weights(path)]
     scaled = request.training.scaled_to(strategy.num_replicas_in_sync)
     name = fingerprint(
         {

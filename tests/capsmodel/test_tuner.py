@@ -17,7 +17,7 @@ pytestmark = pytest.mark.filterwarnings('ignore:(currentThread|getName):Deprecat
 def _search(request, trials, strategy='default'):
     settings = dataclasses.asdict(request)
     files = {name: settings.pop(name) for name in ('train_files', 'eval_files')}
-    for name in ('log_dir', 'class_names', 'warm_start_from'):
+    for name in ('log_dir', 'class_names', 'weights_from'):
         del settings[name]
     custom_config = {
         **settings,

@@ -7,6 +7,7 @@ import shutil
 import signal
 import time
 
+import numpy as np
 import pytest
 import tensorflow as tf
 import tfds_data
@@ -67,12 +68,40 @@ def test_another_dataset_runs_to_a_pushed_model(root, tmp_path):
     assert project.states() == states
 
 
-def test_network_without_decoder_is_evaluated_checked_and_pushed(root, mnist_dir, tmp_path):
+def test_network_without_decoder_is_pushed_and_then_a_member_of_an_ensemble(
+    root, mnist_dir, tmp_path
+):
     (tmp_path / 'data').symlink_to(mnist_dir)
     project = Project(root, tmp_path, DECODER='no')
     done, model = _run_to_the_end(project)
     assert set(model.signatures) == {'serving_default', 'pixels', 'examples', 'explain'}
-    assert re.search(r'Test accuracy:  [\d.]+% of 1,000 images', done.stdout)
+    accuracy = re.search(r'Test accuracy:  [\d.]+% of 1,000 images', done.stdout)
+    assert accuracy
+
+    (version,) = project.versions()
+    pushed = pathlib.Path(project.config.serving_model_dir, version)
+    twin = shutil.copytree(pushed, tmp_path / 'twin')
+    together = project.run(
+        NETWORK='ensemble',
+        MEMBERS=f'{pushed},{twin}',
+        DECODER='',
+        PIPELINE_NAME=project.config.pipeline_name,
+    )
+    assert together.returncode == 0, together.stderr
+    assert 'nothing is trained: the network is made of 2 members' in together.stderr
+    assert 'the last blessed one is another network, capsnet' in together.stderr
+    assert accuracy[0] in together.stdout
+    states = project.states()
+    assert states['Transform'] == CACHED
+    assert states['Trainer'] == states['Evaluator'] == states['Pusher'] == COMPLETE
+    for folder in (pushed, twin):
+        shutil.rmtree(folder)
+    (version,) = project.versions()
+    ensemble = tf.saved_model.load(f'{project.config.serving_model_dir}/{version}')
+    picture = tf.constant([pathlib.Path(root, 'docs', 'seven.png').read_bytes()])
+    alone, both = (m.signatures['explain'](image_bytes=picture) for m in (model, ensemble))
+    np.testing.assert_allclose(both['scores'], alone['scores'], rtol=1e-4, atol=1e-6)
+    assert alone.keys() - both.keys() == {'capsules'}
 
 
 def test_a_killed_training_from_the_last_blessed_model_goes_on_and_that_model_must_be_there(

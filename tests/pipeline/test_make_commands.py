@@ -47,6 +47,7 @@ def _paste(command, **environment):
         ({'PRESET': 'tiny', 'PIPELINE_NAME': 'mine'}, 'make serve PIPELINE_NAME=mine'),
         ({'DATASET': 'fashion_mnist'}, 'make serve DATASET=fashion_mnist'),
         ({'NETWORK': 'mlp', 'EPOCHS': '3'}, 'make serve NETWORK=mlp'),
+        ({'NETWORK': 'ensemble', 'MEMBERS': 'var/a,var/b'}, 'make serve NETWORK=ensemble'),
         ({'VAR': 'other'}, 'make serve VAR=other'),
         ({'VAR': "/a $b'c#d"}, """make serve VAR='/a $$b'"'"'c#d'"""),
     ],
@@ -71,6 +72,12 @@ def test_what_trains_takes_all_settings():
     given = {'PRESET': 'tiny', 'EPOCHS': '3', 'DECODER': 'no', 'DECODER_UNITS': '3,4'}
     command = make_commands.make_command('run', configs.from_environment(given))
     assert command == 'make run PRESET=tiny DECODER=no DECODER_UNITS=3,4 EPOCHS=3'
+
+
+def test_members_are_found_from_where_the_command_is_pasted(project):
+    given = {'NETWORK': 'ensemble', 'MEMBERS': f'{project}/var/a,/elsewhere/b,gs://bucket/c'}
+    command = make_commands.make_command('run', configs.from_environment(given))
+    assert command == 'make run MEMBERS=var/a,/elsewhere/b,gs://bucket/c NETWORK=ensemble'
 
 
 def test_others_are_listed_where_nothing_is_found(project):

@@ -146,11 +146,18 @@ def test_without_records_there_is_nothing_to_do(config):
 
 def test_inside_var_paths_are_relative_and_others_as_they_were(config, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    own = configs.from_preset('tiny', var=config.var, schema_file='own.pbtxt')
+    own = configs.from_preset(
+        'tiny',
+        var=config.var,
+        schema_file='own.pbtxt',
+        network='ensemble',
+        members=f'{config.var}/{VERSION},elsewhere/1',
+    )
     with var_folder.entered(own) as inside:
         assert os.getcwd() == config.var
         assert inside.data_dir == 'data'
-        assert inside.pipeline_root == 'pipeline_root/capsnet-tiny'
+        assert inside.pipeline_root == 'pipeline_root/ensemble-tiny'
+        assert inside.members == (VERSION, str(tmp_path / 'elsewhere' / '1'))
         assert os.path.abspath(inside.metadata_path) == config.metadata_path
         assert inside.schema_file == str(tmp_path / 'own.pbtxt')
     assert os.getcwd() == str(tmp_path)

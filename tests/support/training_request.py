@@ -36,7 +36,7 @@ def write(folder, **changes):
         eval_batch_size=0,
         deterministic=False,
         profile_steps=(),
-        warm_start_from='',
+        weights_from=[],
         code_version='test',
     )
     return dataclasses.replace(request, **changes)

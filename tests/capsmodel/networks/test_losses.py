@@ -12,6 +12,7 @@ from capsmodel.networks.losses import (
     margin_loss,
     reconstruction_loss,
     spread_loss,
+    squared_error,
 )
 
 
@@ -100,3 +101,11 @@ def test_spread_loss_is_equation_3(margin):
     loss = spread_loss(labels, activations, margin)
     assert loss.dtype == tf.float32
     np.testing.assert_allclose(loss, expected, rtol=1e-5)
+
+
+def test_squared_error_worked_by_hand():
+    # (0.7 - 1)^2 + 0.2^2 + 0.5^2, and 1 for each of a right class missed and a wrong one taken.
+    scores = tf.constant([[0.7, 0.2, 0.5], [1, 0, 0], [0, 0, 1]])
+    loss = squared_error(tf.constant([0, 1, 2], tf.int64), scores)
+    assert loss.dtype == tf.float32
+    np.testing.assert_allclose(loss, [0.38, 2, 0], atol=1e-6)

@@ -113,9 +113,9 @@ def test_request_for_other_machines_has_absolute_paths(tmp_path, monkeypatch):
     assert absolute.train_files == [str(tmp_path / 'train.gz')]
     assert absolute.eval_files == [str(tmp_path / 'eval.gz')]
     assert absolute.checkpoint_root == str(tmp_path / 'checkpoints')
-    assert (absolute.log_dir, absolute.warm_start_from) == ('gs://bucket/log', '')
-    warm = dataclasses.replace(request, warm_start_from='model').with_absolute_paths()
-    assert (warm.log_dir, warm.warm_start_from) == (str(tmp_path / 'log'), str(tmp_path / 'model'))
+    assert (absolute.log_dir, absolute.weights_from) == ('gs://bucket/log', [])
+    warm = dataclasses.replace(request, weights_from=['model']).with_absolute_paths()
+    assert (warm.log_dir, warm.weights_from) == (str(tmp_path / 'log'), [str(tmp_path / 'model')])
 
 
 def test_what_is_wrong_with_a_request_is_a_sentence(tmp_path, capfd):
