@@ -78,14 +78,15 @@ PRESETS: dict[str, dict[str, Any]] = {
         'min_class_accuracy': 0.88,
     },
     # The recipe of Mazzia, Salvetti, Chiaberge 2021, as far as there are settings for it: theirs
-    # holds the learning rate at 5e-5 from epoch 76 on, draws rotations from a normal distribution
-    # that ends at 30 degrees, shifts a digit up to the edge, and erases squares of 4x4 pixels.
+    # draws rotations from a normal distribution that ends at 30 degrees, shifts a digit up to the
+    # edge, and erases squares of 4x4 pixels.
     'efficient': {
         'network': 'efficient_capsnet',
         'epochs': 150,
         'batch_size': 16,
         'learning_rate': 5e-4,
         'learning_rate_decay': 0.97,
+        'learning_rate_floor': 0.1,
         'augmentation': 'shift:4,rotate:30,scale:0.25',
         'min_accuracy': 0.99,
         'min_class_accuracy': 0.98,

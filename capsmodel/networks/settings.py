@@ -69,8 +69,9 @@ class CapsNetSettings(RoutingSettings, DecoderSettings):
         'auto',
         'how routing is computed in training: these give the same to rounding; auto takes '
         'native, an operation in C++, on a CPU where it is compiled, else matmul; fused is for '
-        'GPUs, where XLA counts a quarter of the memory traffic, but it was not timed on one yet; '
-        "reference is the paper's procedure as written there, which takes more memory",
+        'GPUs: XLA counts a quarter of the memory traffic, but took over four minutes to compile '
+        "it for an H200; reference is the paper's procedure as written there, which takes more "
+        'memory',
         choices=ROUTINGS,
     )
     primary_algorithm: str = setting(

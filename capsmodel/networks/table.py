@@ -100,6 +100,10 @@ NETWORKS = {
                 'batch_size': 32,
                 'learning_rate': 3e-3,
                 'learning_rate_decay': 0.5,
+                # It learns slowly: three epochs come to 96.7%, and 92.0% of the worst kind.
+                'min_accuracy': 0.95,
+                'min_class_accuracy': 0.92,
+                'min_kind_accuracy': 0.88,
             },
         },
     ),
