@@ -4,6 +4,11 @@ Parameters without and with the decoder; multiply-adds for an image, counted wit
 convolutions; the memory that a step of training is estimated to take, and the peak of a process
 that makes steps; images a second in training and in evaluation, measured in turns. Networks have
 the sizes of their defaults, on grey images of 28x28 pixels with ten classes.
+
+`share_of_floor` is the time that the multiply-adds of a step would take at the rate at which this
+machine multiplies large float32 matrices, divided by the time that the step takes. A step has three
+times those of an answer: forward, and for the gradients of inputs and of weights. It can be above
+1, since an algorithm such as Winograd's needs fewer.
 """
 
 from __future__ import annotations
@@ -18,8 +23,10 @@ import numpy as np
 
 import start_tensorflow
 from benchmarks.interleaved import measure, report
-from benchmarks.train_step import step_of, training_config
+from benchmarks.train_step import MATRIX, prepare_product, step_of, training_config
 from capsmodel.networks import table
+from capsmodel.networks.choices import ROUTINGS
+from capsmodel.settings import declared
 
 if TYPE_CHECKING:
     from capsmodel.networks.network import Network
@@ -37,12 +44,21 @@ _COLUMNS = {
     'peak_rss_mb': ',.0f',
     'trained_images_per_s': ',.0f',
     'evaluated_images_per_s': ',.0f',
+    'share_of_floor': '.2f',
 }
 
 
-def config_of(name: str) -> NetworkConfig:
-    """The settings of a network of NETWORKS for MNIST."""
-    return table.NETWORKS[name].config(28, 28, 10, network=name)
+def config_of(name: str, routing_algorithm: str = 'auto') -> NetworkConfig:
+    """The settings of a network of NETWORKS for MNIST.
+
+    Args:
+        name: The network.
+        routing_algorithm: Its ROUTING_ALGORITHM, if it has this setting.
+    """
+    config = table.NETWORKS[name].config
+    has_setting = 'routing_algorithm' in declared(config)
+    setting: dict[str, Any] = {'routing_algorithm': routing_algorithm} if has_setting else {}
+    return config(28, 28, 10, network=name, **setting)
 
 
 def multiply_adds(config: NetworkConfig) -> int:
@@ -107,19 +123,19 @@ def facts(name: str, batch: int) -> dict[str, Any]:
     }
 
 
-def _made(name: str) -> Network:
+def _made(name: str, routing_algorithm: str) -> Network:
     import keras
 
     keras.utils.set_random_seed(0)
-    return table.create(config_of(name))
+    return table.create(config_of(name, routing_algorithm))
 
 
-def prepare_step(name: str, batch: int) -> Callable[[], object]:
+def prepare_step(name: str, batch: int, routing_algorithm: str) -> Callable[[], object]:
     """Returns a function that makes a step of training on noise."""
     from capsmodel.data import dataset
     from capsmodel.training.optimizer import FusedAdam
 
-    model = _made(name)
+    model = _made(name, routing_algorithm)
     optimizer = FusedAdam(1e-3)
     optimizer.build(model.trainable_variables)
     noise = np.random.default_rng(0).integers(0, 256, (4 * batch, 28, 28), np.uint8)
@@ -127,11 +143,11 @@ def prepare_step(name: str, batch: int) -> Callable[[], object]:
     return step_of(model, optimizer, labeled, training_config(batch))
 
 
-def prepare_answers(name: str, batch: int) -> Callable[[], object]:
+def prepare_answers(name: str, batch: int, routing_algorithm: str) -> Callable[[], object]:
     """Returns a function that asks a network for the scores of noise."""
     import tensorflow as tf
 
-    model = _made(name)
+    model = _made(name, routing_algorithm)
     images = tf.constant(np.random.default_rng(0).integers(0, 256, (batch, 28, 28), np.uint8))
     answer = tf.function(lambda: model.scores(model(images)), autograph=False)
     return lambda: answer().numpy()
@@ -142,23 +158,31 @@ def _main() -> None:
     trained = [name for name in table.NETWORKS if not table.has_members(name)]
     parser.add_argument('--networks', nargs='+', choices=trained, default=trained)
     parser.add_argument('--batch', type=int, default=128, help='images a step')
+    parser.add_argument(
+        '--routing_algorithm',
+        choices=ROUTINGS,
+        default='auto',
+        help='ROUTING_ALGORITHM of those that have it; their answers have one of their own',
+    )
     parser.add_argument('--turns', type=int, default=5, help='turns that the medians are over')
     parser.add_argument('--json', help='a file for the rows')
     arguments = parser.parse_args()
     start_tensorflow.load()
     names, batch = list(arguments.networks), arguments.batch
-    programs = {f'train {name}': (prepare_step, (name, batch)) for name in names}
-    programs |= {f'answer {name}': (prepare_answers, (name, batch)) for name in names}
-    timings = measure(programs, arguments.turns, seconds=0.5)
-    rows = [
-        {
-            **facts(name, batch),
-            'peak_rss_mb': timings[f'train {name}'].peak_rss_mb,
-            'trained_images_per_s': batch / timings[f'train {name}'].wall,
-            'evaluated_images_per_s': batch / timings[f'answer {name}'].wall,
-        }
-        for name in names
-    ]
+    of_each = (batch, arguments.routing_algorithm)
+    programs: dict[str, Any] = {f'train {name}': (prepare_step, (name, *of_each)) for name in names}
+    programs |= {f'answer {name}': (prepare_answers, (name, *of_each)) for name in names}
+    timings = measure({**programs, 'sgemm': (prepare_product, ())}, arguments.turns, seconds=0.5)
+    flops = 2 * MATRIX**3 / timings['sgemm'].wall
+    rows = []
+    for name in names:
+        row = facts(name, batch)
+        trained = batch / timings[f'train {name}'].wall
+        row['peak_rss_mb'] = timings[f'train {name}'].peak_rss_mb
+        row['trained_images_per_s'] = trained
+        row['evaluated_images_per_s'] = batch / timings[f'answer {name}'].wall
+        row['share_of_floor'] = trained * 3 * 2e6 * row['million_multiply_adds'] / flops
+        rows.append(row)
     report(rows, _COLUMNS, arguments.json)
 
 

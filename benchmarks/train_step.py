@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from capsmodel.training.settings import TrainingConfig
 
 _IMAGES = 6400
-_MATRIX = 2048  # rows and columns of the machine's product
+MATRIX = 2048  # rows and columns of the machine's product
 
 # For each row: the algorithms of routing and of PrimaryCaps, the gradient mode, and the optimizer:
 # Adam from Keras, or FusedAdam from capsmodel.training.optimizer. The textbook stores all
@@ -157,10 +157,10 @@ def step_of(
 
 
 def prepare_product() -> Callable[[], object]:
-    """Returns a function that multiplies two matrices of _MATRIX rows and columns."""
+    """Returns a function that multiplies two matrices of MATRIX rows and columns."""
     import tensorflow as tf
 
-    a, b = (tf.random.stateless_normal([_MATRIX, _MATRIX], [0, seed]) for seed in (1, 2))
+    a, b = (tf.random.stateless_normal([MATRIX, MATRIX], [0, seed]) for seed in (1, 2))
     product = tf.function(lambda: tf.matmul(a, b)[0, 0])
     return lambda: float(product())
 
@@ -227,7 +227,7 @@ def step_rows(timings: Mapping[str, Timing], batch_size: int) -> list[dict[str, 
 
     config = mnist_config()
     parameters_of_ours = CapsNet(config).count_params()
-    flop_per_s = 2 * _MATRIX**3 / timings['sgemm'].wall
+    flop_per_s = 2 * MATRIX**3 / timings['sgemm'].wall
     floor = flop_per_s / floor_flops(config)
     rows: list[dict[str, Any]] = []
     for name, timing in timings.items():
