@@ -115,7 +115,7 @@ NETWORKS = {
     'cnn_large_kernels': Entry(
         'capsmodel.networks.cnn.CnnLargeKernels',
         CnnLargeKernelsConfig,
-        {'tiny': {'cnn_width': 0.1, 'epochs': 20}, 'quick': {'learning_rate': 3e-4}},
+        {'tiny': {'cnn_width': 0.1, 'epochs': 20}},
     ),
     'mlp': Entry('capsmodel.networks.mlp.Mlp'),
     'ensemble': Entry('capsmodel.networks.ensemble.Ensemble', EnsembleConfig),
