@@ -24,7 +24,7 @@ def run_fn(fn_args: FnArgs) -> None:
     by which the Transform graph frames pictures, and those of TrainerSettings: `strategy`,
     `guard_false_alarms`, and `warm_start`, whether to start from the weights of
     `fn_args.base_model`, if there is one. For a network that is made of pushed models, `members`
-    has their folders, each with the fingerprint of what is there. The classes' names are in the
+    has their folders in order, each with the fingerprint of what is there. The classes' names are in the
     schema. The results of a Tuner are in `fn_args.hyperparameters`.
     """
     settings = dict(fn_args.custom_config)
@@ -34,7 +34,7 @@ def run_fn(fn_args: FnArgs) -> None:
     false_alarms = settings.pop('guard_false_alarms')
     network = settings['network']['network']
     is_warm = settings.pop('warm_start')
-    weights_from = list(settings.pop('members'))
+    weights_from = [folder for folder, _ in settings.pop('members')]
     if is_warm:
         base_model = _base_model(fn_args.base_model, names, network)
         weights_from = [base_model] if base_model else []

@@ -160,7 +160,7 @@ def _training_nodes(
         hyperparameters=tuner.outputs['best_hyperparameters'] if config.tuner else None,
         custom_config={
             **how_to_train,
-            'members': {part.folder: part.fingerprint for part in parts},
+            'members': [[part.folder, part.fingerprint] for part in parts],
             'code_version': code_version('Trainer'),
         },
         **inputs,

@@ -137,11 +137,12 @@ def test_what_only_a_training_has_is_refused(pushed, setting):
 
 
 def test_the_trainer_gets_networks_folders_and_what_tells_them_apart(pushed, tmp_path):
+    given = pushed[::-1]  # TFX sorts keys; weights must come in the order of the networks
     images = tfds_data.synthetic_images(30, seed=1)
     tfds_data.write_dataset(tmp_path / 'data', {'train': images, 'test': images})
     environment = {
         'NETWORK': 'ensemble',
-        'MEMBERS': ','.join(map(str, pushed)),
+        'MEMBERS': ','.join(map(str, given)),
         'TRAIN_SPLIT': 'train[:20]',
         'EVAL_SPLIT': 'train[20:]',
         'MIN_TEST_IMAGES': '30',
@@ -150,9 +151,11 @@ def test_the_trainer_gets_networks_folders_and_what_tells_them_apart(pushed, tmp
     built = pipeline.create_pipeline(configs.from_environment(environment))
     (trainer,) = (node for node in built.components if node.id == 'Trainer')
     settings = json.loads(trainer.exec_properties['custom_config'])
-    assert list(settings['members']) == [str(folder) for folder in pushed]
-    assert all(settings['members'].values())
-    assert [each['network'] for each in settings['network']['members']] == ['capsnet', 'mlp']
+    folders, fingerprints = zip(*settings['members'], strict=True)
+    assert list(folders) == [str(folder) for folder in given]
+    assert all(fingerprints)
+    assert len(set(fingerprints)) == 2
+    assert [each['network'] for each in settings['network']['members']] == ['mlp', 'capsnet']
 
 
 def test_paths_are_those_of_the_caller(tmp_path, monkeypatch):
