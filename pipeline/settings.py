@@ -33,7 +33,7 @@ PRESETS: dict[str, dict[str, Any]] = {
     },
     # One pass over all training images: small batches for many steps, a falling learning rate.
     'quick': {'epochs': 1, 'batch_size': 64, 'learning_rate_decay': 0.3},
-    # The paper's network, trained to the end by the schedule with the lowest loss in docs/results.md.
+    # The paper's network, by the schedule that had the lowest loss of those in docs/results.md.
     'paper': {
         'network': 'capsnet',
         'epochs': 50,
