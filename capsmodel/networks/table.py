@@ -115,7 +115,11 @@ NETWORKS = {
     'cnn_large_kernels': Entry(
         'capsmodel.networks.cnn.CnnLargeKernels',
         CnnLargeKernelsConfig,
-        {'tiny': {'cnn_width': 0.1, 'epochs': 20}},
+        {
+            'tiny': {'cnn_width': 0.1, 'epochs': 20},
+            # One epoch comes to 97.9%, and 96.5% of the worst class.
+            'quick': {'min_accuracy': 0.97, 'min_class_accuracy': 0.94},
+        },
     ),
     'mlp': Entry('capsmodel.networks.mlp.Mlp'),
     'ensemble': Entry('capsmodel.networks.ensemble.Ensemble', EnsembleConfig),
