@@ -31,8 +31,8 @@ class Graph:
         executions: By id.
         inputs: Of each execution, pairs of the input's name and the artifact's id.
         outputs: Of each execution, the same.
-        maker: The execution that made an artifact. Those that found it in the cache or chose it
-            did not.
+        maker: The execution that made an artifact, which is the first that had it as an output;
+            later ones found it in the cache.
         contexts: The names of an execution's pipeline, run and node, by the type of the context.
     """
 
@@ -56,9 +56,7 @@ class Graph:
                 self.inputs[event.execution_id].append(named)
             elif event.type == metadata_store_pb2.Event.OUTPUT:
                 self.outputs[event.execution_id].append(named)
-                state = self.executions[event.execution_id].last_known_state
-                if state == Execution.COMPLETE:
-                    self.maker.setdefault(event.artifact_id, event.execution_id)
+                self.maker.setdefault(event.artifact_id, event.execution_id)
         contexts = {each.id: each for each in graph.contexts}
         self.contexts: dict[int, dict[str, str]] = {id_: {} for id_ in self.executions}
         for association in graph.associations:

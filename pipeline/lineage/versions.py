@@ -6,7 +6,6 @@ import ml_metadata as mlmd
 from ml_metadata.proto import metadata_store_pb2
 from tfx.types import standard_artifacts
 
-from components.pusher import LIVE_ALREADY
 from pipeline import metadata_check
 from pipeline.lineage import records
 from pipeline.lineage.graph import MOST_HOPS, Graph, LineageError, Query, open_store, text
@@ -47,7 +46,7 @@ def of_version(config: Config, version: str = '') -> list[str]:
 def _pushed_versions(
     store: mlmd.MetadataStore, config: Config
 ) -> dict[str, metadata_store_pb2.Artifact]:
-    """The versions of the pipeline; of several records of one, that of the run that pushed it."""
+    """The versions of the pipeline; of several records of one, that of the first run."""
     pipeline = store.get_context_by_type_and_name('pipeline', config.pipeline_name)
     artifacts = store.get_artifacts_by_context(pipeline.id) if pipeline else []
     versions = {
@@ -55,7 +54,6 @@ def _pushed_versions(
         for artifact in sorted(artifacts, key=lambda each: each.id, reverse=True)
         if artifact.type == standard_artifacts.PushedModel.TYPE_NAME
         and text(artifact, 'pushed_version').isdecimal()
-        and not artifact.custom_properties[LIVE_ALREADY].int_value
     }
     if not versions:
         pipelines = sorted(each.name for each in store.get_contexts_by_type('pipeline'))
