@@ -23,6 +23,7 @@ of_serve = PORT LISTEN
 of_serve-docker = PORT
 of_predict = IMAGE URL PORT SHOW
 of_rollback = VERSION LATEST PORT
+of_lineage = VERSION DATA
 of_kubeflow = CLUSTER
 of_kubeflow-run = HOST NAMESPACE
 of_lock = UPGRADE
@@ -48,8 +49,8 @@ serving = name=$(call setting,pipeline_name); base=$(call setting,serving_model_
 	grep -qsF "base_path: \"$$base\"" "$$folder/models.config" || roll --keep
 
 .PHONY: help setup settings setup-bench setup-torch setup-kubeflow-lint setup-docs run data serve predict \
-	rollback serve-docker kubeflow kubeflow-run bench notebook docs test test-slow test-trixie lint tensorboard lock \
-	clean distclean
+	rollback lineage serve-docker kubeflow kubeflow-run bench notebook docs test test-slow test-trixie lint \
+	tensorboard lock clean distclean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-19s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -121,6 +122,9 @@ predict: setup ## Ask the server what a picture shows (IMAGE=file.png; URL=of th
 
 rollback: setup ## Serve the version before, also while the server runs (VERSION=number or LATEST=1)
 	@set -e; $(serving); roll $${VERSION:+--version "$$VERSION"} $${LATEST:+--latest}
+
+lineage: setup ## Show what a pushed model was made of (VERSION=number), or what became of data (DATA=mnist)
+	@$(quiet) python -m pipeline.lineage $${VERSION:+--version "$$VERSION"} $${DATA:+--data "$$DATA"}
 
 serve-docker: setup ## Serve the pushed model by TensorFlow Serving itself, in docker (PORT=8501)
 	@set -e; docker compose version >/dev/null 2>&1 || { \

@@ -34,6 +34,7 @@ _DEPENDS_ON: dict[str, Callable[[Config], Any]] = {
         config.data_dir,
     ),
     'tensorboard': lambda config: config.tensorboard_dir,
+    'lineage': lambda config: (config.pipeline_name, config.metadata, config.metadata_path),
     **dict.fromkeys(
         ('serve', 'serve-docker', 'predict', 'rollback', 'notebook'),
         lambda config: (config.pipeline_name, config.serving_model_dir),

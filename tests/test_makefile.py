@@ -63,3 +63,15 @@ def test_the_command_line_wins_over_the_longer_name_and_that_over_the_short_one(
     assert done.returncode == 0, done.stderr
     (line,) = [line for line in done.stdout.splitlines() if line.startswith('EPOCHS ')]
     assert line.split()[1] == str(epochs)
+
+
+def test_lineage_is_of_a_version_or_of_data(root, tmp_path):
+    both = _make(root, 'lineage', 'VERSION=1', 'DATA=mnist')
+    assert both.returncode == 2
+    assert both.stderr.startswith('Name VERSION or DATA: ')
+    for given in ('VERSION=1', 'DATA=mnist', 'NETWORK=mlp'):
+        done = _make(root, 'lineage', given, f'VAR={tmp_path}')
+        assert done.returncode == 2
+        assert done.stderr.startswith(f'There is no {tmp_path}/metadata/metadata.db, in which ')
+        assert done.stderr.count('\n') == 2  # the other line is make's own
+        assert ('NETWORK=mlp' in done.stderr) == (given == 'NETWORK=mlp')

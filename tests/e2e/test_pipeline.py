@@ -24,6 +24,7 @@ from tfx_project import CACHED, COMPLETE, FAILED, Project, finished, sentence
 from troubles import assert_printed
 
 from pipeline import code_version, make_commands
+from pipeline.lineage.data import of_data
 from serving import client
 
 pytestmark = pytest.mark.e2e
@@ -241,6 +242,28 @@ def test_pushed_model_is_served(project, mnist_dir, root):
     (version,) = project.versions()
     assert f'"version": "{version}"' in status
     assert '"state": "AVAILABLE"' in status
+
+
+@_after_the_first_run
+def test_pushed_version_is_told_back_to_the_dataset(project, root):
+    told = subprocess.run(
+        make_commands.make_command('lineage', project.config, VERSION=project.versions()[0]),
+        shell=True,
+        cwd=root,
+        env={'PATH': os.environ['PATH']},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert told.returncode == 0, told.stderr
+    assert told.stdout.startswith(f'Version {project.versions()[0]} of capsnet-tiny; ')
+    assert re.search(r'by TfdsExampleGen at .*\n.*code [0-9a-f]{16}\n', told.stdout)
+    assert 'DATASET=mnist' in told.stdout
+    assert 'NETWORK=capsnet' in told.stdout
+    assert '(removed)' not in told.stdout
+    assert '(changed since)' not in told.stdout
+    (outcome,) = [line for line in of_data(project.config, 'mnist') if 'blessed' in line]
+    assert outcome.strip() == f'blessed and pushed as version {project.versions()[0]}'
 
 
 @_after_the_first_run

@@ -1,0 +1,1 @@
+"""What a pushed version was made of, and what a dataset went into."""
