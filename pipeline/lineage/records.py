@@ -78,18 +78,15 @@ def _assignments(values: Mapping[str, Any]) -> list[str]:
         if name == 'input_config':
             found += [f'{each["name"]}={each["pattern"]}' for each in value.get('splits', [])]
         elif name == 'members':
-            found += [f'member={folder} ({its})' for folder, its in _members(value)]
+            # The networks of the members, which are mappings, are left out.
+            members = [member for member in value if not isinstance(member, Mapping)]
+            found += [f'member={folder} ({fingerprint})' for folder, fingerprint in members]
         elif isinstance(value, Mapping):
             found += _assignments(value)
         elif name not in _NOT_SETTINGS and value not in ('', []):
             shown = name.upper() if name.upper() in configs.NAMES else name
             found.append(f'{shown}={_value(value)}')
     return found
-
-
-def _members(value: Any) -> Sequence[tuple[str, str]]:
-    """Folders and fingerprints of pushed models; the settings of their networks are left out."""
-    return list(value.items()) if isinstance(value, Mapping) else []
 
 
 def _value(value: Any) -> str:

@@ -162,7 +162,7 @@ def test_the_newest_version_is_told_with_what_it_warm_started_from_and_was_compa
 
 
 def test_members_are_told_with_their_fingerprints(config, records):
-    members = {'serving_model/mlp/1': 'a' * 16, 'serving_model/cnn/2': 'b' * 16}
+    members = [['serving_model/mlp/1', 'a' * 16], ['serving_model/cnn/2', 'b' * 16]]
     network = {'network': 'ensemble', 'members': [{'network': 'mlp'}, {'network': 'cnn'}]}
     (model,) = records.execute(
         'Trainer',
