@@ -11,11 +11,9 @@ from tfx.types import standard_artifacts
 from pipeline import metadata_check
 from pipeline.lineage import records
 from pipeline.lineage.graph import (
-    MOST_HOPS,
     Execution,
     Graph,
     LineageError,
-    Query,
     open_store,
     text,
 )
@@ -67,7 +65,7 @@ def _short(artifact: metadata_store_pb2.Artifact) -> str:
 def _downstream_tree(
     store: mlmd.MetadataStore, config: Config, examples: metadata_store_pb2.Artifact
 ) -> list[str]:
-    graph = Graph(store, examples.id, Query.DOWNSTREAM, MOST_HOPS)
+    graph = Graph(store, examples.id, is_upstream=False)
     lines = [f'examples: {records.path(examples, config)}']
     trainings = [
         execution
@@ -77,7 +75,7 @@ def _downstream_tree(
     ]
     edge = '│ ' if trainings else '  '
     lines += records.wrapped(records.settings(examples), edge)
-    made = Graph(store, examples.id, Query.UPSTREAM, 1)
+    made = Graph(store, examples.id, is_upstream=True, hops=1)
     if examples.id in made.maker:
         execution = made.executions[made.maker[examples.id]]
         lines += records.wrapped(records.settings(execution), edge)

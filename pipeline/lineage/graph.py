@@ -12,11 +12,9 @@ from pipeline import metadata
 from pipeline.make_commands import make_command
 from pipeline.settings import Config
 
-Query = metadata_store_pb2.LineageSubgraphQueryOptions
+Event = metadata_store_pb2.Event
 Execution = metadata_store_pb2.Execution
 Record: TypeAlias = metadata_store_pb2.Artifact | metadata_store_pb2.Execution
-# As far as ML Metadata goes from one artifact.
-MOST_HOPS = 100
 
 
 class LineageError(Exception):
@@ -36,37 +34,72 @@ class Graph:
         contexts: The names of an execution's pipeline, run and node, by the type of the context.
     """
 
-    def __init__(self, store: mlmd.MetadataStore, artifact: int, direction: int, hops: int):
-        """Asks ML Metadata for what is at most `hops` events away from an artifact."""
-        graph = store.get_lineage_subgraph(
-            Query(
-                starting_artifacts=Query.StartingNodes(filter_query=f'id = {artifact}'),
-                max_num_hops=hops,
-                direction=direction,
-            )
-        )
-        self.artifacts = {each.id: each for each in graph.artifacts}
-        self.executions = {each.id: each for each in graph.executions}
+    def __init__(
+        self, store: mlmd.MetadataStore, artifact: int, *, is_upstream: bool, hops: int = 0
+    ):
+        """Follows the events of an artifact.
+
+        ML Metadata's own `get_lineage_subgraph` needs a filter, which the ML Metadata of TFX 1.21
+        has no more.
+
+        Args:
+            store: Where the events are.
+            artifact: The id of the artifact to begin with.
+            is_upstream: Whether to go to what made it, or to what was made of it.
+            hops: The most events to follow one after the other; 0: to the end.
+        """
+        events = _followed(store, artifact, is_upstream, hops)
+        ids = sorted({artifact, *(event.artifact_id for event in events)})
+        self.artifacts = {each.id: each for each in store.get_artifacts_by_id(ids)}
+        ids = sorted({event.execution_id for event in events})
+        self.executions = {each.id: each for each in store.get_executions_by_id(ids)}
         self.inputs: dict[int, list[tuple[str, int]]] = {id_: [] for id_ in self.executions}
         self.outputs: dict[int, list[tuple[str, int]]] = {id_: [] for id_ in self.executions}
         self.maker: dict[int, int] = {}
-        for event in sorted(graph.events, key=lambda each: (each.execution_id, each.artifact_id)):
+        for event in sorted(events, key=lambda each: (each.execution_id, each.artifact_id)):
             named = (event.path.steps[0].key if event.path.steps else '', event.artifact_id)
-            if event.type == metadata_store_pb2.Event.INPUT:
+            if event.type == Event.INPUT:
                 self.inputs[event.execution_id].append(named)
-            elif event.type == metadata_store_pb2.Event.OUTPUT:
+            else:
                 self.outputs[event.execution_id].append(named)
-                self.maker.setdefault(event.artifact_id, event.execution_id)
-        contexts = {each.id: each for each in graph.contexts}
-        self.contexts: dict[int, dict[str, str]] = {id_: {} for id_ in self.executions}
-        for association in graph.associations:
-            context = contexts[association.context_id]
-            self.contexts[association.execution_id][context.type] = context.name
+                state = self.executions[event.execution_id].last_known_state
+                if state == Execution.COMPLETE:
+                    self.maker.setdefault(event.artifact_id, event.execution_id)
+        self.contexts = {
+            id_: {each.type: each.name for each in store.get_contexts_by_execution(id_)}
+            for id_ in self.executions
+        }
 
     def node(self, execution: int) -> str:
         """The id of an execution's node."""
         names = self.contexts[execution]
         return names.get('node', '').removeprefix(f'{names.get("pipeline", "")}.')
+
+
+def _followed(
+    store: mlmd.MetadataStore, artifact: int, is_upstream: bool, hops: int
+) -> list[metadata_store_pb2.Event]:
+    """The events between an artifact and what it was made of, or what was made of it."""
+    at_artifacts, at_executions = Event.OUTPUT, Event.INPUT
+    if not is_upstream:
+        at_artifacts, at_executions = at_executions, at_artifacts
+    followed: list[metadata_store_pb2.Event] = []
+    artifacts, executions = {artifact}, set[int]()
+    new, done = {artifact}, 0
+    while new and (not hops or done < hops):
+        if done % 2 == 0:
+            events = store.get_events_by_artifact_ids(sorted(new))
+            events = [event for event in events if event.type == at_artifacts]
+            new = {event.execution_id for event in events} - executions
+            executions |= new
+        else:
+            events = store.get_events_by_execution_ids(sorted(new))
+            events = [event for event in events if event.type == at_executions]
+            new = {event.artifact_id for event in events} - artifacts
+            artifacts |= new
+        followed += events
+        done += 1
+    return followed
 
 
 def open_store(config: Config) -> mlmd.MetadataStore:

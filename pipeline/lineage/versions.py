@@ -8,7 +8,7 @@ from tfx.types import standard_artifacts
 
 from pipeline import metadata_check
 from pipeline.lineage import records
-from pipeline.lineage.graph import MOST_HOPS, Graph, LineageError, Query, open_store, text
+from pipeline.lineage.graph import Graph, LineageError, open_store, text
 from pipeline.make_commands import make_command
 from pipeline.settings import Config
 
@@ -35,7 +35,7 @@ def of_version(config: Config, version: str = '') -> list[str]:
             )
         version = version or max(versions, key=int)
         pushed = versions[version]
-        graph = Graph(store, pushed.id, Query.UPSTREAM, MOST_HOPS)
+        graph = Graph(store, pushed.id, is_upstream=True)
         tree = _UpstreamTree(store, config, graph)
         return [
             f'Version {version} of {config.pipeline_name}; paths begin in {config.var}',
@@ -105,7 +105,7 @@ class _UpstreamTree:
 
     def _version_of(self, model: int) -> str:
         """Says which version of the pipeline a model is; empty if it was not pushed."""
-        graph = Graph(self._store, model, Query.DOWNSTREAM, 2)
+        graph = Graph(self._store, model, is_upstream=False, hops=2)
         names = [
             text(graph.artifacts[id_], 'pushed_version')
             for execution in graph.executions
