@@ -137,17 +137,16 @@ def _h100() -> jax.Device:
     return topology.devices[0]
 
 
-def _convert(folder: str) -> None:
-    """Replaces each *.hlo in a folder by its portable form."""
-    for path in glob.glob(os.path.join(folder, '*.hlo')):
-        with open(path, 'rb') as file:
-            try:
-                artifact = portable(file.read())
-            except ValueError as error:
-                sys.exit(f'{path} cannot be converted: {error}')
-        with open(f'{path.removesuffix(".hlo")}.stablehlo', 'wb') as file:
-            file.write(artifact)
-        os.remove(path)
+def _convert(path: str) -> bytes:
+    """Writes a program, in the file `path`.hlo, in its portable form beside it, and returns that."""
+    with open(f'{path}.hlo', 'rb') as file:
+        try:
+            artifact = portable(file.read())
+        except ValueError as error:
+            sys.exit(f'{path}.hlo cannot be counted or converted: {error}')
+    with open(f'{path}.stablehlo', 'wb') as file:
+        file.write(artifact)
+    return artifact
 
 
 def _main() -> None:
@@ -158,7 +157,9 @@ def _main() -> None:
     arguments = parser.parse_args()
     folder = arguments.folder
     if arguments.portable:
-        _convert(folder)
+        for path in glob.glob(os.path.join(folder, '*.hlo')):
+            _convert(path.removesuffix('.hlo'))
+            os.remove(path)
         return
     # No GPU is needed, so JAX need not check CUDA.
     os.environ['JAX_SKIP_CUDA_CONSTRAINTS_CHECK'] = '1'
@@ -168,14 +169,7 @@ def _main() -> None:
         index = json.load(file)
     rows = []
     for entry in index:
-        path = os.path.join(folder, entry['stem'])
-        with open(f'{path}.hlo', 'rb') as file:
-            try:
-                artifact = portable(file.read())
-            except ValueError as error:
-                sys.exit(f'{path}.hlo cannot be counted: {error}')
-        with open(f'{path}.stablehlo', 'wb') as file:
-            file.write(artifact)
+        artifact = _convert(os.path.join(folder, entry['stem']))
         inputs = signature(entry['inputs'])
         program = as_function(artifact, inputs, signature(entry['outputs']))
         for compiler in arguments.compilers:
