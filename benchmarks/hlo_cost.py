@@ -138,7 +138,7 @@ def _h100() -> jax.Device:
 
 
 def _convert(path: str) -> bytes:
-    """Writes a program, in the file `path`.hlo, in its portable form beside it, and returns that."""
+    """Writes the program of `path`.hlo in its portable form beside it, and returns that form."""
     with open(f'{path}.hlo', 'rb') as file:
         try:
             artifact = portable(file.read())
