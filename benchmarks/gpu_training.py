@@ -52,24 +52,14 @@ def _rotate_and_scale(image: jax.Array, degrees: jax.Array, factor: jax.Array) -
     return jnp.round(jnp.clip(turned, 0, 255)).astype(image.dtype)
 
 
-def amounts_of(augmentation: str) -> dict[str, float]:
-    """The amounts of AUGMENTATION by part.
-
-    Raises:
-        ValueError: It has a part that `augmented` does not know.
-    """
-    parts = [part.split(':') for part in augmentation.split(',') if part not in ('', 'none')]
-    unknown = {part[0] for part in parts} - {'rotate', 'scale', 'shift'}
-    if unknown:
-        raise ValueError(
-            f'AUGMENTATION has {", ".join(sorted(unknown))}: this program knows rotate, scale and '
-            'shift only'
-        )
-    return {part: float(amount) for part, amount in parts}
-
-
 def augmented(images: jax.Array, key: jax.Array, amounts: dict[str, float]) -> jax.Array:
-    """Changes images, uint8 [n, h, w], as `capsmodel.data.augmentation` does."""
+    """Changes images as `capsmodel.data.augmentation` does, which needs TensorFlow.
+
+    Args:
+        images: uint8 [n, height, width].
+        key: Of JAX's random numbers.
+        amounts: Of the parts rotate, scale and shift.
+    """
     keys = jax.random.split(key, 3)
     count = len(images)
 
@@ -97,7 +87,6 @@ class Training:
 
     Raises:
         OSError: The folder has no such training.
-        ValueError: The training's AUGMENTATION has a part that is unknown here.
     """
 
     def __init__(self, folder: str, name: str, uses_all: bool = False) -> None:
@@ -105,7 +94,7 @@ class Training:
         with open(os.path.join(path, 'index.json'), encoding='utf-8') as file:
             self.index = json.load(file)
         self.settings = self.index['training']
-        self._amounts = amounts_of(self.settings['augmentation'])
+        self._amounts = self.index['augmentation']
         with np.load(os.path.join(path, 'values.npz')) as values:
             self._samples = dict(values)
         self._rates = jnp.asarray(self._samples.pop('rates'))
@@ -248,7 +237,7 @@ def _main() -> None:
     jax.config.update('jax_enable_x64', True)  # labels are int64
     try:
         training = Training(arguments.folder, arguments.name, arguments.all)
-    except (OSError, ValueError) as error:
+    except OSError as error:
         parser.error(str(error))
     results, scores = [], {}
     for seed in arguments.seeds:

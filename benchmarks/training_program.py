@@ -23,6 +23,7 @@ from pydantic import ValidationError
 import start_tensorflow
 from benchmarks.programs import evaluation_program, named_variables, seeming_gpu, step_program
 from benchmarks.train_step import read_mnist
+from capsmodel.data import augmentation_parts
 from capsmodel.networks import table
 from capsmodel.settings import declared, refusal
 from capsmodel.training.settings import TrainingConfig
@@ -66,6 +67,22 @@ def configs(assignments: Sequence[str]) -> tuple[NetworkConfig, TrainingConfig]:
         raise ValueError(refusal(error)) from None
 
 
+def amounts(augmentation: str) -> dict[str, float]:
+    """The amounts of AUGMENTATION by part.
+
+    Raises:
+        ValueError: It has a part that `benchmarks.gpu_training` cannot do.
+    """
+    parsed = augmentation_parts.parse(augmentation)
+    unknown = parsed.keys() - {'rotate', 'scale', 'shift'}
+    if unknown:
+        raise ValueError(
+            f'AUGMENTATION has {", ".join(sorted(unknown))}: such a training can have rotate, '
+            'scale and shift only'
+        )
+    return parsed
+
+
 def write(folder: str, name: str, assignments: Sequence[str]) -> None:
     """Writes a training.
 
@@ -75,7 +92,7 @@ def write(folder: str, name: str, assignments: Sequence[str]) -> None:
         assignments: See `configs`.
 
     Raises:
-        ValueError: See `configs`.
+        ValueError: See `configs` and `amounts`.
         subprocess.CalledProcessError: The programs cannot be converted.
     """
     import keras
@@ -101,6 +118,7 @@ def write(folder: str, name: str, assignments: Sequence[str]) -> None:
         'assignments': list(assignments),
         'loss': model.loss_name,
         'training': dataclasses.asdict(training),
+        'augmentation': amounts(training.augmentation),
         'evaluation_images': _EVALUATION_IMAGES,
         'trainable': [key for key, value in variables.items() if id(value) in trainable],
         'learning_rate': next(k for k, v in variables.items() if v.path.endswith('learning_rate')),
@@ -155,7 +173,7 @@ def _main() -> None:
     except ValueError as error:
         parser.error(str(error))
     except subprocess.CalledProcessError:
-        sys.exit('The programs could not be converted: see what is said above.')
+        sys.exit('The programs cannot be converted; the reason stands above.')
 
 
 if __name__ == '__main__':

@@ -24,8 +24,8 @@ def run_fn(fn_args: FnArgs) -> None:
     by which the Transform graph frames pictures, and those of TrainerSettings: `strategy`,
     `guard_false_alarms`, and `warm_start`, whether to start from the weights of
     `fn_args.base_model`, if there is one. For a network that is made of pushed models, `members`
-    has their folders in order, each with the fingerprint of what is there. The classes' names are
-    in the schema. The results of a Tuner are in `fn_args.hyperparameters`.
+    lists pairs of a model's folder and its fingerprint. The schema has the classes' names. The
+    results of a Tuner are in `fn_args.hyperparameters`.
     """
     settings = dict(fn_args.custom_config)
     names = class_names.read(fn_args.schema_path)

@@ -99,8 +99,12 @@ def _cells(group: Sequence[Row]) -> Iterator[tuple[str, str]]:
     yield 'evaluation error, %', _mean(group, 'eval_error_percent', 2)
     yield 'evaluation loss', _mean(group, 'eval_loss', 4)
     seconds = [row.seconds for row in group if row.seconds is not None]
-    minutes = statistics.fmean(seconds) / 60 if seconds else None
-    yield 'minutes', '' if minutes is None else f'{minutes:,.{0 if minutes >= 10 else 1}f}'
+    yield 'minutes', _minutes(statistics.fmean(seconds)) if seconds else ''
+
+
+def _minutes(seconds: float) -> str:
+    minutes = seconds / 60
+    return f'{minutes:,.0f}' if minutes >= 10 else f'{minutes:.1f}'
 
 
 def _mean(group: Sequence[Row], name: str, decimals: int) -> str:

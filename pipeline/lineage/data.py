@@ -10,13 +10,7 @@ from tfx.types import standard_artifacts
 
 from pipeline import metadata_check
 from pipeline.lineage import records
-from pipeline.lineage.graph import (
-    Execution,
-    Graph,
-    LineageError,
-    open_store,
-    text,
-)
+from pipeline.lineage.graph import Execution, Graph, LineageError, open_store, text
 from pipeline.settings import Config
 
 _UNFINISHED = {Execution.FAILED: 'failed', Execution.CANCELED: 'was stopped'}
