@@ -1,4 +1,7 @@
-"""Where ML Metadata is kept, and how to get there."""
+"""Where ML Metadata is kept, and how to get there.
+
+TFX, which takes seconds to import, is not needed to read it.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,6 @@ import urllib.parse
 from collections.abc import Mapping
 
 from ml_metadata.proto import metadata_store_pb2
-from tfx.orchestration import metadata
 
 from pipeline.configs import SettingError
 from pipeline.settings import Config
@@ -29,7 +31,13 @@ def connection_config(
         SettingError: MySQL's user is missing.
     """
     if not config.metadata:
-        return metadata.sqlite_metadata_connection_config(config.metadata_path)
+        os.makedirs(os.path.dirname(config.metadata_path), exist_ok=True)
+        return metadata_store_pb2.ConnectionConfig(
+            sqlite=metadata_store_pb2.SqliteMetadataSourceConfig(
+                filename_uri=config.metadata_path,
+                connection_mode=metadata_store_pb2.SqliteMetadataSourceConfig.READWRITE_OPENCREATE,
+            )
+        )
     address = urllib.parse.urlsplit(config.metadata)
     if address.scheme == 'grpc':
         return metadata_store_pb2.MetadataStoreClientConfig(
@@ -41,10 +49,12 @@ def connection_config(
             f'METADATA is {config.metadata}, but METADATA_USER is not in the environment, nor '
             'perhaps METADATA_PASSWORD'
         )
-    return metadata.mysql_metadata_connection_config(
-        address.hostname,
-        address.port or _MYSQL_PORT,
-        address.path.strip('/'),
-        user,
-        environment.get('METADATA_PASSWORD', ''),
+    return metadata_store_pb2.ConnectionConfig(
+        mysql=metadata_store_pb2.MySQLDatabaseConfig(
+            host=address.hostname,
+            port=address.port or _MYSQL_PORT,
+            database=address.path.strip('/'),
+            user=user,
+            password=environment.get('METADATA_PASSWORD', ''),
+        )
     )

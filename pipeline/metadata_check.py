@@ -14,7 +14,6 @@ import traceback
 from collections.abc import Iterator
 
 import ml_metadata as mlmd
-from tfx.orchestration import metadata as tfx_metadata
 
 from components import locks
 from pipeline import metadata
@@ -35,6 +34,8 @@ _REASONS = {
 }
 # Where SQLite's header has the application_id, by which the file is known again.
 _MARK = slice(68, 72)
+# TFX's own module of ML Metadata, which is not imported here: that takes seconds.
+_CONNECTION_OF_TFX = os.path.join('tfx', 'orchestration', 'metadata.py')
 _DAMAGED = ('malformed', 'not a database', 'subset of tables')
 
 
@@ -117,8 +118,11 @@ def _is_of_metadata(error: BaseException) -> bool:
         return True
     # To connect, it raises RuntimeError, and TFX another one.
     frames = traceback.extract_tb(error.__traceback__)
-    return bool(frames) and frames[-1].filename.startswith(
-        (os.path.join(os.path.dirname(mlmd.__file__), ''), tfx_metadata.__file__)
+    if not frames:
+        return False
+    raised_in = frames[-1].filename
+    return raised_in.startswith(os.path.join(os.path.dirname(mlmd.__file__), '')) or (
+        raised_in.endswith(_CONNECTION_OF_TFX)
     )
 
 

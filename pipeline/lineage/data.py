@@ -6,11 +6,18 @@ from collections.abc import Iterator
 
 import ml_metadata as mlmd
 from ml_metadata.proto import metadata_store_pb2
-from tfx.types import standard_artifacts
 
 from pipeline import metadata_check
 from pipeline.lineage import records
-from pipeline.lineage.graph import Execution, Graph, LineageError, open_store, text
+from pipeline.lineage.graph import (
+    EXAMPLES,
+    MODEL_BLESSING,
+    Execution,
+    Graph,
+    LineageError,
+    open_store,
+    text,
+)
 from pipeline.settings import Config
 
 _UNFINISHED = {Execution.FAILED: 'failed', Execution.CANCELED: 'was stopped'}
@@ -33,7 +40,7 @@ def of_data(config: Config, data: str) -> list[str]:
         store = open_store(config)
         known = [
             artifact
-            for artifact in store.get_artifacts_by_type(standard_artifacts.Examples.TYPE_NAME)
+            for artifact in store.get_artifacts_by_type(EXAMPLES)
             if text(artifact, 'fingerprint')
         ]
         found = [
@@ -108,7 +115,7 @@ def _outcome(graph: Graph, model: int) -> str:
     blessings = [
         each.custom_properties['blessed'].int_value
         for each in those('blessing')
-        if each.type == standard_artifacts.ModelBlessing.TYPE_NAME
+        if each.type == MODEL_BLESSING
     ]
     if not blessings:
         return 'not evaluated'

@@ -15,6 +15,10 @@ from pipeline.settings import Config
 Event = metadata_store_pb2.Event
 Execution = metadata_store_pb2.Execution
 Record: TypeAlias = metadata_store_pb2.Artifact | metadata_store_pb2.Execution
+# The names of TFX's standard types of artifacts, which is not imported here: that takes seconds.
+EXAMPLES = 'Examples'
+MODEL_BLESSING = 'ModelBlessing'
+PUSHED_MODEL = 'PushedModel'
 
 
 class LineageError(Exception):

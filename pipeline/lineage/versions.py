@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import ml_metadata as mlmd
 from ml_metadata.proto import metadata_store_pb2
-from tfx.types import standard_artifacts
 
 from pipeline import metadata_check
 from pipeline.lineage import records
-from pipeline.lineage.graph import Graph, LineageError, open_store, text
+from pipeline.lineage.graph import PUSHED_MODEL, Graph, LineageError, open_store, text
 from pipeline.make_commands import make_command
 from pipeline.settings import Config
 
@@ -52,8 +51,7 @@ def _pushed_versions(
     versions = {
         text(artifact, 'pushed_version'): artifact
         for artifact in sorted(artifacts, key=lambda each: each.id, reverse=True)
-        if artifact.type == standard_artifacts.PushedModel.TYPE_NAME
-        and text(artifact, 'pushed_version').isdecimal()
+        if artifact.type == PUSHED_MODEL and text(artifact, 'pushed_version').isdecimal()
     }
     if not versions:
         pipelines = sorted(each.name for each in store.get_contexts_by_type('pipeline'))
