@@ -75,16 +75,22 @@ class Training:
         for _ in range(self._steps):
             self._step()
 
-    def evaluate(self, images: LabeledImages) -> Evaluation:
-        """What the network is worth on some images; with EMA_DECAY, that of averaged weights."""
+    def evaluate(self, images: LabeledImages, *, is_averaged: bool) -> Evaluation:
+        """What the network is worth on some images.
+
+        Args:
+            images: Images with labels.
+            is_averaged: Whether with the moving average of the weights; needs EMA_DECAY.
+        """
         from capsmodel.training import evaluation
 
-        if not self.config.ema_decay:
-            return evaluation.evaluate(self._model, images)
-        weights = [np.asarray(variable) for variable in self._model.trainable_variables]
-        self._optimizer.finalize_variable_values(self._model.trainable_variables)
+        variables = self._model.trainable_variables
+        weights = [np.asarray(variable) for variable in variables]
+        if is_averaged:
+            self._optimizer.finalize_variable_values(variables)
         try:
             return evaluation.evaluate(self._model, images)
         finally:
-            for variable, value in zip(self._model.trainable_variables, weights, strict=True):
-                variable.assign(value)
+            if is_averaged:
+                for variable, value in zip(variables, weights, strict=True):
+                    variable.assign(value)

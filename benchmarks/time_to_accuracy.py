@@ -58,7 +58,8 @@ def prepare(settings: dict[str, str], data_path: str) -> Callable[[], float]:
 
     def epoch() -> float:
         training.epoch()
-        return 100 * (1 - training.evaluate(evaluated).accuracy)
+        is_averaged = bool(training.config.ema_decay)
+        return 100 * (1 - training.evaluate(evaluated, is_averaged=is_averaged).accuracy)
 
     return epoch
 
