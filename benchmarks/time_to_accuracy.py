@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 
+import start_tensorflow
 from benchmarks import epochs
 from benchmarks.interleaved import report, started
 from benchmarks.peers import checkouts, protocol
@@ -150,6 +151,7 @@ def _main() -> None:
         config = configs.from_environment(settings)
     except configs.SettingError as error:
         parser.error(str(error))
+    start_tensorflow.load()
     print(f'ours: make run {arguments.settings} SEED={arguments.seed}', file=sys.stderr)
     with tempfile.TemporaryDirectory() as folder:
         path = os.path.join(folder, 'data.npz')

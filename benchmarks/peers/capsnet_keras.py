@@ -90,33 +90,30 @@ def _prepared(images: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.nd
 def _epoch(
     model: Any, trained: tuple[Any, Any], evaluated: tuple[Any, Any], batch: int
 ) -> Callable[[], float]:
-    """An epoch of its own training: shifted images, a learning rate that falls, its `fit`."""
-    import tensorflow as tf
+    """An epoch of its own training: shifted images, and a learning rate that falls.
+
+    Its `fit` does not run with this TensorFlow, which traces it for any size of a batch: a layer
+    needs to know the size.
+    """
     from tf_keras.preprocessing.image import ImageDataGenerator
 
     shifting = ImageDataGenerator(
         width_shift_range=_SHIFT_FRACTION, height_shift_range=_SHIFT_FRACTION
     )
-    shifted = (((x, y), (y, x)) for x, y in shifting.flow(*trained, batch_size=batch))
-    decay = tf.keras.callbacks.LearningRateScheduler(
-        lambda epoch: _LEARNING_RATE * _LEARNING_RATE_DECAY**epoch
-    )
-    x, y = evaluated
+    shifted = (pair for pair in shifting.flow(*trained, batch_size=batch) if len(pair[0]) == batch)
     epochs = itertools.count()
 
     def epoch() -> float:
-        number = next(epochs)
-        history = model.fit(
-            shifted,
-            steps_per_epoch=len(trained[1]) // batch,
-            initial_epoch=number,
-            epochs=number + 1,
-            validation_data=((x, y), (y, x)),
-            validation_batch_size=batch,
-            callbacks=[decay],
-            verbose=0,
-        )
-        return 100 * (1 - history.history['val_capsnet_accuracy'][-1])
+        model.optimizer.learning_rate.assign(_LEARNING_RATE * _LEARNING_RATE_DECAY ** next(epochs))
+        for x, y in itertools.islice(shifted, len(trained[0]) // batch):
+            model.train_on_batch([x, y], [y, x])
+        wrong = count = 0
+        for start in range(0, len(evaluated[0]) - batch + 1, batch):
+            x, y = (array[start : start + batch] for array in evaluated)
+            lengths, _ = model.predict_on_batch([x, y])
+            wrong += int(np.sum(np.argmax(lengths, 1) != np.argmax(y, 1)))
+            count += batch
+        return 100 * wrong / count
 
     return epoch
 
