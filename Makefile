@@ -50,7 +50,7 @@ serving = name=$(call setting,pipeline_name); base=$(call setting,serving_model_
 
 # What `make serve` keeps of the requests, as flags of the server.
 logging = set --; [ -z "$$LOG_REQUESTS$$LOG_IMAGES" ] || { \
-	echo "$$LOG_REQUESTS" | grep -qxE '0|1|[01]?[.][0-9]+' || { \
+	echo "$$LOG_REQUESTS" | grep -qxE '0|1|0?[.][0-9]+|1[.]0+' || { \
 		echo "LOG_REQUESTS is '$$LOG_REQUESTS': it must be the fraction to keep, from 0 to 1" >&2; exit 1; \
 	}; \
 	case "$${LOG_IMAGES:=yes}" in yes) images=true;; no) images=false;; \

@@ -1,15 +1,16 @@
-"""What one epoch of MNIST comes to: test errors of several recipes, and of the textbook's network.
+"""What one epoch of MNIST comes to: the test errors of recipes, over seeds.
 
-`python -m benchmarks.one_epoch` trains once for each seed and recipe: by the preset `quick`; the
-same with the textbook's network, on the same images in the same order from the same first weights
-(does speed have a price?); and by what `--recipe 'NAME=VALUE ...'` changes of the preset. A recipe
-takes about a minute and a half a seed. `--split eval` tests on the last 5,000 training images
+`python -m benchmarks.one_epoch` trains once for each seed by the preset `quick`, and by what each
+`--recipe 'NAME=VALUE ...'` changes of it; that takes about a minute and a half. `--textbook` trains
+each recipe with the textbook's network, too, on the same images in the same order from the same
+first weights: does speed have a price? `--split eval` tests on the last 5,000 training images
 instead, on which recipes are chosen. With EMA_DECAY there are two rows: without the average, too.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import statistics
 import sys
 import time
@@ -33,13 +34,13 @@ _COLUMNS = {
 
 
 def train_and_test(
-    name: str, recipe: str, seed: int, split: str, data_dir: str
+    recipe: str, is_textbook: bool, seed: int, split: str, data_dir: str
 ) -> list[dict[str, Any]]:
     """Trains for the epochs of a recipe, and tests on the images of one of _SPLITS.
 
     Args:
-        name: Of the row; `textbook` has the network computed as in textbooks.
         recipe: Settings that differ from the preset `quick`, such as 'BATCH_SIZE=32'.
+        is_textbook: Whether the network is computed as in textbooks.
         seed: Of the training.
         split: Of the evaluation.
         data_dir: TFDS's folder.
@@ -49,7 +50,7 @@ def train_and_test(
 
     settings = {**run_node.assignments(recipe.split()), 'SEED': str(seed)}
     network, config = epochs.mnist_training(settings)
-    if name == 'textbook':
+    if is_textbook:
         assert isinstance(network, CapsNetConfig)
         network = textbook(network)
     images = LabeledImages(*read_mnist('train[:55000]', data_dir))
@@ -59,6 +60,7 @@ def train_and_test(
     for _ in range(config.epochs):
         training.epoch()
     cpu, wall = time.process_time() - cpu, time.perf_counter() - wall
+    name = f'{recipe or "quick"}{", textbook" if is_textbook else ""}'
     rows = []
     for is_averaged in (False, True) if config.ema_decay else (False,):
         tested = training.evaluate(tests, is_averaged=is_averaged)
@@ -82,21 +84,24 @@ def _main() -> None:
     )
     parser.add_argument('--seeds', type=int, default=3, help='number of seeds')
     parser.add_argument('--recipe', action='append', default=[], help='such as BATCH_SIZE=32')
+    parser.add_argument('--textbook', action='store_true', help="the textbook's network, too")
     parser.add_argument('--split', choices=list(_SPLITS), default='test')
     parser.add_argument('--data_dir', default='var/data', help="TFDS's folder")
     parser.add_argument('--json', help='a file for the rows')
     arguments = parser.parse_args()
-    recipes = {'textbook': '', 'quick': '', **{recipe: recipe for recipe in arguments.recipe}}
     try:
         for recipe in arguments.recipe:
             configs.from_environment(run_node.assignments(recipe.split()))
     except configs.SettingError as error:
         parser.error(str(error))
     start_tensorflow.load()
+    networks = (True, False) if arguments.textbook else (False,)
     rows: list[dict[str, Any]] = []
     for seed in range(1, arguments.seeds + 1):
-        for name, recipe in recipes.items():
-            for row in train_and_test(name, recipe, seed, arguments.split, arguments.data_dir):
+        for recipe, is_textbook in itertools.product(['', *arguments.recipe], networks):
+            for row in train_and_test(
+                recipe, is_textbook, seed, arguments.split, arguments.data_dir
+            ):
                 rows.append(row)
                 print(f'{row["name"]}, seed {seed}: {row["error_percent"]:.2f}%', file=sys.stderr)
     report(rows, _COLUMNS, arguments.json)

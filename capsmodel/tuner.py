@@ -79,7 +79,8 @@ class TrainingTuner(keras_tuner.Tuner):
     def __init__(self, request: TrainingRequest, strategy: str, trials: int, folder: str) -> None:
         space = keras_tuner.HyperParameters()
         space.Float('learning_rate', 1e-4, 1e-2, sampling='log')
-        space.Float('learning_rate_decay', 0.1, 1.0)
+        if request.training.learning_rate_schedule == 'exponential':
+            space.Float('learning_rate_decay', 0.1, 1.0)
         if isinstance(request.network, RoutingSettings):
             space.Int('routing_iterations', 1, 5)
         if request.network.has_decoder:

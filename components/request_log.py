@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import glob
 import os
+import sys
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
@@ -29,20 +30,35 @@ def read(folder: str, numbers: Mapping[str, int] | None = None) -> Iterator[Logg
     """The requests in a folder of logs, file by file, the oldest file first.
 
     A file that is written now, or that a killed server has left, may end within a record: it is
-    read up to there.
+    read up to there. So is a file that is damaged, which is said on standard error.
 
     Args:
         folder: Has files whose names end with `.tfrecord`; it may be missing.
         numbers: By the name of a file, how many of its records are known already.
+
+    Raises:
+        OSError: A file may not be read.
     """
     numbers = numbers or {}
     for path in sorted(glob.glob(os.path.join(glob.escape(folder), '*.tfrecord'))):
         name = os.path.basename(path)
         known = numbers.get(name, 0)
-        records = tf.data.TFRecordDataset(path).skip(known).as_numpy_iterator()
         try:
-            for number, record in enumerate(records, known + 1):
+            os.close(os.open(path, os.O_RDONLY))
+        except FileNotFoundError:
+            continue  # the server has just removed it
+        records = tf.data.TFRecordDataset(path).skip(known).as_numpy_iterator()
+        number = known
+        try:
+            for record in records:
                 log = prediction_log_pb2.PredictionLog.FromString(record)
+                number += 1
                 yield Logged(name, number, log)
-        except (tf.errors.DataLossError, tf.errors.NotFoundError):
-            continue  # its end is not written yet, or the server has just removed the file
+        except tf.errors.NotFoundError:
+            continue
+        except tf.errors.DataLossError as error:
+            if 'truncated' not in error.message:
+                print(
+                    f'{path} is damaged after record {number}: the rest of it is left out',
+                    file=sys.stderr,
+                )

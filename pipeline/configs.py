@@ -70,6 +70,12 @@ def from_preset(preset: str, **changes: Any) -> Config:
         config = Config(**{'preset': preset, **of_preset(preset, network), **changes})
     except ValidationError as error:
         raise SettingError(settings.refusal(error)) from None
+    if 'learning_rate_decay' in changes and config.learning_rate_schedule != 'exponential':
+        raise SettingError(
+            f'LEARNING_RATE_SCHEDULE is {config.learning_rate_schedule}, in which '
+            'LEARNING_RATE_DECAY has no part: leave it out, or add '
+            'LEARNING_RATE_SCHEDULE=exponential'
+        )
     config = _own_images(config, changes) if config.images else _dataset(config, changes)
     _check_metadata(config.metadata)
     name = config.pipeline_name or _default_name(config)

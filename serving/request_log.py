@@ -31,7 +31,9 @@ from serving.models.shapes import Tensors
 # What may wait to be written. More is dropped, so that a slow disk does not fill the memory.
 _WAITING_BYTES, _WAITING_RECORDS = 64 << 20, 1024
 # A killed server loses what it has answered in this time.
-_FLUSH_SECONDS = 1.0
+_FLUSH_SECONDS = 0.25
+# After a failure, such as a full disk, nothing is written for so long.
+_PAUSE_SECONDS = 10.0
 # A record has its length, and two checksums, beside its bytes.
 _FRAME_BYTES = 16
 # Of a request whose form is used again.
@@ -51,7 +53,8 @@ class RequestLogOptions:
             number follow.
         keep_images: Whether to keep what was asked, and those answers that pictures are made from.
         max_bytes: Of all files with this prefix together; the oldest are removed.
-        file_bytes: After which the next file is begun; a reader gets through one in seconds.
+        file_bytes: After which the next file is begun; a reader gets through one in seconds. A
+            request that is larger has a file of its own.
     """
 
     sampling_rate: float
@@ -85,7 +88,8 @@ class RequestLog:
         self._waiting: collections.deque[_Answered] = collections.deque()
         self._waiting_bytes = 0
         self._counts = dict.fromkeys(_STATUSES, 0)
-        self._complaint = ''
+        self._failure = ''
+        self._pause_ends = 0.0
         self._files = _Files(options)
         self._closing = False
         self._wakes = threading.Condition()
@@ -149,10 +153,12 @@ class RequestLog:
         while not closing:
             with self._wakes:
                 if not self._closing:
-                    self._wakes.wait(_FLUSH_SECONDS / 4)
+                    self._wakes.wait(_FLUSH_SECONDS)
                 closing = self._closing
             count = 0
             try:
+                if self._waiting and time.monotonic() < self._pause_ends:
+                    self._leave_out(0)
                 if self._waiting:
                     self._files.look()
                 while self._waiting:
@@ -168,23 +174,32 @@ class RequestLog:
                 self._failed(count, error)
             else:
                 self._counts['logged'] += count
-                self._complaint = self._complaint if not count else ''
+                if count:
+                    self._failure = ''
         with contextlib.suppress(Exception):
             self._files.close()
 
     def _failed(self, count: int, error: Exception) -> None:
+        """Counts what is lost, among it `count` that no longer wait, and says so once."""
+        self._leave_out(count)
+        self._pause_ends = time.monotonic() + _PAUSE_SECONDS
+        with contextlib.suppress(Exception):
+            self._files.drop()
+        # Not by the message, which has the name of the file.
+        failure = f'{type(error).__name__} {getattr(error, "errno", "")}'
+        if failure != self._failure:
+            self._failure = failure
+            message = error.message if isinstance(error, tf.errors.OpError) else str(error)
+            complain(
+                f'The request log cannot be written: {message}. Requests are still answered; it is '
+                f'tried again every {_PAUSE_SECONDS:.0f} seconds.'
+            )
+
+    def _leave_out(self, count: int) -> None:
         with self._wakes:
-            count += len(self._waiting)
+            self._counts['failed'] += count + len(self._waiting)
             self._waiting.clear()
             self._waiting_bytes = 0
-            self._counts['failed'] += count
-        with contextlib.suppress(Exception):
-            self._files.close()
-        message = error.message if isinstance(error, tf.errors.OpError) else str(error)
-        complaint = f'The request log cannot be written: {message}. Requests are still answered.'
-        if complaint != self._complaint:
-            self._complaint = complaint
-            complain(complaint)
 
 
 # So that no two files of a process have one name.
@@ -196,17 +211,20 @@ class _Files:
 
     def __init__(self, options: RequestLogOptions) -> None:
         self._options = options
+        # The oldest file goes before another one is begun, so that there must be room for two.
+        self._file_bytes = min(options.file_bytes, options.max_bytes // 2)
         self._writer: tf.io.TFRecordWriter | None = None
         self._path = ''
         self._bytes = 0
 
     def write(self, record: bytes) -> None:
         """Adds a record; raises OSError or tf.errors.OpError."""
-        if self._writer and self._bytes + len(record) + _FRAME_BYTES > self._options.file_bytes:
+        size = len(record) + _FRAME_BYTES
+        if self._writer and self._bytes + size > self._file_bytes:
             self.close()
-        writer = self._writer or self._open()
+        writer = self._writer or self._open(max(size, self._file_bytes))
         writer.write(record)
-        self._bytes += len(record) + _FRAME_BYTES
+        self._bytes += size
 
     def flush(self) -> None:
         """Hands what was written to the system; raises tf.errors.OpError."""
@@ -224,11 +242,20 @@ class _Files:
         if writer:
             writer.close()
 
-    def _open(self) -> tf.io.TFRecordWriter:
+    def drop(self) -> None:
+        """Closes the file, and removes it if nothing could be written to it."""
+        try:
+            self.close()
+        finally:
+            with contextlib.suppress(OSError):
+                if not os.path.getsize(self._path):
+                    os.remove(self._path)
+
+    def _open(self, size: int) -> tf.io.TFRecordWriter:
         prefix = self._options.filename_prefix
         # For the person who serves alone: the files hold what others have asked.
         os.makedirs(os.path.dirname(prefix), mode=0o700, exist_ok=True)
-        self._remove_oldest()
+        self._remove_oldest(size)
         now = time.strftime('%Y%m%dT%H%M%S', time.gmtime())
         self._path = f'{prefix}-{now}-{os.getpid()}-{next(_numbers):06}.tfrecord'
         os.close(os.open(self._path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
@@ -236,7 +263,7 @@ class _Files:
         self._writer = tf.io.TFRecordWriter(self._path)
         return self._writer
 
-    def _remove_oldest(self) -> None:
+    def _remove_oldest(self, room: int) -> None:
         """Makes room for one more file."""
         paths = sorted(glob.glob(f'{glob.escape(self._options.filename_prefix)}-*.tfrecord'))
         sizes = {}
@@ -245,7 +272,7 @@ class _Files:
                 sizes[path] = os.path.getsize(path)
         left = sum(sizes.values())
         for path, size in sizes.items():
-            if left + self._options.file_bytes <= self._options.max_bytes:
+            if left + room <= self._options.max_bytes:
                 break
             with contextlib.suppress(FileNotFoundError):
                 os.remove(path)

@@ -193,7 +193,7 @@ class TunerSettings(Settings):
 
     tuner: bool = setting(
         False,
-        'search for LEARNING_RATE, LEARNING_RATE_DECAY and, where the network has them, '
+        'search for LEARNING_RATE and, where they have a part, LEARNING_RATE_DECAY, '
         'RECONSTRUCTION_WEIGHT and ROUTING_ITERATIONS before training, and train with the best',
     )
     tuner_trials: int = setting(10, 'settings that the search tries', at_least=1)

@@ -35,7 +35,8 @@ def test_every_field_is_read_from_its_variable():
             expected = tuple(map(os.path.abspath, ('3', '4')))
         network = next(each for each in NETWORKS if name not in configs.lacking(each))
         for prefix in ('', 'CAPSNET_'):
-            config = configs.from_environment({prefix + variable: texts[kind], 'NETWORK': network})
+            others = {'NETWORK': network, 'LEARNING_RATE_SCHEDULE': 'exponential'}
+            config = configs.from_environment({prefix + variable: texts[kind], **others})
             assert getattr(config, name) == expected, name
 
 
@@ -72,6 +73,7 @@ def test_continuous_integration_is_told_which_of_its_variables_are_settings():
         ('LEARNING_RATE', 'nan', "LEARNING_RATE is 'nan': it must be a finite number"),
         ('LEARNING_RATE', 'fast', "LEARNING_RATE is 'fast': it must be a number"),
         ('LEARNING_RATE_DECAY', '1.5', "LEARNING_RATE_DECAY is '1.5': it must be at most 1"),
+        ('LEARNING_RATE_DECAY', '0.5', 'LEARNING_RATE_SCHEDULE is flat_linear, in which LEARNING'),
         ('DECODER', 'maybe', "DECODER is 'maybe': it must be yes or no"),
         ('ROUTING_GRADIENT', 'some', "ROUTING_GRADIENT is 'some': it must be one of all, last"),
         ('DECODER_UNITS', '512;8', "DECODER_UNITS is '512;8': it must be a whole number"),

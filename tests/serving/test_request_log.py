@@ -4,6 +4,7 @@ import contextlib
 import glob
 import json
 import os
+import resource
 import stat
 import subprocess
 import sys
@@ -16,6 +17,7 @@ from rest_server import request
 from saved_models import half_plus_two
 
 from components import request_log as reader
+from serving import request_log
 from serving.request_log import RequestLog, RequestLogOptions
 
 _INPUTS = {'pictures': np.array([b'a picture', b'another'], object)}
@@ -105,19 +107,49 @@ def test_files_are_small_and_the_oldest_go(folder):
     assert 6 <= len(list(reader.read(folder))) <= 12
 
 
-def test_a_log_that_cannot_be_written_fails_nothing(folder, capfd):
-    with open(folder, 'w'):
-        pass  # a file where the folder should be
+@contextlib.contextmanager
+def _full_disk():
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, limits[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+
+
+@pytest.mark.parametrize('is_full', [True, False])
+def test_a_log_that_cannot_be_written_fails_nothing(folder, capfd, monkeypatch, is_full):
+    monkeypatch.setattr(request_log, '_PAUSE_SECONDS', 0.3)
+    if not is_full:
+        with open(folder, 'w'):
+            pass  # a file where the folder should be
     log = RequestLog(_options(folder))
-    for _ in range(2):
-        log.add('caps', 5, 'explain', _INPUTS, _OUTPUTS)
+    with _full_disk() if is_full else contextlib.nullcontext():
+        for _ in range(30):
+            log.add('caps', 5, 'explain', _INPUTS, _OUTPUTS)
+            time.sleep(0.05)
         time.sleep(0.6)
+    if is_full:
+        assert os.listdir(folder) == []
+    else:
+        os.remove(folder)
+    time.sleep(0.4)  # the pause after the last failure
+    log.add('caps', 5, 'explain', _INPUTS, _OUTPUTS)
     log.close()
     counts = {sample.labels['status']: sample.value for sample in log.family().samples}
-    assert counts == {'logged': 0, 'dropped': 0, 'failed': 2}
+    assert counts == {'logged': 1, 'dropped': 0, 'failed': 30}
     said = capfd.readouterr().err
     assert said.count('The request log cannot be written') == 1  # not for each request
     assert folder in said
+
+
+def test_a_request_larger_than_a_file_fits_below_the_bound(folder):
+    counts = _keep(_options(folder, max_bytes=100_000), count=3)
+    counts = _keep(
+        _options(folder, max_bytes=100_000), inputs={'x': np.array([b'x' * 90_000], object)}
+    )
+    assert counts['logged'] == 1
+    assert sum(os.path.getsize(path) for path in glob.glob(f'{folder}/*')) <= 100_000
 
 
 def test_a_file_that_somebody_removes_is_written_again(folder):
@@ -139,7 +171,7 @@ def test_what_cannot_wait_is_dropped(folder):
     assert counts['logged'] == 200 - counts['dropped'] == len(list(reader.read(folder)))
 
 
-def test_reading_goes_on_where_it_ended_and_stops_before_a_torn_record(folder):
+def test_reading_goes_on_where_it_ended_and_stops_before_a_torn_record(folder, capfd):
     _keep(_options(folder), count=3)
     (name,) = os.listdir(folder)
     path = os.path.join(folder, name)
@@ -149,6 +181,12 @@ def test_reading_goes_on_where_it_ended_and_stops_before_a_torn_record(folder):
         file.write(whole[: len(whole) // 3 - 1])
     assert [number for _, number, _ in reader.read(folder)] == [1, 2, 3]
     assert list(reader.read(folder, {name: 3})) == []
+    assert 'damaged' not in capfd.readouterr().err
+    with open(path, 'r+b') as file:
+        file.seek(len(whole) // 2)
+        file.write(b'!')
+    assert [number for _, number, _ in reader.read(folder)] == [1]
+    assert f'{path} is damaged after record 1: the rest' in capfd.readouterr().err
     assert list(reader.read(os.path.join(folder, 'missing'))) == []
 
 
