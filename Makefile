@@ -23,7 +23,9 @@ of_serve = PORT LISTEN
 of_serve-docker = PORT
 of_predict = IMAGE URL PORT SHOW
 of_rollback = VERSION LATEST PORT
+of_promote = VERSION PORT
 of_lineage = VERSION DATA
+of_prune = KEEP DELETE PORT
 of_kubeflow = CLUSTER
 of_kubeflow-run = HOST NAMESPACE
 of_lock = UPGRADE
@@ -49,7 +51,7 @@ serving = name=$(call setting,pipeline_name); base=$(call setting,serving_model_
 	grep -qsF "base_path: \"$$base\"" "$$folder/models.config" || roll --keep
 
 .PHONY: help setup settings setup-bench setup-torch setup-kubeflow-lint setup-docs run data serve predict \
-	rollback lineage serve-docker kubeflow kubeflow-run bench notebook docs test test-slow test-trixie lint \
+	rollback promote lineage prune serve-docker kubeflow kubeflow-run bench notebook docs test test-slow test-trixie lint \
 	tensorboard lock clean distclean
 
 help: ## List the targets
@@ -125,6 +127,10 @@ rollback: setup ## Serve the version before, also while the server runs (VERSION
 
 lineage: setup ## Show what a pushed model was made of (VERSION=number), or what became of data (DATA=mnist)
 	@$(quiet) python -m pipeline.lineage $${VERSION:+--version "$$VERSION"} $${DATA:+--data "$$DATA"}
+
+prune: setup ## Show what no kept run needs, and remove it (KEEP=5 DELETE=yes PORT=8501)
+	@$(quiet) python -m pipeline.prune --keep "$$KEEP" --delete "$$DELETE" \
+		--url "http://127.0.0.1:$${PORT:-8501}"
 
 serve-docker: setup ## Serve the pushed model by TensorFlow Serving itself, in docker (PORT=8501)
 	@set -e; docker compose version >/dev/null 2>&1 || { \
