@@ -113,10 +113,8 @@ def _lines(
 ) -> list[str]:
     runs = len(stay.runs) + len(stay.older_runs)
     newest = f'the newest {len(stay.runs)} of ' if stay.older_runs else ''
-    lines = [
-        f'What {newest}{runs} runs of {config.pipeline_name} need stays, and so does what is served '
-        'or is a baseline.'
-    ]
+    of_runs = f'{newest}{runs} runs of {config.pipeline_name}'
+    lines = [f'What {of_runs} need stays, and so does what is served or is a baseline.']
     for kind in items.KINDS:
         of_kind = [item for item in found if item.kind == kind]
         size = disk_usage.in_words(sum(item.size for item in of_kind))

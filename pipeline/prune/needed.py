@@ -215,5 +215,5 @@ def _with_results(store: mlmd.MetadataStore, executions: Collection[int]) -> set
     outputs = [event for event in _events(store, executions) if event.type == Event.OUTPUT]
     ids = sorted({event.artifact_id for event in outputs})
     artifacts = store.get_artifacts_by_id(ids) if ids else []
-    live = {each.id for each in artifacts if each.state == Artifact.LIVE}
+    live = {each.id for each in artifacts if each.state != Artifact.DELETED}
     return {event.execution_id for event in outputs if event.artifact_id in live}

@@ -42,8 +42,8 @@ class Records:
         """
         pipeline = pipeline or self._config.pipeline_name
         contexts = [
-            self._context('pipeline', pipeline),
             self._run(pipeline, run),
+            self._context('pipeline', pipeline),
             self._context('node', f'{pipeline}.{node}'),
         ]
         execution = metadata_store_pb2.Execution(
@@ -60,7 +60,9 @@ class Records:
             else:
                 kind, values = output
                 artifact = metadata_store_pb2.Artifact(
-                    type_id=self._type('artifact', kind), uri=f'{pipeline}/{node}/{key}/{run}'
+                    type_id=self._type('artifact', kind),
+                    uri=f'{pipeline}/{node}/{key}/{run}',
+                    state=metadata_store_pb2.Artifact.LIVE,
                 )
                 _set(artifact, {'tfx_version': '1.16.0', **values})
             pairs.append((artifact, _event(OUTPUT, key)))
@@ -96,8 +98,8 @@ class Records:
                 )
             ],
             [
-                self._context('pipeline', self._config.pipeline_name),
                 self._run(self._config.pipeline_name, run),
+                self._context('pipeline', self._config.pipeline_name),
                 self._context('node', f'{self._config.pipeline_name}.{node}'),
             ],
         )
