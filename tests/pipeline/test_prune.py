@@ -11,15 +11,22 @@ import time
 import ml_metadata as mlmd
 import outer_environment
 import pytest
+from google.protobuf import text_format
 from ml_metadata.proto import metadata_store_pb2
 from mlmd_records import CACHED, Records
+from tfx.orchestration import metadata as mlmd_of_tfx
+from tfx.orchestration.portable import cache_utils
+from tfx.orchestration.portable.input_resolution import channel_resolver
+from tfx.orchestration.portable.mlmd import context_lib
+from tfx.proto.orchestration import pipeline_pb2
 
 from components import locks
-from pipeline import configs, disk_usage, metadata
+from pipeline import configs, disk_usage, metadata, var_folder
 from pipeline.lineage.graph import LineageError
 from pipeline.prune import __main__ as prune
 from pipeline.prune.errors import PruneError
 
+_NOTHING: dict[str, str] = {}  # properties
 _NOBODY = 'http://127.0.0.1:1'
 _DELETED = metadata_store_pb2.Artifact.DELETED
 _RUNNING = metadata_store_pb2.Execution.RUNNING
@@ -61,7 +68,7 @@ class _Runs:
         return examples
 
     def model(self, run, examples, members=()):
-        outputs = {'model': ('Model', {}), 'model_run': ('ModelRun', {})}
+        outputs = {'model': ('Model', _NOTHING), 'model_run': ('ModelRun', _NOTHING)}
         custom = json.dumps({'members': [[folder, 'f' * 16] for folder in members]})
         model, _ = self._execute(
             'Trainer', {'examples': examples}, outputs, run=run, custom_config=custom
@@ -321,7 +328,7 @@ def test_what_a_kill_leaves_is_whole_and_the_next_call_ends_it(config, runs, mon
     examples, _ = runs.whole('run 1', '1')
     runs.whole('run 2', '2', examples)
     runs.whole('run 3', '3', examples)
-    done = []
+    done: list[object] = []
 
     def counted(step):
         def stop_before(*arguments, **more):
@@ -351,6 +358,55 @@ def test_what_a_kill_leaves_is_whole_and_the_next_call_ends_it(config, runs, mon
     _prune(config, 1)
     assert _is_where_it_should_be(config)
     assert _versions(config) == ['2', '3']
+
+
+def test_tfx_takes_nothing_that_is_marked_from_the_cache_and_no_baseline(config, runs):
+    """What TFX itself does with these artifacts, on whichever line is installed."""
+    _, first = runs.whole('run 1', '1')
+    runs.whole('run 2', '2')
+    _, third = runs.whole('run 3', '3')
+    query = text_format.Parse(
+        """context_queries { type { name: 'pipeline' }
+                             name { field_value { string_value: 'capsnet-tiny' } } }
+           artifact_query { type { name: 'Model' } }
+           output_key: 'model'""",
+        pipeline_pb2.InputSpec.Channel(),
+    )
+    connection = mlmd_of_tfx.sqlite_metadata_connection_config(config.metadata_path)
+    with mlmd_of_tfx.Metadata(connection) as handle:
+        trainings = handle.store.get_executions_by_type('tfx.components.Trainer')
+        caches = []
+        for training in trainings:
+            context = context_lib.register_context_if_not_exists(
+                handle, context_lib.CONTEXT_TYPE_EXECUTION_CACHE, f'key {training.id}'
+            )
+            association = metadata_store_pb2.Association(
+                execution_id=training.id, context_id=context.id
+            )
+            handle.store.put_attributions_and_associations([], [association])
+            caches.append(context)
+
+        def cached():
+            # The folders are relative to VAR, as in a run.
+            with var_folder.entered(config):
+                found = [cache_utils.get_cached_outputs(handle, cache) for cache in caches]
+            return [outputs['model'][0].id if outputs else None for outputs in found]
+
+        def resolved():
+            return {each.id for each in channel_resolver.resolve_single_channel(handle, query)}
+
+        before = cached()
+        assert before[0] == first
+        assert resolved() == set(before)
+        # Marked, and not yet removed.
+        marked = handle.store.get_artifacts_by_id([first])
+        marked[0].state = _DELETED
+        handle.store.put_artifacts(marked)
+        assert cached() == [None, *before[1:]]
+        assert resolved() == set(before[1:])
+        _prune(config, 1)
+        assert cached() == [None, None, third]
+        assert resolved() == {third}
 
 
 def test_nothing_is_removed_during_a_run(config, runs):
