@@ -51,8 +51,8 @@ serving = name=$(call setting,pipeline_name); base=$(call setting,serving_model_
 	grep -qsF "base_path: \"$$base\"" "$$folder/models.config" || roll --keep
 
 .PHONY: help setup settings setup-bench setup-torch setup-kubeflow-lint setup-docs run data serve predict \
-	rollback promote lineage prune serve-docker kubeflow kubeflow-run bench notebook docs test test-slow test-trixie lint \
-	tensorboard lock clean distclean
+	rollback promote lineage prune serve-docker kubeflow kubeflow-run bench notebook docs test test-slow \
+	test-trixie lint tensorboard lock clean distclean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-19s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -124,6 +124,12 @@ predict: setup ## Ask the server what a picture shows (IMAGE=file.png; URL=of th
 
 rollback: setup ## Serve the version before, also while the server runs (VERSION=number or LATEST=1)
 	@set -e; $(serving); roll $${VERSION:+--version "$$VERSION"} $${LATEST:+--latest}
+
+promote: setup ## Call a version stable, and serve the newest beside it as canary (VERSION=number)
+	@set -e; [ -n "$$VERSION" ] || { \
+		echo "Name the version: $$($(commands) show promote VERSION=1795412128)" >&2; exit 1; \
+	}; \
+	$(serving); roll --promote "$$VERSION"
 
 lineage: setup ## Show what a pushed model was made of (VERSION=number), or what became of data (DATA=mnist)
 	@$(quiet) python -m pipeline.lineage $${VERSION:+--version "$$VERSION"} $${DATA:+--data "$$DATA"}

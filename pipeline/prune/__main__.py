@@ -119,7 +119,8 @@ def _lines(
         of_kind = [item for item in found if item.kind == kind]
         size = disk_usage.in_words(sum(item.size for item in of_kind))
         lines.append(f'{kind:12} {len(of_kind):5,} {size:>10}')
-        lines += _names(config, of_kind)
+        if kind != items.OF_TFX:  # empty folders with numbers for names
+            lines += _names(config, of_kind)
     total = disk_usage.in_words(sum(item.size for item in found))
     if delete:
         left, _ = disk_usage.measured(config.var)

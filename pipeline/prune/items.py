@@ -18,7 +18,8 @@ REMOVED = '.pruned'
 
 ARTIFACTS, TENSORBOARD = 'artifacts', 'TensorBoard'
 CHECKPOINTS, VERSIONS, LOGS = 'checkpoints', 'versions', 'logs'
-KINDS = (ARTIFACTS, TENSORBOARD, CHECKPOINTS, VERSIONS, LOGS)
+OF_TFX = "TFX's own"
+KINDS = (ARTIFACTS, TENSORBOARD, CHECKPOINTS, VERSIONS, LOGS, OF_TFX)
 
 # Where a node has its artifacts, with the id of an execution for a name, and TFX its own files.
 _OF_TFX = os.path.join('.system', 'executor_execution')
@@ -91,9 +92,16 @@ def _artifacts(config: Config, needed: Needed) -> Iterator[Item]:
                     any(each.id in needed.kept for each in there) or not (there or is_older)
                 ):
                     continue
-                is_log = output == os.path.join(config.pipeline_root, _TENSORBOARD)
                 marked = [each.id for each in there if each.state != Artifact.DELETED]
-                yield _item(TENSORBOARD if is_log else ARTIFACTS, entry.path, marked)
+                yield _item(
+                    _kind(os.path.relpath(output, config.pipeline_root)), entry.path, marked
+                )
+
+
+def _kind(output: str) -> str:
+    if output.endswith(_OF_TFX):
+        return OF_TFX
+    return TENSORBOARD if output == _TENSORBOARD else ARTIFACTS
 
 
 def _checkpoints(config: Config, needed: Needed) -> Iterator[Item]:
