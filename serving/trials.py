@@ -62,7 +62,7 @@ class Trials:
 
 
 def find(config: ModelServerConfig, name: str, path: str) -> ModelConfig:
-    """The entry of a model; raises Refused if there is none."""
+    """The entry of a model; raises Refused if it is missing."""
     models = {model.name: model for model in config.model_config_list.config}
     if name not in models:
         raise Refused(f'{path} has no model {name}, only {", ".join(models) or "none at all"}.')

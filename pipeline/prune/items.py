@@ -23,7 +23,6 @@ KINDS = (ARTIFACTS, TENSORBOARD, CHECKPOINTS, VERSIONS, LOGS, OF_TFX)
 
 # Where a node has its artifacts, with the id of an execution for a name, and TFX its own files.
 _OF_TFX = os.path.join('.system', 'executor_execution')
-_TENSORBOARD = os.path.join('Trainer', 'model_run')
 # In the folder of a training's checkpoints; see capsmodel/training/checkpoints.py.
 _LOG_DIR, _LOCK = 'log_dir', 'lock'
 
@@ -93,15 +92,14 @@ def _artifacts(config: Config, needed: Needed) -> Iterator[Item]:
                 ):
                     continue
                 marked = [each.id for each in there if each.state != Artifact.DELETED]
-                yield _item(
-                    _kind(os.path.relpath(output, config.pipeline_root)), entry.path, marked
-                )
+                yield _item(_kind(output, config), entry.path, marked)
 
 
-def _kind(output: str) -> str:
+def _kind(output: str, config: Config) -> str:
     if output.endswith(_OF_TFX):
         return OF_TFX
-    return TENSORBOARD if output == _TENSORBOARD else ARTIFACTS
+    is_log = os.path.normpath(output) == os.path.normpath(config.tensorboard_dir)
+    return TENSORBOARD if is_log else ARTIFACTS
 
 
 def _checkpoints(config: Config, needed: Needed) -> Iterator[Item]:

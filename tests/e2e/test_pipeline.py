@@ -373,4 +373,4 @@ def test_pruned_folder_serves_what_it_served_and_a_rerun_is_cached(project, root
     for node in ('TfdsExampleGen', 'Transform', 'Trainer', 'Evaluator', 'InfraCheck'):
         assert states[node] == CACHED, node
     assert project.versions() == versions
-    assert re.search(r'\nDisk: +\d+ MB in ', done.stdout)
+    assert re.search(r'\nDisk: +[\d.]+ MB in ', done.stdout)

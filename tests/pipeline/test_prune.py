@@ -154,6 +154,8 @@ def test_what_kept_runs_used_stays_though_an_older_run_made_it(config, runs):
     assert '  pipeline_root/capsnet-tiny/Trainer/model: 4' in said
     assert '  serving_model/capsnet-tiny: 1' in said
     assert said[-1].startswith('Removed: ')
+    counts = dict(line.split()[:2] for line in said if re.match(r'\w+ +\d', line))
+    assert counts == dict(artifacts='7', TensorBoard='2', checkpoints='0', versions='1', logs='0')
     assert prune.prune(config, 1, _NOBODY)[-1] == 'There is nothing to remove'
 
 
