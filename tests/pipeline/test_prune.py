@@ -155,7 +155,7 @@ def test_what_kept_runs_used_stays_though_an_older_run_made_it(config, runs):
     assert '  serving_model/capsnet-tiny: 1' in said
     assert said[-1].startswith('Removed: ')
     counts = dict(line.split()[:2] for line in said if re.match(r'\w+ +\d', line))
-    assert counts == dict(artifacts='7', TensorBoard='2', checkpoints='0', versions='1', logs='0')
+    assert [counts[kind] for kind in ('artifacts', 'TensorBoard', 'versions')] == ['7', '2', '1']
     assert prune.prune(config, 1, _NOBODY)[-1] == 'There is nothing to remove'
 
 
@@ -324,9 +324,9 @@ def test_logs_of_older_runs_go(config, runs):
     }
 
 
-@pytest.mark.parametrize('steps', range(8))
+@pytest.mark.parametrize('steps', [0, 1, 2, 10, 11, 12, 20])
 def test_what_a_kill_leaves_is_whole_and_the_next_call_ends_it(config, runs, monkeypatch, steps):
-    """After each step: the mark, the renaming of what goes, and the removal."""
+    """There are 21 steps: the mark, then ten folders are renamed, then they are removed."""
     examples, _ = runs.whole('run 1', '1')
     runs.whole('run 2', '2', examples)
     runs.whole('run 3', '3', examples)
