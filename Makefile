@@ -23,7 +23,9 @@ of_serve = PORT LISTEN LOG_REQUESTS LOG_IMAGES
 of_serve-docker = PORT
 of_predict = IMAGE URL PORT SHOW
 of_rollback = VERSION LATEST PORT
+of_promote = VERSION PORT
 of_lineage = VERSION DATA
+of_prune = KEEP DELETE PORT
 of_kubeflow = CLUSTER
 of_kubeflow-run = HOST NAMESPACE
 of_lock = UPGRADE
@@ -62,8 +64,8 @@ logging = set --; [ -z "$$LOG_REQUESTS$$LOG_IMAGES" ] || { \
 }
 
 .PHONY: help setup settings setup-bench setup-torch setup-kubeflow-lint setup-docs run data serve predict \
-	rollback lineage serve-docker kubeflow kubeflow-run bench notebook docs test test-slow test-trixie lint \
-	tensorboard lock clean distclean
+	rollback promote lineage prune serve-docker kubeflow kubeflow-run bench notebook docs test test-slow \
+	test-trixie lint tensorboard lock clean distclean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-19s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -136,8 +138,18 @@ predict: setup ## Ask the server what a picture shows (IMAGE=file.png; URL=of th
 rollback: setup ## Serve the version before, also while the server runs (VERSION=number or LATEST=1)
 	@set -e; $(serving); roll $${VERSION:+--version "$$VERSION"} $${LATEST:+--latest}
 
+promote: setup ## Call a version stable, and serve the newest beside it as canary (VERSION=number)
+	@set -e; [ -n "$$VERSION" ] || { \
+		echo "Name the version: $$($(commands) show promote VERSION=1795412128)" >&2; exit 1; \
+	}; \
+	$(serving); roll --promote "$$VERSION"
+
 lineage: setup ## Show what a pushed model was made of (VERSION=number), or what became of data (DATA=mnist)
 	@$(quiet) python -m pipeline.lineage $${VERSION:+--version "$$VERSION"} $${DATA:+--data "$$DATA"}
+
+prune: setup ## Show what no kept run needs, and remove it (KEEP=5 DELETE=yes PORT=8501)
+	@$(quiet) python -m pipeline.prune --keep "$$KEEP" --delete "$$DELETE" \
+		--url "http://127.0.0.1:$${PORT:-8501}"
 
 serve-docker: setup ## Serve the pushed model by TensorFlow Serving itself, in docker (PORT=8501)
 	@set -e; docker compose version >/dev/null 2>&1 || { \

@@ -24,7 +24,7 @@ from capsmodel.training.errors import TrainingError
 from components.datasets.errors import DatasetError, NotPrepared, first_line
 from components.gate import BaselineMissing, GateRefused
 from components.push_error import PushError
-from pipeline import make_commands
+from pipeline import disk_usage, make_commands
 from pipeline.configs import SettingError
 from pipeline.metadata_error import MetadataError
 from pipeline.settings import Config
@@ -184,7 +184,12 @@ def _print_summary(config: Config) -> None:
         logging.getLogger(__name__).exception('There is no summary.')
         text = f'\nThe run is done, but its summary cannot be read: {error}'
     first, *others = make_commands.next_steps(config)
-    steps = [_labelled('Next', first), *(_labelled('', step) for step in others)]
+    disk = disk_usage.of_folder(config.var, make_commands.make_command('prune', config, KEEP='5'))
+    steps = [
+        _labelled('Disk', disk),
+        _labelled('Next', first),
+        *(_labelled('', step) for step in others),
+    ]
     print('\n'.join([text, *steps]), flush=True)
 
 

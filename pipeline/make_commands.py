@@ -35,8 +35,14 @@ _DEPENDS_ON: dict[str, Callable[[Config], Any]] = {
     ),
     'tensorboard': lambda config: config.tensorboard_dir,
     'lineage': lambda config: (config.pipeline_name, config.metadata, config.metadata_path),
+    'prune': lambda config: (
+        config.pipeline_name,
+        config.pipeline_root,
+        config.metadata,
+        config.metadata_path,
+    ),
     **dict.fromkeys(
-        ('serve', 'serve-docker', 'predict', 'rollback', 'notebook'),
+        ('serve', 'serve-docker', 'predict', 'rollback', 'promote', 'notebook'),
         lambda config: (config.pipeline_name, config.serving_model_dir),
     ),
 }

@@ -1,13 +1,17 @@
 """Metrics for Prometheus, under the names of TensorFlow Serving.
 
 Names, labels and bucket limits are those of tensorflow_serving/servables/tensorflow/util.cc and
-tensorflow_serving/batching/ (commit 9d981c5), with `:` instead of `/`.
+tensorflow_serving/batching/ (commit 9d981c5), with `:` instead of `/`. TensorFlow Serving does not
+tell the versions of a model apart: the two metrics that do have names of this project's.
 """
 
 from __future__ import annotations
 
+import asyncio
 import bisect
+import contextlib
 import re
+import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Protocol
@@ -16,9 +20,12 @@ from prometheus_client import exposition
 from prometheus_client.metrics_core import HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from serving.errors import ServingError
+
 CONTENT_TYPE = 'text/plain; version=0.0.4; charset=utf-8'
 
 _PREFIX = ':tensorflow:serving:'
+_OWN_PREFIX = 'capsnet_serving_'
 _ENTRYPOINT = 'REST'
 # The real server's name for a session that runs SavedModels.
 _RUNTIME = 'TF1'
@@ -84,6 +91,20 @@ class Metrics(Collector):
             batch_sizes,
         )
 
+        self._version_requests = _Counts(
+            'request_count',
+            'The number of requests that a version was asked.',
+            ('model_name', 'version', 'status'),
+            _OWN_PREFIX,
+        )
+        self._version_latency = _Histogram(
+            'request_latency',
+            'Microseconds that a version took for a request, of requests that are OK.',
+            ('model_name', 'version', 'API'),
+            _exponential(10, 1.8, 33),
+            _OWN_PREFIX,
+        )
+
     def request(self, model: str, api: str, code: str, seconds: float) -> None:
         """Counts a request that was answered.
 
@@ -96,6 +117,28 @@ class Metrics(Collector):
         self._requests.add((model, code))
         if code == 'OK':
             self._request_latency.observe((model, api, _ENTRYPOINT), 1e6 * seconds)
+
+    @contextlib.contextmanager
+    def of_version(self, model: str, version: int, api: str) -> Iterator[None]:
+        """Counts what happens inside as a request to a version; `api` as in `request`."""
+        code = 'OK'
+        start = time.perf_counter()
+        try:
+            yield
+        except ServingError as error:
+            code = error.code
+            raise
+        except (asyncio.CancelledError, ConnectionError):
+            code = 'CANCELLED'
+            raise
+        except BaseException:
+            code = 'INTERNAL'
+            raise
+        finally:
+            self._version_requests.add((model, str(version), code))
+            if code == 'OK':
+                seconds = time.perf_counter() - start
+                self._version_latency.observe((model, str(version), api), 1e6 * seconds)
 
     def runtime(self, model: str, api: str, seconds: float) -> None:
         """Counts the time that TensorFlow took for a request; `api` as in `request`."""
@@ -133,8 +176,10 @@ class Metrics(Collector):
 
 
 class _Counts:
-    def __init__(self, name: str, text: str, labels: tuple[str, ...]) -> None:
-        self._name, self._text, self._labels = _PREFIX + name, text, labels
+    def __init__(
+        self, name: str, text: str, labels: tuple[str, ...], prefix: str = _PREFIX
+    ) -> None:
+        self._name, self._text, self._labels = prefix + name, text, labels
         self._counts: Counter[tuple[str, ...]] = Counter()
 
     def add(self, values: tuple[str, ...]) -> None:
@@ -149,9 +194,14 @@ class _Counts:
 
 class _Histogram:
     def __init__(
-        self, name: str, text: str, labels: tuple[str, ...], limits: Sequence[float]
+        self,
+        name: str,
+        text: str,
+        labels: tuple[str, ...],
+        limits: Sequence[float],
+        prefix: str = _PREFIX,
     ) -> None:
-        self._name, self._text, self._labels = _PREFIX + name, text, labels
+        self._name, self._text, self._labels = prefix + name, text, labels
         self._limits = limits
         # As the real server writes them, so that the same query finds a bucket of either server.
         # prometheus_client.Histogram would write '10.0', and samples `_created`.

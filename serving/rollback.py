@@ -11,6 +11,9 @@ file is written twice: first with both versions and the old labels; then, once t
 the other version is available, with that version and its label alone. No request fails meanwhile.
 If the server does not get that far, the file is restored.
 
+`--promote N` gives version N the label `stable` and serves it beside the newest version. If that
+is another one, it gets the label `canary`, and requests without version or label are for it.
+
 Servers that start with such a file need --allow_version_labels_for_unavailable_models, since no
 version is loaded yet when they read its labels.
 """
@@ -18,11 +21,10 @@ version is loaded yet when they read its labels.
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import os
 import sys
 import warnings
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Mapping
 
 from tensorflow_serving.config.model_server_config_pb2 import ModelConfig, ModelServerConfig
 
@@ -33,15 +35,11 @@ from serving.config_files import (
     write_model_config,
 )
 from serving.errors import ServingError
-from serving.models.loadable import load_error
 from serving.models.versions import find_versions
 from serving.running_server import Server
+from serving.trials import Refused, Trials, find
 
-STABLE = 'stable'
-
-
-class Refused(Exception):
-    """The rollback cannot be done; the message says why. models.config is as it was before."""
+STABLE, CANARY = 'stable', 'canary'
 
 
 def roll_back(
@@ -53,6 +51,7 @@ def roll_back(
     version: int | None = None,
     latest: bool = False,
     keep: bool = False,
+    promote: int | None = None,
 ) -> str:
     """Changes which version of a model is served.
 
@@ -62,10 +61,12 @@ def roll_back(
         server: A server that may be running. If it answers, this function waits for it.
         base_path: The folder of the model's versions. Needed if models.config is missing; corrects
             the path in it if the folder was moved or copied together with models.config.
-        version: The version to pin. By default, without `latest` and `keep`, it is the one before
-            the version that is served.
+        version: The version to pin. By default, without the arguments below, it is the one with the
+            label `stable` if another one is the canary, and otherwise the one before the version
+            that is served.
         latest: Whether to remove the pin and serve the newest version.
         keep: Whether to change nothing but `base_path`.
+        promote: The version to call stable, with the newest one as canary.
 
     Returns:
         A sentence that says what is served now, and which versions were left out; '' if nothing
@@ -80,91 +81,47 @@ def roll_back(
     if is_new and not base_path:
         raise Refused(f'There is no {path}: say by --model_base_path where the versions are.')
     before = single_model_config(model_name, base_path or '') if is_new else read_model_config(path)
-    is_moved = bool(base_path and _set_base_path(_find(before, model_name, path), base_path))
+    is_moved = bool(base_path and _set_base_path(find(before, model_name, path), base_path))
     if keep:
         if is_new or is_moved:
             write_model_config(path, before)
         return ''
     config = ModelServerConfig.FromString(before.SerializeToString())
-    model = _find(config, model_name, path)
+    model = find(config, model_name, path)
     versions = _versions(model, may_be_missing=latest)
     # No server reads a file that is missing.
-    available = [] if is_new else server.available()
-    trials = _Trials(path, before, model_name, versions, server, available)
+    available = set() if is_new else set(server.available())
+    trials = Trials(path, before, model_name, versions, server, available)
     with restored_on_failure(path) as restore:
         if latest:
             # A new file without a pin only says what servers do by themselves: try no version.
             candidates = [] if is_new else sorted(versions, reverse=True)
             target, errors = trials.first_that_loads(candidates)
             removed = _unpin(model, target)
+            what = f'the newest version of {model_name}'
+        elif promote is not None:
+            target, errors, removed, what = _promote(model, versions, promote, trials)
         else:
             target, errors = _choose(model, versions, available, version, trials)
             removed = _pin(model, versions, target)
+            what = f'version {target} of {model_name}'
         if not is_new and not is_moved and config == before:
             restore()
-            return '' if latest else f'{model_name} is pinned to version {target} already.'
+            return '' if latest else f'{path} already says to serve {what}.'
         write_model_config(path, config)
         if target is not None and available:
             error = server.wait(target, lambda answering: max(answering, default=None) == target)
             if error:
                 raise Refused(f'The server at {server.url} cannot serve {target}: {error}')
+            if promote is not None:
+                server.wait_for_label(STABLE, promote)
     if is_new and latest:
         return ''
-    what = f'the newest version of {model_name}' if latest else f'version {target} of {model_name}'
-    where = f'{server.url} serves {what} now'
-    if not available:
-        where = f'The next server that reads {path} serves {what}'
+    who = f'{server.url} serves' if available else f'The next server that reads {path} serves'
+    now = ' now' if available else ''
     back = '--version pins another one' if latest else '--latest goes back to the newest one'
     labels = ''.join(f' Its label {label} is removed.' for label in removed)
-    return f'{where}; {back}.{labels}{_left_out(errors)}'
-
-
-@dataclasses.dataclass(frozen=True)
-class _Trials:
-    """Finds out which versions of a model can be served."""
-
-    path: str
-    config: ModelServerConfig
-    model_name: str
-    versions: Mapping[int, str]  # their folders
-    server: Server
-    available: Collection[int]  # the versions that the server serves; empty if none runs
-
-    def first_that_loads(self, numbers: Iterable[int]) -> tuple[int | None, dict[int, str]]:
-        """The first of some versions that can be served, and the errors of those before it."""
-        errors: dict[int, str] = {}
-        for number in numbers:
-            if not (error := self._error(number)):
-                return number, errors
-            errors[number] = error
-        return None, errors
-
-    def _error(self, number: int) -> str:
-        """Why a version cannot be served; '' if it can."""
-        if number in self.available:
-            return ''
-        if not self.available or self.server.has_failed(number):
-            error = load_error(self.versions[number])
-            if error or not self.available:
-                return error
-        both = ModelServerConfig.FromString(self.config.SerializeToString())
-        policy = _find(both, self.model_name, self.path).model_version_policy
-        policy.specific.versions[:] = sorted({*self.available, number})
-        write_model_config(self.path, both)
-        try:
-            return self.server.wait(number, lambda answering: number in answering)
-        except ServingError:
-            # TensorFlow Serving tries a version that does not load for minutes.
-            if error := load_error(self.versions[number]):
-                return error
-            raise
-
-
-def _find(config: ModelServerConfig, name: str, path: str) -> ModelConfig:
-    models = {model.name: model for model in config.model_config_list.config}
-    if name not in models:
-        raise Refused(f'{path} has no model {name}, only {", ".join(models) or "none at all"}.')
-    return models[name]
+    return f'{who} {what}{now}; {back}.{labels}{_left_out(errors)}'
 
 
 def _set_base_path(model: ModelConfig, base_path: str) -> bool:
@@ -187,13 +144,16 @@ def _choose(
     versions: Collection[int],
     available: Collection[int],
     asked: int | None,
-    trials: _Trials,
+    trials: Trials,
 ) -> tuple[int, dict[int, str]]:
     """The version to pin, and the errors of the versions that were tried before it."""
     pinned = model.model_version_policy.specific.versions
     served = max(available or pinned or versions, default=None)
     candidates = [version for version in versions if served is not None and version < served]
     wanted = f'before {served}'
+    if CANARY in model.version_labels and STABLE in model.version_labels:
+        # Those between the stable version and its canary were never called stable.
+        candidates = [each for each in candidates if each <= model.version_labels[STABLE]]
     if asked is not None:
         candidates = [asked] if asked in versions else []
         wanted = str(asked)
@@ -208,6 +168,28 @@ def _choose(
     return target, errors
 
 
+def _promote(
+    model: ModelConfig, versions: Collection[int], stable: int, trials: Trials
+) -> tuple[int, dict[int, str], list[str], str]:
+    """Calls a version stable, and a newer one canary, if there is one that loads.
+
+    Returns:
+        The version that answers requests without a label; the errors of those that do not load;
+        the labels removed; and words for what is served.
+    """
+    target, _ = _choose(model, versions, (), stable, trials)
+    newer = sorted((number for number in versions if number > target), reverse=True)
+    canary, errors = trials.first_that_loads(newer)
+    removed = _pin(model, versions, target, canary)
+    if canary is None:
+        return target, errors, removed, f'version {target} of {model.name} as {STABLE}'
+    what = (
+        f'version {target} of {model.name} as {STABLE}, and version {canary} as {CANARY} and to '
+        'requests without a label'
+    )
+    return canary, errors, removed, what
+
+
 def _left_out(errors: Mapping[int, str]) -> str:
     return ''.join(
         f' Version {version} is left out, since it does not load: {error.rstrip(".")}.'
@@ -215,16 +197,20 @@ def _left_out(errors: Mapping[int, str]) -> str:
     )
 
 
-def _pin(model: ModelConfig, versions: Collection[int], target: int) -> list[str]:
-    """Pins `target`, and the older versions that have labels; returns the labels removed."""
+def _pin(
+    model: ModelConfig, versions: Collection[int], stable: int, canary: int | None = None
+) -> list[str]:
+    """Pins one or two versions, and the older ones that have labels; returns the labels removed."""
+    # A request that names neither version nor label is for the highest one.
+    served = stable if canary is None else canary
     kept = {
         label: version
         for label, version in model.version_labels.items()
-        if label != STABLE and version in versions and version < target
+        if label not in (STABLE, CANARY) and version in versions and version < served
     }
-    # A request that names neither version nor label is for the highest one.
-    model.model_version_policy.specific.versions[:] = sorted({*kept.values(), target})
-    return _relabel(model, {**kept, STABLE: target})
+    own = {STABLE: stable} if canary is None else {STABLE: stable, CANARY: canary}
+    model.model_version_policy.specific.versions[:] = sorted({*kept.values(), *own.values()})
+    return _relabel(model, {**kept, **own})
 
 
 def _unpin(model: ModelConfig, newest: int | None) -> list[str]:
@@ -260,6 +246,9 @@ def main() -> int:
     which.add_argument(
         '--keep', action='store_true', help='serve the same version, only write --model_base_path'
     )
+    which.add_argument(
+        '--promote', type=int, help='call this version stable, and serve the newest one as canary'
+    )
     add('--url', default='http://127.0.0.1:8501', help='address of the running server')
     add('--timeout', type=float, default=60.0, help='seconds to wait for the running server')
     arguments = parser.parse_args()
@@ -277,6 +266,7 @@ def main() -> int:
             version=arguments.version,
             latest=arguments.latest,
             keep=arguments.keep,
+            promote=arguments.promote,
         )
     except (Refused, ServingError) as error:
         print(f'error: {error}', file=sys.stderr)

@@ -8,11 +8,15 @@ import time
 import urllib.parse
 import urllib.request
 from collections.abc import Callable, Collection
+from typing import Any
 
 from serving.errors import ServingError
 
 _POLL_SECONDS = 0.1
 _ANSWER_SECONDS = 10.0
+
+# What is raised where no server answers, or something else does.
+_NO_ANSWER = (OSError, http.client.HTTPException, ValueError, LookupError, TypeError)
 
 # State and error message of each version.
 _Status = dict[int, tuple[str, str]]
@@ -70,16 +74,39 @@ class Server:
             time.sleep(_POLL_SECONDS)
         return ''
 
+    def wait_for_label(self, label: str, version: int) -> None:
+        """Waits until a label is that of a version, which is loaded; raises ServingError."""
+        deadline = time.monotonic() + self._timeout
+        while self._labelled(label) != version:
+            if time.monotonic() > deadline:
+                raise ServingError(
+                    'DEADLINE_EXCEEDED',
+                    f'The server at {self.url} did not give version {version} the label {label} '
+                    f'within {self._timeout:g} seconds. Was it started with this '
+                    '--model_config_file, and with --model_config_file_poll_wait_seconds?',
+                )
+            time.sleep(_POLL_SECONDS)
+
+    def _labelled(self, label: str) -> int | None:
+        try:
+            answer = self._asked(f'{self._status_url}/labels/{label}/metadata')
+            return int(answer['model_spec']['version'])
+        except _NO_ANSWER:
+            return None
+
     def _status(self) -> _Status:
         try:
-            with self._opener.open(self._status_url, timeout=_ANSWER_SECONDS) as response:
-                answer = json.load(response)
+            answer = self._asked(self._status_url)
             return {
                 int(status['version']): (status['state'], status['status']['error_message'])
                 for status in answer['model_version_status']
             }
-        except (OSError, http.client.HTTPException, ValueError, LookupError, TypeError):
+        except _NO_ANSWER:
             return {}
+
+    def _asked(self, url: str) -> Any:
+        with self._opener.open(url, timeout=_ANSWER_SECONDS) as response:
+            return json.load(response)
 
 
 def _available(status: _Status) -> list[int]:

@@ -34,8 +34,8 @@ _FLOORS = {
         'checked_images',
     ],
     'serving': [
-        'console errors processors metrics',
-        'config stopping',
+        'console errors processors',
+        'config metrics stopping',
         'config_files',
         'models',
         'requests request_log',

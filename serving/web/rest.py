@@ -226,7 +226,10 @@ class RestService:
             self.pending -= 1
 
     async def _answer(self, route: Route, body: Body) -> bytes:
-        with self._manager.servable(route.model, route.version, route.label) as servable:
+        with (
+            self._manager.servable(route.model, route.version, route.label) as servable,
+            self._metrics.of_version(route.model, servable.version, route.kind),
+        ):
             model = servable.model
             asked = await self._read(route.kind, body, model)
             name, inputs = asked.signature_name, asked.inputs

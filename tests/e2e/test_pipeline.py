@@ -23,7 +23,7 @@ from rest_server import request, rest_server
 from tfx_project import CACHED, COMPLETE, FAILED, Project, finished, sentence
 from troubles import assert_printed
 
-from pipeline import code_version, make_commands
+from pipeline import code_version, disk_usage, make_commands
 from pipeline.lineage.data import of_data
 from serving import client
 
@@ -330,3 +330,47 @@ def test_model_that_does_not_answer_in_time_is_not_pushed(project):
     assert states['InfraCheck'] == FAILED
     assert 'Pusher' not in states
     assert project.versions() == versions
+
+
+@_after_the_first_run
+def test_pruned_folder_serves_what_it_served_and_a_rerun_is_cached(project, root):
+    """After five runs: one that pushed, a cached one, a rejected one, and two that were stopped."""
+    versions = project.versions()
+    rejected = project.var / 'pipeline_root' / 'capsnet-tiny' / 'Trainer' / 'model'
+    assert len(list(rejected.iterdir())) == 2
+    before, _ = disk_usage.measured(project.config.var)
+
+    def prune(**variables):
+        done = subprocess.run(
+            make_commands.make_command('prune', project.config, **variables),
+            shell=True,
+            cwd=root,
+            env={'PATH': os.environ['PATH']},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    listed = prune(KEEP='2')
+    removed = prune(KEEP='2', DELETE='yes')
+    assert listed.splitlines()[:-1] == removed.splitlines()[:-1]
+    assert removed.startswith('What the newest 2 of 5 runs of capsnet-tiny need stays')
+    now, _ = disk_usage.measured(project.config.var)
+    assert f'Removed: {disk_usage.in_words(before - now)}. ' in removed
+    assert before - now > 1e6
+    assert len(list(rejected.iterdir())) == 1
+    assert list((project.var / 'checkpoints' / 'capsnet-tiny').glob('*/finished')) == []
+    assert project.versions() == versions
+    name, base_path = project.config.pipeline_name, project.config.serving_model_dir
+    with rest_server(f'--model_name={name}', f'--model_base_path={base_path}') as url:
+        _, _, status = request('GET', url)
+    assert '"state": "AVAILABLE"' in status
+    done = project.run()
+    assert done.returncode == 0, done.stderr
+    states = project.states()
+    for node in ('TfdsExampleGen', 'Transform', 'Trainer', 'Evaluator', 'InfraCheck'):
+        assert states[node] == CACHED, node
+    assert project.versions() == versions
+    assert re.search(r'\nDisk: +[\d.]+ MB in ', done.stdout)

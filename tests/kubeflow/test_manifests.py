@@ -8,7 +8,7 @@ import kubeflow_lint
 import pytest
 import yaml
 from project_paths import ROOT
-from rest_server import rest_server
+from rest_server import request, rest_server
 from saved_models import half_plus_two
 
 from kubeflow import cluster
@@ -241,6 +241,38 @@ def test_settings_of_the_server_are_those_for_docker(resources):
     compose = yaml.safe_load((_SERVING / 'docker-compose.yml').read_text())
     (container,) = pod['containers']
     assert set(compose['services']['serving']['command']) <= set(container['args'])
+
+
+def test_canary_is_one_version_and_its_part_of_the_requests(resources, tmp_path):
+    text = kubeflow_lint.rendered('kserve-canary')
+    assert kubeflow_lint.mistakes(text) == []
+    wrong = text.replace('canaryTrafficPercent', 'canaryTrafficPercentage')
+    (said,) = kubeflow_lint.mistakes(wrong)
+    assert 'predictor has no field canaryTrafficPercentage' in said
+    kinds = {each['kind']: each for each in yaml.safe_load_all(text)}
+    assert kinds['NetworkPolicy'] == resources['NetworkPolicy', 'capsnet-kserve']
+    predictor = kinds['InferenceService']['spec']['predictor']
+    assert predictor.pop('canaryTrafficPercent') == 10
+    (volume,) = predictor.pop('volumes')
+    assert ('PersistentVolumeClaim', volume['persistentVolumeClaim']['claimName']) in resources
+    model = predictor['model']
+    (mount,) = model.pop('volumeMounts')
+    assert mount['name'] == volume['name']
+    folder, version = mount['mountPath'].rsplit('/', 1)
+    config = configs.from_preset('quick', var=_VAR)
+    assert f'{_VAR}/{mount["subPath"]}' == f'{config.serving_model_dir}/{version}'
+    whole = resources['InferenceService', 'capsnet']['spec']['predictor']
+    first, own = model.pop('args')
+    assert first in whole['model']['args']
+    assert own == f'--model_base_path={folder}'
+    # All else is that of the service that serves the newest version.
+    left = {name: value for name, value in whole['model'].items() if name != 'args'}
+    del left['storageUri']
+    assert predictor == {**whole, 'model': left}
+    half_plus_two(str(tmp_path), int(version))
+    flags = ('--model_base_path=/mnt/models', own.replace(folder, str(tmp_path)))
+    with rest_server('--model_name=capsnet', *flags) as url:
+        assert f'"version": "{version}"' in request('GET', url)[2]
 
 
 def test_flags_mounts_and_probes_of_the_server_fit_together(resources, tmp_path):

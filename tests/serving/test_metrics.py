@@ -1,8 +1,11 @@
 """Names and numbers as TensorFlow Serving exports them, read back by prometheus-client's parser."""
 
+import asyncio
+
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from serving.errors import ServingError
 from serving.metrics import Metrics
 
 
@@ -84,3 +87,27 @@ def test_label_values_are_escaped():
     metrics.request('a"b\\c\n', '', 'OK', 0)
     labels = (('model_name', 'a"b\\c\n'), ('status', 'OK'))
     assert _samples(metrics)[':tensorflow:serving:request_count', labels] == 1
+
+
+def test_versions_are_told_apart_under_a_name_of_our_own():
+    metrics = Metrics()
+    with metrics.of_version('m', 5, 'predict'):
+        pass
+    wrong = ServingError('INVALID_ARGUMENT', 'no image')
+    errors = (wrong, asyncio.CancelledError(), ConnectionResetError(), MemoryError())
+    for error in errors:
+        with pytest.raises(type(error)), metrics.of_version('m', 8, 'predict'):
+            raise error
+    lines = metrics.page().decode().splitlines()
+    name = 'capsnet_serving_request'
+    assert [line for line in lines if line.startswith(f'{name}_count{{')] == [
+        f'{name}_count{{model_name="m",status="OK",version="5"}} 1.0',
+        f'{name}_count{{model_name="m",status="INVALID_ARGUMENT",version="8"}} 1.0',
+        f'{name}_count{{model_name="m",status="CANCELLED",version="8"}} 2.0',
+        f'{name}_count{{model_name="m",status="INTERNAL",version="8"}} 1.0',
+    ]
+    labels = (('API', 'predict'), ('model_name', 'm'), ('version', '5'))
+    samples = _samples(metrics)
+    assert samples[f'{name}_latency_count', labels] == 1
+    assert 0 < samples[f'{name}_latency_sum', labels] < 1e6
+    assert not [of for _, of in samples if ('version', '8') in of and ('API', 'predict') in of]

@@ -86,6 +86,17 @@ def served(path, model='m'):
         # Other labels keep their versions, unless these would answer instead of the pinned one.
         (pin(3, 8, old=3, canary=8), {}, ('specific', [3, 5], {'old': 3, 'stable': 5})),
         (pin(8, new=8, stable=8, gone=4), {'latest': True}, (None, [], {'new': 8})),
+        # It goes back to what is called stable, and the canary is no more.
+        (pin(3, 8, stable=3, canary=8), {}, ('specific', [3], {'stable': 3})),
+        (pin(3, 8, stable=3, canary=8), {'latest': True}, (None, [], {'canary': 8})),
+        ('', {'promote': 3}, ('specific', [3, 8], {'stable': 3, 'canary': 8})),
+        (pin(3, stable=3), {'promote': 5}, ('specific', [5, 8], {'stable': 5, 'canary': 8})),
+        (pin(5, 8, stable=5, canary=8), {'promote': 8}, ('specific', [8], {'stable': 8})),
+        (
+            pin(3, 5, old=3, stable=5, new=8),
+            {'promote': 5},
+            ('specific', [3, 5, 8], {'old': 3, 'stable': 5, 'canary': 8}),
+        ),
     ],
 )
 def test_what_is_written(file, nobody, before, flags, after):
@@ -104,7 +115,7 @@ def test_sentences_without_a_server(file, nobody):
         says % 'version 5' + '--latest goes back to the newest one. Its label canary is removed.'
     )
     assert rollback.roll_back(str(path), 'm', nobody, version=5) == (
-        'm is pinned to version 5 already.'
+        f'{path} already says to serve version 5 of m.'
     )
     assert rollback.roll_back(str(path), 'm', nobody, latest=True) == (
         says % 'the newest version' + '--version pins another one. Its label stable is removed.'
@@ -233,6 +244,26 @@ def test_link_and_mode_of_the_file_stay(file, tmp_path, nobody):
     assert path.stat().st_mode & 0o777 == 0o640
 
 
+def test_a_canary_that_does_not_load_is_left_out(file, base_path, nobody):
+    path = file()
+    _cut(base_path, 8)
+    said = rollback.roll_back(str(path), 'm', nobody, promote=3)
+    assert served(path) == ('specific', [3, 5], {'stable': 3, 'canary': 5})
+    assert said.startswith(
+        f'The next server that reads {path} serves version 3 of m as stable, and version 5 as '
+        'canary and to requests without a label; --latest goes back to the newest one. Version 8 '
+        'is left out, since it does not load: '
+    )
+    said = rollback.roll_back(str(path), 'm', nobody, promote=5)
+    assert served(path) == ('specific', [5], {'stable': 5})
+    assert 'serves version 5 of m as stable; ' in said
+    assert ' Its label canary is removed. Version 8 is left out' in said
+    text = path.read_text()
+    with pytest.raises(rollback.Refused, match=r'^There is no version 8 of m at .* that loads, '):
+        rollback.roll_back(str(path), 'm', nobody, promote=8)
+    assert path.read_text() == text
+
+
 class Requests:
     """Asks a model all the time; `failed` has the answers that are errors."""
 
@@ -326,6 +357,36 @@ def test_under_a_running_server_no_request_fails(tmp_path, export):
         assert unlabelled.failed == []
         assert max(available(model_url)) == 3
         assert path.read_text().startswith(HEAD)
+
+
+def _version_of(url, label):
+    answer = json.loads(request('GET', f'{url}/labels/{label}/metadata')[2])
+    return int(answer['model_spec']['version'])
+
+
+def test_a_canary_is_promoted_under_a_running_server(tmp_path, export):
+    with running(tmp_path, export, pin(1, stable=1)) as (path, model_url):
+        url = model_url.removesuffix('/v1/models/m')
+        with Requests(model_url) as unlabelled, Requests(model_url, '/labels/stable') as labelled:
+            assert roll_back(path, url, '--promote=2') == (
+                0,
+                f'{url} serves version 2 of m as stable, and version 3 as canary and to requests '
+                'without a label now; --latest goes back to the newest one.\n',
+                '',
+            )
+            assert sorted(available(model_url))[-2:] == [2, 3]
+            assert [_version_of(model_url, label) for label in ('stable', 'canary')] == [2, 3]
+            # A version that is pushed waits until one asks for it.
+            saved_models.copy(export, str(tmp_path / 'm'), 4)
+            server = rollback.Server(url, 'm', 60)
+            rollback.roll_back(str(path), 'm', server, promote=2)
+            assert max(available(model_url)) == 4
+            rollback.roll_back(str(path), 'm', server, promote=4)
+            assert _version_of(model_url, 'stable') == 4
+            counts = unlabelled.count, labelled.count
+        assert min(counts) > 20
+        assert (unlabelled.failed, labelled.failed) == ([], [])
+        assert served(path) == ('specific', [4], {'stable': 4})
 
 
 def test_server_with_versions_that_do_not_load(tmp_path, export):

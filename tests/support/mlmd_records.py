@@ -14,8 +14,10 @@ OUTPUT = metadata_store_pb2.Event.OUTPUT
 class Records:
     """Writes artifacts, executions and events to the file of some settings."""
 
-    def __init__(self, config):
+    def __init__(self, config, with_folders=False):
+        """With folders, artifacts lie where TFX puts them, each a folder with a file."""
         self._config = config
+        self._with_folders = with_folders
         os.makedirs(os.path.dirname(config.metadata_path), exist_ok=True)
         connection = metadata.sqlite_metadata_connection_config(config.metadata_path)
         self._store = mlmd.MetadataStore(connection)
@@ -40,8 +42,8 @@ class Records:
         """
         pipeline = pipeline or self._config.pipeline_name
         contexts = [
+            self._run(pipeline, run),
             self._context('pipeline', pipeline),
-            self._context('pipeline_run', run),
             self._context('node', f'{pipeline}.{node}'),
         ]
         execution = metadata_store_pb2.Execution(
@@ -58,14 +60,30 @@ class Records:
             else:
                 kind, values = output
                 artifact = metadata_store_pb2.Artifact(
-                    type_id=self._type('artifact', kind), uri=f'{pipeline}/{node}/{key}/{run}'
+                    type_id=self._type('artifact', kind),
+                    uri=f'{pipeline}/{node}/{key}/{run}',
+                    state=metadata_store_pb2.Artifact.LIVE,
                 )
                 _set(artifact, {'tfx_version': '1.16.0', **values})
             pairs.append((artifact, _event(OUTPUT, key)))
         known = {each.id: each for each in self._store.get_artifacts()}
         pairs = [(known.get(artifact.id, artifact), event) for artifact, event in pairs]
-        _, ids, _ = self._store.put_execution(execution, pairs, contexts)
+        number, ids, _ = self._store.put_execution(execution, pairs, contexts)
+        new = [id_ for id_ in ids[len(inputs) :] if id_ not in known]
+        if new and self._with_folders:
+            self._make_folders(os.path.join('pipeline_root', pipeline, node), number, new)
         return ids[len(inputs) :]
+
+    def _make_folders(self, node, execution, artifacts):
+        made = self._store.get_artifacts_by_id(artifacts)
+        for artifact in made:
+            key = artifact.uri.split('/')[-2]
+            artifact.uri = os.path.join(node, key, str(execution))
+            folder = os.path.join(self._config.var, artifact.uri)
+            os.makedirs(folder)
+            with open(os.path.join(folder, 'file'), 'wb') as file:
+                file.write(bytes(10_000))
+        self._store.put_artifacts(made)
 
     def choose(self, node, key, artifact, run):
         """Records that a Resolver has found an artifact."""
@@ -80,11 +98,22 @@ class Records:
                 )
             ],
             [
+                self._run(self._config.pipeline_name, run),
                 self._context('pipeline', self._config.pipeline_name),
-                self._context('pipeline_run', run),
                 self._context('node', f'{self._config.pipeline_name}.{node}'),
             ],
         )
+
+    def _run(self, pipeline, name):
+        """The context of a run, which is a part of that of its pipeline."""
+        run = self._store.get_context_by_type_and_name('pipeline_run', name)
+        if run:
+            return run
+        contexts = [self._context('pipeline', pipeline), self._context('pipeline_run', name)]
+        parent, child = self._store.put_contexts(contexts)
+        part = metadata_store_pb2.ParentContext(parent_id=parent, child_id=child)
+        self._store.put_parent_contexts([part])
+        return self._context('pipeline_run', name)
 
     def _context(self, kind, name):
         found = self._store.get_context_by_type_and_name(kind, name)

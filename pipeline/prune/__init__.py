@@ -1,0 +1,1 @@
+"""Removes what no kept run of the pipeline needs."""

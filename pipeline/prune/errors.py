@@ -1,0 +1,5 @@
+"""What is raised by `make prune`."""
+
+
+class PruneError(Exception):
+    """Nothing can be removed, or not all: the message is for the person who asked."""
