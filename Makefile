@@ -24,6 +24,7 @@ of_serve-docker = PORT
 of_predict = IMAGE URL PORT SHOW
 of_rollback = VERSION LATEST PORT
 of_lineage = VERSION DATA
+of_card = VERSION LATEST
 of_kubeflow = CLUSTER
 of_kubeflow-run = HOST NAMESPACE
 of_lock = UPGRADE
@@ -49,7 +50,7 @@ serving = name=$(call setting,pipeline_name); base=$(call setting,serving_model_
 	grep -qsF "base_path: \"$$base\"" "$$folder/models.config" || roll --keep
 
 .PHONY: help setup settings setup-bench setup-torch setup-kubeflow-lint setup-docs run data serve predict \
-	rollback lineage serve-docker kubeflow kubeflow-run bench notebook docs test test-slow test-trixie lint \
+	rollback lineage card serve-docker kubeflow kubeflow-run bench notebook docs test test-slow test-trixie lint \
 	tensorboard lock clean distclean
 
 help: ## List the targets
@@ -125,6 +126,9 @@ rollback: setup ## Serve the version before, also while the server runs (VERSION
 
 lineage: setup ## Show what a pushed model was made of (VERSION=number), or what became of data (DATA=mnist)
 	@$(quiet) python -m pipeline.lineage $${VERSION:+--version "$$VERSION"} $${DATA:+--data "$$DATA"}
+
+card: setup ## Show the model card of a pushed version (VERSION=number), or of the last run (LATEST=1)
+	@$(quiet) python -m pipeline.card $${VERSION:+--version "$$VERSION"} $${LATEST:+--latest}
 
 serve-docker: setup ## Serve the pushed model by TensorFlow Serving itself, in docker (PORT=8501)
 	@set -e; docker compose version >/dev/null 2>&1 || { \

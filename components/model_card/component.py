@@ -5,7 +5,7 @@ import json
 from tfx import v1 as tfx
 from tfx.utils import import_utils, io_utils, path_utils
 
-from components.infra_check.component import on_this_machine
+from components.local_copy import on_this_machine
 from components.model_card import asked, curve, data, evaluated, exported, files, page, words
 from components.model_card.files import ModelCardFiles
 

@@ -52,8 +52,8 @@ def learning_curve(facts: Facts) -> Html:
         'Learning curve',
         paragraphs(
             f'Evaluation images are the {images:,} images of eval, which the network looks at '
-            'after each epoch. A point of the other curve is a mean over the training images since the '
-            'point before, each looked at before the network learned from it.',
+            'after each epoch. A point of the other curve is a mean over the training images '
+            'since the point before, each looked at before the network learned from it.',
             class_='soft',
         ),
         element('div', *figures, class_='charts'),
@@ -202,7 +202,7 @@ def calibration(facts: Facts) -> Html:
         paragraphs(
             f'The expected calibration error is {error:.3f}, measured by the Evaluator on all '
             f'{facts["evaluation"]["overall"]["images"]:,} test images: the mean distance between '
-            'the highest score and the accuracy, over 15 equal bins of scores (Guo and others '
+            'the highest score and the accuracy, over equal bins of scores (Guo and others '
             '2017). It is 0 where the answers with a score of 0.9 are right in 90% of the cases.'
             if error is not None
             else ''
@@ -235,7 +235,7 @@ def guard(facts: Facts) -> Html:
             f'The guard answers known = false for {overall["refused"]:.2%} of the '
             f'{overall["images"]:,} test images, by the Evaluator'
             + (f'; its thresholds were set to refuse {float(rate):.2%} of eval' if rate else '')
-            + '. The tables above and below have the rate of each class and kind of picture.'
+            + '. The tables above have the rate of each class and kind of picture.'
         ),
         paragraphs(_asked(facts['asked']), class_='soft'),
         table(

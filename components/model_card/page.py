@@ -173,8 +173,8 @@ def _factors(facts: Facts) -> Html:
             [
                 f'Figures are given for all test images and by {" and by ".join(measured_by)}.',
                 'The accuracy is the fraction of pictures whose class has the highest score.',
-                'An interval of 95% is that of Wilson 1927; it says how exact a fraction of so '
-                'few or many images is.',
+                'An interval of 95% is that of Wilson 1927. It says how exact a fraction is that '
+                'was counted on this number of images.',
                 'Who wrote or took the pictures, and with what, is not in the data, and so it is '
                 'no factor here.',
             ]
@@ -184,10 +184,11 @@ def _factors(facts: Facts) -> Html:
 
 def _data(facts: Facts) -> Html:
     data, names = facts['data'], facts['model']['class_names']
+    is_last = facts['settings'].get('PICK') == 'last'
     purposes = {
-        'train': 'the network learns from it',
-        'eval': 'chooses the epoch, and sets the guard',
-        'test': 'only the Evaluator and this card look at it',
+        'train': 'the network learns from them',
+        'eval': 'they set the guard' if is_last else 'they choose the epoch and set the guard',
+        'test': 'only the Evaluator and this card look at them',
     }
     splits = data['splits']
     if len(names) <= MOST_CLASSES:

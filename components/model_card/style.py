@@ -50,7 +50,7 @@ svg text { fill: var(--soft); font: 11px system-ui, sans-serif; }
 .key-first { color: var(--accent); font-weight: 600; }
 .key-other { color: var(--second); font-weight: 600; }
 .charts { display: grid; grid-template-columns: repeat(auto-fit, minmax(17rem, 1fr)); gap: 1rem; }
-figure { margin: 0; }
+figure { margin: 0; max-width: 24rem; }
 .pictures { display: grid; grid-template-columns: repeat(auto-fill, minmax(6.5rem, 1fr));
   gap: .8rem; }
 .pictures img { width: 100%; image-rendering: pixelated; background: #000; border-radius: .3rem; }
