@@ -20,10 +20,10 @@ from tfx.components.pusher import executor
 from tfx.dsl.compiler import constants
 from tfx.dsl.components.base import base_component, executor_spec
 from tfx.types import artifact_utils, component_spec, standard_artifacts, standard_component_specs
+from tfx.types.experimental.simple_artifacts import File
 
 from components import version_folders
 from components.model_card import files
-from components.model_card.files import ModelCardFiles
 from components.push_error import PushError
 
 # Property of a PushedModel: its version was there before, and nothing was copied.
@@ -43,7 +43,7 @@ class PusherSpec(component_spec.ComponentSpec):
     }
     INPUTS = {
         **standard_component_specs.PusherSpec.INPUTS,
-        'model_card': component_spec.ChannelParameter(type=ModelCardFiles, optional=True),
+        'model_card': component_spec.ChannelParameter(type=File, optional=True),
     }
     OUTPUTS = standard_component_specs.PusherSpec.OUTPUTS
     TYPE_ANNOTATION = standard_component_specs.PusherSpec.TYPE_ANNOTATION
@@ -120,7 +120,7 @@ class Pusher(base_component.BaseComponent):
             model_blessing: The Evaluator's ModelBlessing.
             infra_blessing: An InfraBlessing.
             base_directory: The folder of the versions.
-            model_card: A ModelCard, whose files are pushed with the model.
+            model_card: The output of ModelCard, whose files are pushed with the model.
         """
         super().__init__(
             PusherSpec(

@@ -223,7 +223,7 @@ def _gate_nodes(
         blessing=evaluator.outputs['blessing'],
         hyperparameters=training[0].outputs['best_hyperparameters'] if config.tuner else None,
         settings=card_settings.described(given, config),
-        reliability='capsmodel.calibration.Reliability.of',
+        reliability='capsmodel.calibration.Reliability',
         code_version=code_version('ModelCard'),
     )
     evaluation_gate = EvaluationGate(

@@ -3,11 +3,11 @@
 import json
 
 from tfx import v1 as tfx
+from tfx.types.experimental.simple_artifacts import File
 from tfx.utils import import_utils, io_utils, path_utils
 
 from components.local_copy import on_this_machine
 from components.model_card import asked, curve, data, evaluated, exported, files, page, words
-from components.model_card.files import ModelCardFiles
 
 
 @tfx.dsl.components.component
@@ -17,7 +17,7 @@ def ModelCard(  # noqa: N802 (a component is named like a class)
     examples: tfx.dsl.components.InputArtifact[tfx.types.standard_artifacts.Examples],
     evaluation: tfx.dsl.components.InputArtifact[tfx.types.standard_artifacts.ModelEvaluation],
     blessing: tfx.dsl.components.InputArtifact[tfx.types.standard_artifacts.ModelBlessing],
-    card: tfx.dsl.components.OutputArtifact[ModelCardFiles],
+    card: tfx.dsl.components.OutputArtifact[File],
     settings: tfx.dsl.components.Parameter[str],
     reliability: tfx.dsl.components.Parameter[str],
     hyperparameters: tfx.dsl.components.InputArtifact[
@@ -37,21 +37,26 @@ def ModelCard(  # noqa: N802 (a component is named like a class)
         examples: The raw examples, with the split `test`.
         evaluation: The Evaluator's evaluation.
         blessing: The Evaluator's blessing.
-        card: The files, see `files`.
+        card: A folder with the page and the JSON file, see `files`. It is of a type that TFX has:
+            Vertex AI knows no others without a package of their name.
         settings: A JSON object with `pipeline`, its name; `settings`, those in force by name;
             `command`, which runs the pipeline with them; and `code`, the version of the Trainer's.
-        reliability: Dotted path of the function that puts answers into bins, see
+        reliability: Dotted path of the class whose `of` puts answers into bins, see
             `asked.Reliability`.
         hyperparameters: The Tuner's, if it chose some.
         most_images: How many test images the model is asked about at most.
         code_version: Version of this code; part of the cache key.
     """
-    module, class_name, name = reliability.rsplit('.', 2)
-    function = getattr(import_utils.import_class_by_path(f'{module}.{class_name}'), name)
     with on_this_machine(path_utils.serving_model_path(model.uri)) as model_dir:
         of_model = exported.read(model_dir)
         names = of_model['class_names']
-        answers = asked.ask(model_dir, data.files(examples, 'test'), names, function, most_images)
+        answers = asked.ask(
+            model_dir,
+            data.files(examples, 'test'),
+            names,
+            import_utils.import_class_by_path(reliability).of,
+            most_images,
+        )
     given = json.loads(settings)
     tuned = {}
     if hyperparameters is not None:

@@ -1,21 +1,15 @@
-"""The artifact that a model card is, and the names of its files."""
+"""The files of a model card."""
 
 from __future__ import annotations
 
 import os
 
 from tfx.dsl.io import fileio
-from tfx.types.artifact import Artifact
 
+# Of the folder of a card: for people, and for programs.
 PAGE = 'model_card.html'
 FACTS = 'model_card.json'
 NAMES = (PAGE, FACTS)
-
-
-class ModelCardFiles(Artifact):
-    """A folder with PAGE, for people, and FACTS, for programs."""
-
-    TYPE_NAME = 'ModelCard'
 
 
 def write(folder: str, page: str, facts: str) -> None:

@@ -204,9 +204,7 @@ def _data(facts: Facts) -> Html:
             [names[label], *(f'{each["by_class"][label]:,}' for each in splits.values())]
             for label in [*order[:_EXTREMES], *order[-_EXTREMES:]]
         ]
-        note = (
-            f'Of {len(names):,} classes, the {_EXTREMES} rarest and the {_EXTREMES} most frequent'
-        )
+        note = f'The {_EXTREMES} rarest and the {_EXTREMES} most frequent of {len(names):,} classes'
     totals = ['all', *(f'{each["images"]:,}' for each in splits.values())]
     left_out = data['left_out']
     return section(
