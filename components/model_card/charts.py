@@ -24,8 +24,8 @@ def lines(curves: Mapping[str, Points], label: str, below: str) -> str:
     points = [point for curve in curves.values() for point in curve]
     right = max(x for x, _ in points) or 1
     low, high = min(y for _, y in points), max(y for _, y in points)
-    room = (high - low) * 0.05 or 0.05
-    low, high = low - room, high + room
+    if low == high:
+        low, high = low - 0.5, high + 0.5
 
     def place(point: tuple[float, float]) -> str:
         x, y = point
@@ -42,7 +42,7 @@ def lines(curves: Mapping[str, Points], label: str, below: str) -> str:
     for name, curve in curves.items():
         if len(curve) == 1:
             left, top = place(curve[0]).split(',')
-            parts.append(f'<circle class="dot" cx="{left}" cy="{top}" r="3"/>')
+            parts.append(f'<circle class="dot-{name}" cx="{left}" cy="{top}" r="3"/>')
         parts.append(f'<polyline class="{name}" points="{" ".join(map(place, curve))}"/>')
     parts += _below(f'0 to {right:,.0f} {below}')
     return _svg(parts, label)
@@ -78,7 +78,7 @@ def whiskers(value: float, interval: Sequence[float], low: float) -> str:
         '<svg class="whiskers" viewBox="0 0 150 14" aria-hidden="true">'
         '<path class="axis" d="M5 7H145"/>'
         f'<path class="first" d="M{start:.1f} 7H{end:.1f}"/>'
-        f'<circle class="dot" cx="{dot:.1f}" cy="7" r="4"/></svg>'
+        f'<circle class="dot-first" cx="{dot:.1f}" cy="7" r="4"/></svg>'
     )
 
 

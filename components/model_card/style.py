@@ -31,22 +31,24 @@ dd { margin: 0; }
   margin-top: 1rem; }
 .figures b { display: block; font-size: 1.6rem; line-height: 1.2; }
 .wide { overflow-x: auto; }
-table { border-collapse: collapse; font-size: .9rem; }
+table { border-collapse: collapse; font-size: .9rem; overflow-wrap: normal; }
 caption { text-align: left; padding-bottom: .3rem; }
 th, td { padding: .2rem .55rem; border-bottom: 1px solid var(--line); text-align: right;
   white-space: nowrap; }
 th:first-child { text-align: left; }
 th { font-weight: 500; }
+thead th { white-space: normal; vertical-align: bottom; }
 .matrix td { text-align: center; min-width: 2.3rem; border: 1px solid var(--line); }
 .matrix th { text-align: center; }
-.whiskers { width: 9rem; }
+.whiskers { width: 9rem; min-width: 7rem; }
 svg { display: block; max-width: 100%; height: auto; }
 svg text { fill: var(--soft); font: 11px system-ui, sans-serif; }
 .axis { stroke: var(--line); fill: none; }
 .first { stroke: var(--accent); fill: none; stroke-width: 2; }
 .other { stroke: var(--second); fill: none; stroke-width: 2; }
 .bar { fill: var(--accent); opacity: .75; }
-.dot { fill: var(--accent); }
+.dot-first { fill: var(--accent); }
+.dot-other { fill: var(--second); }
 .key-first { color: var(--accent); font-weight: 600; }
 .key-other { color: var(--second); font-weight: 600; }
 .charts { display: grid; grid-template-columns: repeat(auto-fit, minmax(17rem, 1fr)); gap: 1rem; }
