@@ -60,7 +60,7 @@ def of_last_run(config: Config) -> str:
     """The path of the card that was written last, whether its model was pushed or not.
 
     Raises:
-        NoCard: There is none, or it is in a bucket.
+        NoCard: No run has written one, or it is in a bucket.
     """
     folder = os.path.join(config.pipeline_root, _OF_RUNS)
     if '://' in folder:
