@@ -16,7 +16,7 @@ from tfx_bsl.public import tfxio
 
 from components.evaluation_gate import EvaluationGate, shortfalls
 from components.gate import GateRefused
-from components.model_card import evaluated
+from components.model_card.evaluated import read as read_for_card
 from components.model_card.intervals import wilson
 from pipeline import configs, evaluation, metadata, results
 from pipeline.schema import write_schema
@@ -182,7 +182,7 @@ def test_no_decoder_has_no_reconstruction_error_and_classes_or_kinds_without_ima
     ]
     metrics = _metrics(output)[('kind', 'plain'),]
     assert 'reconstruction_error' not in metrics
-    card = evaluated.read(output, _blessing(1), _NAMES)
+    card = read_for_card(output, _blessing(1), _NAMES)
     assert (card['blessed'], card['missed'], card['accuracy_change']) == (True, [], None)
     assert (len(card['classes']), card['kinds']) == (3, [])
     assert 'reconstruction_error' not in card['overall']
@@ -257,7 +257,7 @@ def test_bounds_hold_for_plain_images_and_kinds_have_their_own(tmp_path, models)
     assert (found.worst_class, found.worst_class_accuracy) == ('1', pytest.approx(0.9))
     assert (found.worst_kind, found.worst_kind_accuracy) == ('chalk', pytest.approx(1 / 3))
     # The model card reads the same.
-    card = evaluated.read(output, _blessing(0), _NAMES)
+    card = read_for_card(output, _blessing(0), _NAMES)
     assert not card['blessed']
     assert sorted(card['missed']) == sorted(shortfalls(result, _NAMES))
     assert card['accuracy_change'] == 0
