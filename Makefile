@@ -26,6 +26,7 @@ of_rollback = VERSION LATEST PORT
 of_promote = VERSION PORT
 of_lineage = VERSION DATA
 of_prune = KEEP DELETE PORT
+of_card = VERSION LATEST
 of_kubeflow = CLUSTER
 of_kubeflow-run = HOST NAMESPACE
 of_lock = UPGRADE
@@ -64,8 +65,8 @@ logging = set --; [ -z "$$LOG_REQUESTS$$LOG_IMAGES" ] || { \
 }
 
 .PHONY: help setup settings setup-bench setup-torch setup-kubeflow-lint setup-docs run data serve predict \
-	rollback promote lineage prune serve-docker kubeflow kubeflow-run bench notebook docs test test-slow \
-	test-trixie lint tensorboard lock clean distclean
+	rollback promote lineage card prune serve-docker kubeflow kubeflow-run bench notebook docs test \
+	test-slow test-trixie lint tensorboard lock clean distclean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-19s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -146,6 +147,9 @@ promote: setup ## Call a version stable, and serve the newest beside it as canar
 
 lineage: setup ## Show what a pushed model was made of (VERSION=number), or what became of data (DATA=mnist)
 	@$(quiet) python -m pipeline.lineage $${VERSION:+--version "$$VERSION"} $${DATA:+--data "$$DATA"}
+
+card: setup ## Show the model card of a pushed version (VERSION=number), or of the last run (LATEST=1)
+	@$(quiet) python -m pipeline.card $${VERSION:+--version "$$VERSION"} $${LATEST:+--latest}
 
 prune: setup ## Show what no kept run needs, and remove it (KEEP=5 DELETE=yes PORT=8501)
 	@$(quiet) python -m pipeline.prune --keep "$$KEEP" --delete "$$DELETE" \

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import tensorflow as tf
@@ -19,12 +20,18 @@ from tfx.components.pusher import executor
 from tfx.dsl.compiler import constants
 from tfx.dsl.components.base import base_component, executor_spec
 from tfx.types import artifact_utils, component_spec, standard_artifacts, standard_component_specs
+from tfx.types.experimental.simple_artifacts import File
 
 from components import version_folders
+from components.model_card import files
 from components.push_error import PushError
 
 # Property of a PushedModel: its version was there before, and nothing was copied.
 LIVE_ALREADY = 'live_already'
+
+# The folder of a version that is for files that TensorFlow does not know, and a card's files there.
+_EXTRA = 'assets.extra'
+_CARDS = {os.path.join(_EXTRA, name) for name in files.NAMES}
 
 
 class PusherSpec(component_spec.ComponentSpec):
@@ -34,7 +41,10 @@ class PusherSpec(component_spec.ComponentSpec):
         'base_directory': component_spec.ExecutionParameter(type=str),
         'run_id': component_spec.ExecutionParameter(type=str),
     }
-    INPUTS = standard_component_specs.PusherSpec.INPUTS
+    INPUTS = {
+        **standard_component_specs.PusherSpec.INPUTS,
+        'model_card': component_spec.ChannelParameter(type=File, optional=True),
+    }
     OUTPUTS = standard_component_specs.PusherSpec.OUTPUTS
     TYPE_ANNOTATION = standard_component_specs.PusherSpec.TYPE_ANNOTATION
 
@@ -52,7 +62,8 @@ class PusherExecutor(executor.Executor):
 
         As in TFX's Pusher, these are `pushed`, `pushed_destination` and `pushed_version`, and the
         model is also copied to the artifact's own folder. `live_already` is 1 if the newest version
-        is the same model, byte for byte; then nothing is copied.
+        is the same model, byte for byte; then nothing is copied. The files of a model card are put
+        beside the model in `assets.extra`.
 
         Raises:
             PushError: The model cannot be written. Then no part of it is in the base directory.
@@ -65,8 +76,13 @@ class PusherExecutor(executor.Executor):
             return
         model = self.GetModelPath(input_dict)
         base_directory = exec_properties['base_directory']
+        cards = [
+            os.path.join(card.uri, name)
+            for card in input_dict.get('model_card', [])
+            for name in files.NAMES
+        ]
         try:
-            version, path, is_new = _push(model, base_directory, pushed.uri)
+            version, path, is_new = _push(model, cards, base_directory, pushed.uri)
         except (OSError, tf.errors.OpError) as error:
             why = (isinstance(error, OSError) and error.strerror) or str(error)
             if '://' not in base_directory:
@@ -95,6 +111,7 @@ class Pusher(base_component.BaseComponent):
         model_blessing: types.BaseChannel,
         infra_blessing: types.BaseChannel,
         base_directory: str,
+        model_card: types.BaseChannel | None = None,
     ):
         """Describes the push of one model.
 
@@ -103,12 +120,14 @@ class Pusher(base_component.BaseComponent):
             model_blessing: The Evaluator's ModelBlessing.
             infra_blessing: An InfraBlessing.
             base_directory: The folder of the versions.
+            model_card: The output of ModelCard, whose files are pushed with the model.
         """
         super().__init__(
             PusherSpec(
                 model=model,
                 model_blessing=model_blessing,
                 infra_blessing=infra_blessing,
+                model_card=model_card,
                 base_directory=base_directory,
                 # TFX can switch off its cache only for a whole pipeline. But parameters are part of
                 # the cache key, and runners set this one to the id of the run: no run finds the
@@ -121,8 +140,11 @@ class Pusher(base_component.BaseComponent):
         )
 
 
-def _push(model: str, base_directory: str, archive: str) -> tuple[int, str, bool]:
+def _push(
+    model: str, cards: Sequence[str], base_directory: str, archive: str
+) -> tuple[int, str, bool]:
     """Number and folder of the model's version, and whether it is new."""
+    extras = {os.path.join(_EXTRA, os.path.basename(path)): path for path in cards}
     with version_folders.locked(base_directory):
         # With the numbers of half versions: TensorFlow Serving gives up a version that failed once.
         taken = version_folders.find(base_directory)
@@ -130,11 +152,14 @@ def _push(model: str, base_directory: str, archive: str) -> tuple[int, str, bool
         versions = version_folders.find(base_directory)
         if versions:
             newest = max(versions)
-            if version_folders.digests(versions[newest]) == version_folders.digests(model):
+            live = version_folders.digests(versions[newest])
+            # The card tells of one evaluation of the model, and another one changes nothing in it.
+            live = {name: digest for name, digest in live.items() if name not in _CARDS}
+            if live == version_folders.digests(model):
                 return newest, versions[newest], False
         version = version_folders.next_version(taken, time.time())
         # Copied here first: if this fails, no server has seen the model yet.
-        version_folders.copy(model, archive)
+        version_folders.copy(model, archive, extras)
         path = os.path.join(base_directory, str(version))
-        version_folders.publish(model, path)
+        version_folders.publish(model, path, extras)
         return version, path, True

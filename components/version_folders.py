@@ -14,7 +14,7 @@ import hashlib
 import os
 import re
 import shutil
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from typing import IO
 
 from absl import logging
@@ -114,14 +114,20 @@ def remove_leftovers(base_directory: str) -> None:
             _remove(path + _UNFINISHED)
 
 
-def publish(model: str, path: str) -> None:
-    """Copies a SavedModel to the folder of a new version, which appears whole or not at all."""
+def publish(model: str, path: str, extras: Mapping[str, str] | None = None) -> None:
+    """Copies a SavedModel to the folder of a new version, which appears whole or not at all.
+
+    Args:
+        model: The SavedModel.
+        path: The folder.
+        extras: See `copy`.
+    """
     if _in_bucket(path):
-        copy(model, path)
+        copy(model, path, extras)
         return
     unfinished = path + _UNFINISHED
     try:
-        copy(model, unfinished)
+        copy(model, unfinished, extras)
         os.rename(unfinished, path)
     except BaseException:
         shutil.rmtree(unfinished, ignore_errors=True)
@@ -129,12 +135,19 @@ def publish(model: str, path: str) -> None:
     _write_through(os.path.dirname(path))
 
 
-def copy(model: str, folder: str) -> None:
-    """Copies the files of a SavedModel, and waits until they are on the disk."""
-    for name in sorted(_files(model), key=lambda name: (name == _GRAPH, name)):
+def copy(model: str, folder: str, extras: Mapping[str, str] | None = None) -> None:
+    """Copies the files of a SavedModel, and waits until they are on the disk.
+
+    Args:
+        model: The SavedModel.
+        folder: Where to.
+        extras: Further files, by their path in the folder.
+    """
+    files = {name: os.path.join(model, name) for name in _files(model)} | dict(extras or {})
+    for name in sorted(files, key=lambda name: (name == _GRAPH, name)):
         path = os.path.join(folder, name)
         fileio.makedirs(os.path.dirname(path))
-        with fileio.open(os.path.join(model, name), 'rb') as source, _writing(path) as target:
+        with fileio.open(files[name], 'rb') as source, _writing(path) as target:
             shutil.copyfileobj(source, target, _CHUNK)
     if not _in_bucket(folder):
         for written, _, _ in os.walk(folder):

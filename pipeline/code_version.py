@@ -32,6 +32,7 @@ STARTS_WITH = {
     'Trainer': ('capsmodel.trainer',),
     'PictureKinds': ('components.picture_kinds.component', 'capsmodel.data.images'),
     'Evaluator': ('components.output_metrics', 'pipeline.calibration_metric'),
+    'ModelCard': ('components.model_card', 'capsmodel.calibration'),
     'EvaluationGate': ('components.evaluation_gate',),
     'InfraCheck': ('components.infra_check',),
     'CheckpointRemoval': ('components.checkpoint_removal',),

@@ -42,7 +42,7 @@ _DEPENDS_ON: dict[str, Callable[[Config], Any]] = {
         config.metadata_path,
     ),
     **dict.fromkeys(
-        ('serve', 'serve-docker', 'predict', 'rollback', 'promote', 'notebook'),
+        ('serve', 'serve-docker', 'predict', 'rollback', 'promote', 'notebook', 'card'),
         lambda config: (config.pipeline_name, config.serving_model_dir),
     ),
 }
@@ -60,7 +60,25 @@ def make_command(target: str, config: Config, **variables: str) -> str:
         A line for a shell, wherever the settings came from and whatever else the environment holds
         that led to `config`.
     """
-    depends_on = _DEPENDS_ON.get(target, lambda config: config)
+    needed_ones = needed(config, _DEPENDS_ON.get(target, lambda config: config), variables)
+    assignments = [
+        f'{name}={shlex.quote(value.replace("$", "$$"))}'  # make expands a lone $
+        for name, value in {**needed_ones, **variables}.items()
+    ]
+    return ' '.join([*_make(), target, *assignments])
+
+
+def needed(
+    config: Config, depends_on: Callable[[Config], Any], variables: Mapping[str, str] | None = None
+) -> dict[str, str]:
+    """The fewest settings, by their names in capitals, that come to what `config` says.
+
+    Args:
+        config: The settings.
+        depends_on: What must be the same.
+        variables: Further ones of make's; a setting among them is kept.
+    """
+    variables = variables or {}
     wanted = depends_on(config)
     without = configs.lacking(config.network)
     settings = {
@@ -77,11 +95,7 @@ def make_command(target: str, config: Config, **variables: str) -> str:
             is_needed = True
         if not is_needed:
             settings = others
-    assignments = [
-        f'{name}={shlex.quote(value.replace("$", "$$"))}'  # make expands a lone $
-        for name, value in {**settings, **variables}.items()
-    ]
-    return ' '.join([*_make(), target, *assignments])
+    return settings
 
 
 def next_steps(config: Config) -> list[str]:

@@ -23,11 +23,13 @@ from components.datasets.info import ImageDatasetInfo
 from components.datasets.tfds_dataset import image_dataset_info
 from components.evaluation_gate import EvaluationGate
 from components.infra_check import InfraCheck
+from components.model_card import ModelCard
 from components.picture_kinds import drawn_examples
 from components.picture_kinds.component import PictureKinds
 from components.picture_kinds.kinds import KINDS
 from components.pusher import Pusher
 from pipeline import (
+    card_settings,
     comparisons,
     data_nodes,
     evaluation,
@@ -85,6 +87,7 @@ def create_pipeline(
             would be shifted out of sight; or METADATA is no address; or MEMBERS cannot be used.
         ValueError: The network cannot be built for such images.
     """
+    given = config
     if config.images:
         folder = folder or image_folder.read(config.images)
         dataset, config = own_images.info(folder), own_images.choose(config, folder)
@@ -97,7 +100,7 @@ def create_pipeline(
     parts = members.read(config, dataset)
     data = data_nodes.create(config, dataset, folder, earlier_statistics)
     training = _training_nodes(config, dataset, data, blessed_model, parts)
-    gates = _gate_nodes(config, dataset, data, training[-1], blessed_model)
+    gates = _gate_nodes(config, dataset, data, training, blessed_model, given)
     return tfx.dsl.Pipeline(
         pipeline_name=config.pipeline_name,
         pipeline_root=config.pipeline_root,
@@ -193,10 +196,12 @@ def _gate_nodes(
     config: Config,
     dataset: ImageDatasetInfo,
     data: DataNodes,
-    trainer: BaseNode,
+    training: Sequence[BaseNode],
     blessed_model: Callable[..., tfx.dsl.Resolver],
+    given: Config,
 ) -> list[BaseNode]:
-    """What judges the model, and pushes it where it is good enough."""
+    """What judges the model, describes it, and pushes it where it is good enough."""
+    *_, trainer = training
     model = trainer.outputs['model']
     baseline = blessed_model('BaselineResolver', candidate=model)
     drawn = _picture_kinds(config, data) if config.framing == choices.STROKES else None
@@ -211,12 +216,25 @@ def _gate_nodes(
             config, dataset.num_classes, tuple(KINDS) if drawn else (), code_version('Evaluator')
         ),
     )
+    card = ModelCard(
+        model=model,
+        model_run=trainer.outputs['model_run'],
+        examples=data.example_gen.outputs['examples'],
+        evaluation=evaluator.outputs['evaluation'],
+        blessing=evaluator.outputs['blessing'],
+        hyperparameters=training[0].outputs['best_hyperparameters'] if config.tuner else None,
+        settings=card_settings.described(given, config),
+        reliability='capsmodel.calibration.Reliability',
+        code_version=code_version('ModelCard'),
+    )
     evaluation_gate = EvaluationGate(
         evaluation=evaluator.outputs['evaluation'],
         blessing=evaluator.outputs['blessing'],
         class_names=json.dumps(dataset.class_names),
         code_version=code_version('EvaluationGate'),
     )
+    # A model that the gate refuses has a card, too.
+    evaluation_gate.add_upstream_node(card)
     infra_check = InfraCheck(
         model=model,
         timeout=config.infra_check_timeout,
@@ -227,6 +245,7 @@ def _gate_nodes(
         model=model,
         model_blessing=evaluator.outputs['blessing'],
         infra_blessing=infra_check.outputs['blessing'],
+        model_card=card.outputs['card'],
         base_directory=config.serving_model_dir,
     )
     checkpoint_removal = CheckpointRemoval(
@@ -238,6 +257,7 @@ def _gate_nodes(
         baseline,
         *([drawn] if drawn else []),
         evaluator,
+        card,
         evaluation_gate,
         infra_check,
         pusher,

@@ -19,6 +19,7 @@ from tfx import v1 as tfx
 from tfx.utils import io_utils, path_utils
 
 from components.gate import GateRefused
+from components.local_copy import on_this_machine
 
 # TFX's InfraValidator marks a blessing in this way, and the Pusher looks for it.
 _BLESSED_FILE = 'INFRA_BLESSED'
@@ -57,18 +58,6 @@ def InfraCheck(  # noqa: N802 (a component is named like a class)
     io_utils.write_string_file(os.path.join(blessing.uri, _BLESSED_FILE), '')
     blessing.set_int_custom_property(_BLESSED_PROPERTY, 1)
     blessing.set_int_custom_property(MODEL_ID_PROPERTY, model.id)
-
-
-@contextlib.contextmanager
-def on_this_machine(model_dir: str) -> Iterator[str]:
-    """The model's folder, or a copy of it on this machine if it is in a bucket (`gs://...`)."""
-    if '://' not in model_dir:
-        yield model_dir
-        return
-    with tempfile.TemporaryDirectory() as folder:
-        copy = os.path.join(folder, 'model')
-        io_utils.copy_dir(model_dir, copy)
-        yield copy
 
 
 def probe(model_dir: str, timeout: float) -> dict[str, int]:

@@ -98,6 +98,8 @@ async function askAboutModel() {
   const isOlder = asked !== 'explain';
   document.body.classList.toggle('capsules', isOlder || 'capsules' in signatures[asked].outputs);
   $('served').textContent = `Model ${model.name}, version ${version}`;
+  $('card').href = model.card;
+  $('has-card').hidden = !(await model.hasCard());
   $('framed').hidden = !('image' in signatures[asked].outputs);
   $('reconstructed').hidden = $('bend').hidden = !canBend;
   build(

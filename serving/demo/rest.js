@@ -11,6 +11,17 @@ export class Model {
   constructor(name) {
     this.name = name;
     this.url = new URL(`../v1/models/${encodeURIComponent(name)}`, document.baseURI).href;
+    this.card = new URL(`card?model=${encodeURIComponent(name)}`, document.baseURI).href;
+  }
+
+  /** @returns {Promise<boolean>} whether the version that is served now has a model card */
+  async hasCard() {
+    try {
+      const signal = AbortSignal.timeout(TIMEOUT);
+      return (await fetch(this.card, { method: 'HEAD', signal })).status === 200;
+    } catch {
+      return false;
+    }
   }
 
   /**

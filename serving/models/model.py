@@ -24,6 +24,9 @@ from serving.processors import processors
 
 DEFAULT_SIGNATURE = 'serving_default'
 WARMUP = os.path.join('assets.extra', 'tf_serving_warmup_requests')
+# The page that the pipeline puts beside a model, and the most bytes of it that are kept.
+CARD = os.path.join('assets.extra', 'model_card.html')
+_MOST_CARD_BYTES = 8 << 20
 MAX_WARMUP_RECORDS = 1000  # WarmupConsts::kMaxNumRecords of the real server
 COSTLY_AT_ONCE = max(1, processors() // 2)  # costly requests that should run at the same time
 
@@ -58,6 +61,7 @@ class LoadedModel:
     Attributes:
         signature_defs: The signatures by name, without those that name initializers instead of
             outputs.
+        card: The model's card, a page in HTML; empty if it has none.
 
     Raises:
         ServingError: The model cannot be loaded, or a warm-up request fails.
@@ -77,6 +81,7 @@ class LoadedModel:
             self.signature_defs = self._load(directory, tags)
             for name, inputs in _warmup_requests(directory) if warm_up else ():
                 self._warm_up(name, inputs)
+            self.card = _card(directory)
         except BaseException:
             self.close()
             raise
@@ -194,6 +199,18 @@ def _run_options(pool: int, seconds: float | None) -> config_pb2.RunOptions:
     if seconds is not None:
         options.timeout_in_ms = max(1, round(seconds * 1000))
     return options
+
+
+def _card(directory: str) -> bytes:
+    """The model's card; a model is served whatever its card is."""
+    path = os.path.join(directory, CARD)
+    try:
+        if os.path.getsize(path) <= _MOST_CARD_BYTES:
+            with open(path, 'rb') as file:
+                return file.read()
+    except OSError:
+        pass
+    return b''
 
 
 def _warmup_requests(directory: str) -> Iterator[tuple[str, dict[str, np.ndarray]]]:

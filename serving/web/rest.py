@@ -159,8 +159,16 @@ class RestService:
             return response
         page = None
         if self._page and request.method in ('GET', 'HEAD'):
-            page = self._page.answer(path, self.model_names[0])
+            page = self._page.answer(path, self.model_names[0], self._card)
         return page or _error(404, f'Malformed request: {request.method} {path}')
+
+    def _card(self, model: str) -> bytes | None:
+        """The card of the version that answers by default; None if there is no such model."""
+        try:
+            with self._manager.servable(model) as servable:
+                return servable.model.card
+        except ServingError:
+            return None
 
     async def _rest(self, request: web.BaseRequest, path: str) -> web.Response:
         model = api = ''

@@ -15,6 +15,7 @@ from tfx.dsl.io import filesystem_registry
 from tfx.dsl.io.plugins import tensorflow_gfile
 from tfx.types import standard_artifacts
 
+from components import local_copy
 from components.gate import GateRefused
 from components.infra_check import component, probe
 
@@ -252,7 +253,7 @@ def test_model_in_a_bucket_is_copied(tmp_path):
 
 
 def _copied(model_dir):
-    with component.on_this_machine(model_dir) as folder:
+    with local_copy.on_this_machine(model_dir) as folder:
         files = [path for path in pathlib.Path(folder).rglob('*') if path.is_file()]
         assert all(path.read_text() == str(path.relative_to(folder)) for path in files)
         return folder, sorted(str(path.relative_to(folder)) for path in files)

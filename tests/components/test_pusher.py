@@ -20,10 +20,12 @@ from tfx import v1 as tfx
 from tfx.components.pusher import executor as tfx_pusher
 from tfx.proto import pusher_pb2
 from tfx.types import standard_artifacts
+from tfx.types.experimental.simple_artifacts import File
 from tfx.utils import proto_utils
 
 from components import pusher, version_folders
 from components.checkpoint_removal import CheckpointRemoval
+from components.model_card import files
 from components.push_error import PushError
 from pipeline import configs, metadata, results
 from serving.models import versions as served
@@ -42,7 +44,7 @@ def models(tmp_path_factory):
     return {name: _model(folder / name, plus=float(i)) for i, name in enumerate('ab')}
 
 
-def _artifacts(model, pushed, blessed=1, infra_blessed=1):
+def _artifacts(model, pushed, blessed=1, infra_blessed=1, card=None):
     artifacts = {
         'model': standard_artifacts.Model(),
         'model_blessing': standard_artifacts.ModelBlessing(),
@@ -51,14 +53,17 @@ def _artifacts(model, pushed, blessed=1, infra_blessed=1):
     artifacts['model'].uri = str(model)
     artifacts['model_blessing'].set_int_custom_property('blessed', blessed)
     artifacts['infra_blessing'].set_int_custom_property('blessed', infra_blessed)
+    if card:
+        artifacts['model_card'] = File()
+        artifacts['model_card'].uri = str(card)
     output = standard_artifacts.PushedModel()
     output.uri = str(pushed)
     return {key: [artifact] for key, artifact in artifacts.items()}, {'pushed_model': [output]}
 
 
-def _push(model, base_directory, archive, **blessings):
+def _push(model, base_directory, archive, **options):
     """The properties of the PushedModel: pushed, pushed_destination, pushed_version, ..."""
-    inputs, outputs = _artifacts(model, archive, **blessings)
+    inputs, outputs = _artifacts(model, archive, **options)
     parameters = {'base_directory': str(base_directory), 'run_id': 'run'}
     pusher.PusherExecutor().Do(inputs, outputs, parameters)
     properties = outputs['pushed_model'][0].mlmd_artifact.custom_properties
@@ -102,6 +107,29 @@ def test_push_and_what_is_recorded_of_it(tmp_path, models):
     assert recorded['pushed_version'] == str(int(version) + 1001)
     assert _newest(base) == _content(models['b'] / 'Format-Serving')
     assert len(os.listdir(base)) == 3
+
+
+def test_a_card_is_pushed_with_its_model_and_makes_no_other_model_of_it(tmp_path, models):
+    base = tmp_path / 'base'
+
+    def push(number, name='a'):
+        card = tmp_path / f'card {number}'
+        card.mkdir()
+        for file in files.NAMES:
+            (card / file).write_text(f'{file} {number}')
+        return _push(models[name], base, tmp_path / f'archive {number}', card=card)
+
+    recorded = push(1)
+    version = base / recorded['pushed_version']
+    cards = {f'assets.extra/{file}' for file in files.NAMES}
+    assert _content(version).keys() == _content(models['a'] / 'Format-Serving').keys() | cards
+    assert _content(version) == _content(tmp_path / 'archive 1')
+    assert (version / 'assets.extra' / 'model_card.json').read_text() == 'model_card.json 1'
+    before = _content(base)
+    # Another evaluation of the same model, and a push without a card, as of an earlier pipeline.
+    assert push(2)['live_already'] == _push(models['a'], base, tmp_path / '3')['live_already'] == 1
+    assert _content(base) == before
+    assert push(4, 'b')['live_already'] == 0
 
 
 @pytest.mark.parametrize('refusal', [{'blessed': 0}, {'infra_blessed': 0}])

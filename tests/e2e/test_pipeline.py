@@ -5,7 +5,9 @@ the first run, and say so if they are selected without it.
 """
 
 import functools
+import json
 import os
+import pathlib
 import re
 import subprocess
 import sys
@@ -23,7 +25,7 @@ from rest_server import request, rest_server
 from tfx_project import CACHED, COMPLETE, FAILED, Project, finished, sentence
 from troubles import assert_printed
 
-from pipeline import code_version, disk_usage, make_commands
+from pipeline import code_version, disk_usage, make_commands, results
 from pipeline.lineage.data import of_data
 from serving import client
 
@@ -111,7 +113,7 @@ def test_first_run_is_blessed_and_pushed(project, second_run):
     )
     accuracy = re.search(r'Test accuracy:  ([\d.]+)% of 1,000 images', done.stdout)
     assert float(accuracy[1]) >= 80
-    assert re.search(r'\[11/17\] Trainer +\d', done.stdout)
+    assert re.search(r'\[11/18\] Trainer +\d', done.stdout)
     assert re.search(r'Pictures: +the worst kind of picture is [a-z ]+ with \d', done.stdout)
     # The terminal holds progress and the summary; what TFX logs is in a file.
     assert len(done.stdout.splitlines()) < 30
@@ -119,6 +121,50 @@ def test_first_run_is_blessed_and_pushed(project, second_run):
     # Each process has a log of its own; the second run may have come to its end, too.
     logs = [log.read_text() for log in (project.var / 'logs').iterdir()]
     assert any('Component Pusher is finished.' in log for log in logs)
+
+
+@_after_the_first_run
+def test_the_card_of_the_first_run_is_beside_its_model_and_says_what_the_evaluator_found(project):
+    found = results.read(project.config)
+    extra = pathlib.Path(project.config.serving_model_dir, project.versions()[0], 'assets.extra')
+    card = json.loads((extra / 'model_card.json').read_text())
+    overall = card['evaluation']['overall']
+    assert card['evaluation']['blessed']
+    assert (overall['accuracy'], overall['images']) == (found.accuracy, found.test_images)
+    worst = min(card['evaluation']['kinds'], key=lambda each: each['accuracy'])
+    assert worst['accuracy'] == found.worst_kind_accuracy
+    # The model answers the card as it answers the Evaluator.
+    asked = card['asked']
+    assert asked['images'] == asked['of_images'] == 1000
+    assert asked['correct'] == round(found.accuracy * 1000)
+    assert asked['guard']['refused'] == round(overall['refused'] * 1000)
+    bins = asked['reliability']
+    error = sum(each['images'] * abs(each['accuracy'] - each['mean_score']) for each in bins)
+    assert error / 1000 == pytest.approx(overall['calibration_error'], abs=1e-5)
+    assert len(asked['mistakes']) == min(20, 1000 - asked['correct'])
+    splits = card['data']['splits']
+    assert {name: each['images'] for name, each in splits.items()} == {
+        'train': 2000,
+        'eval': 500,
+        'test': 1000,
+    }
+    assert len(card['data']['fingerprint']) == 64
+    assert card['curves']['eval']['accuracy'][-1][1] > 0.8
+    assert card['reproduce'] == 'make run PRESET=tiny'
+    page = (extra / 'model_card.html').read_text()
+    assert f'{found.accuracy:.2%}' in page
+    assert 'http://' not in page
+    assert _card(project) == extra / 'model_card.html'
+
+
+def _card(project, *arguments):
+    """The path that `make card` prints."""
+    command = (sys.executable, '-m', 'pipeline.card', *arguments)
+    with project.start(*command, BROWSER='true') as process:
+        done = finished(process)
+    assert done.returncode == 0, done.stderr
+    (path,) = done.stdout.splitlines()
+    return pathlib.Path(path)
 
 
 @_after_the_first_run
@@ -273,7 +319,7 @@ def test_rerun_that_has_waited_is_cached_and_pushes_nothing(project, second_run)
     assert done.returncode == 0, done.stderr
     assert 'Waiting for another run of capsnet-tiny to end ...\n' in done.stdout
     states = project.states()
-    for node in ('TfdsExampleGen', 'Transform', 'Trainer', 'Evaluator', 'InfraCheck'):
+    for node in ('TfdsExampleGen', 'Transform', 'Trainer', 'Evaluator', 'ModelCard', 'InfraCheck'):
         assert states[node] == CACHED, node
     # It looks whether the model is still the newest version.
     assert states['Pusher'] == COMPLETE
@@ -299,6 +345,7 @@ def test_untrained_network_is_rejected_in_a_folder_that_was_moved(project):
     states = project.states()
     assert states['TfdsExampleGen'] == states['Transform'] == CACHED
     assert states['EvaluationGate'] == FAILED
+    assert 'Rejected' in _card(project, '--latest').read_text()
     assert not {'InfraCheck', 'Pusher'} & states.keys()
     assert project.versions() == versions
 

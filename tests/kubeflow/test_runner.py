@@ -95,9 +95,10 @@ def test_each_node_is_a_task_in_the_order_of_the_graph(spec):
         'BaselineResolver': ['Trainer'],
         'PictureKinds': ['AnomalyGate', 'TfdsExampleGen'],
         'Evaluator': ['BaselineResolver', 'PictureKinds', 'Trainer'],
-        'EvaluationGate': ['Evaluator'],
+        'ModelCard': ['Evaluator', 'TfdsExampleGen', 'Trainer'],
+        'EvaluationGate': ['Evaluator', 'ModelCard'],
         'InfraCheck': ['EvaluationGate', 'Trainer'],
-        'Pusher': ['Evaluator', 'InfraCheck', 'Trainer'],
+        'Pusher': ['Evaluator', 'InfraCheck', 'ModelCard', 'Trainer'],
         'CheckpointRemoval': ['Pusher'],
     }
     assert not any(task['cachingOptions'] for task in tasks.values())

@@ -62,7 +62,7 @@ def test_the_whole_pipeline_is_compiled(tfx, tmp_path):
     tasks = spec['root']['dag']['tasks']
     order = {name: set(task.get('dependentTasks', ())) for name, task in tasks.items()}
     assert {'AnomalyGate', 'TfdsExampleGen'} < order['Transform']
-    assert order['Pusher'] == {'Evaluator', 'InfraCheck', 'Trainer'}
+    assert order['Pusher'] == {'Evaluator', 'InfraCheck', 'ModelCard', 'Trainer'}
     assert order['Evaluator'] >= {'BaselineResolver-model-resolver', 'Trainer'}
     executors = spec['deploymentSpec']['executors']
     containers = {
@@ -72,7 +72,7 @@ def test_the_whole_pipeline_is_compiled(tfx, tmp_path):
     }
     # Vertex AI has no strategy that finds the statistics of an earlier run.
     assert 'RunComparison' not in order
-    assert len(containers) == 14
+    assert len(containers) == 15
     assert containers['Pusher']['image'] == 'there/capsnet:1'
     assert 'resources' not in containers['Pusher']
     assert containers['Trainer']['image'] == 'there/capsnet:1-gpu'

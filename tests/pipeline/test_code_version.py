@@ -20,15 +20,17 @@ _DECODES = {*_READS, 'Transform', 'PictureKinds', *_TRAINS}
 # Which nodes run a file.
 _RUN_BY = {
     'components/output_metrics.py': {'Evaluator'},
-    'components/picture_kinds/kinds.py': {'PictureKinds', 'EvaluationGate'},
-    'components/gate.py': {'AnomalyGate', 'EvaluationGate', 'InfraCheck'},
+    'components/picture_kinds/kinds.py': {'PictureKinds', 'EvaluationGate', 'ModelCard'},
+    'components/gate.py': {'AnomalyGate', 'EvaluationGate', 'InfraCheck', 'ModelCard'},
+    'components/local_copy.py': {'InfraCheck', 'ModelCard'},
+    'components/model_card/page.py': {'ModelCard'},
     'components/infra_check/probe.py': {'InfraCheck'},
     'components/checked_images.py': _READS,
     'components/datasets/slice_rules.py': {'TfdsExampleGen'},
     'components/datasets/folder_listing.py': {'ImageFolderExampleGen'},
     'serving/requests/batching.py': {'InfraCheck'},
     'serving/client.py': set(),
-    'capsmodel/calibration.py': {'Evaluator', *_TRAINS},
+    'capsmodel/calibration.py': {'Evaluator', 'ModelCard', *_TRAINS},
     'capsmodel/data/png_chunks.py': _DECODES,
     'capsmodel/data/image_facts.py': _READS,
     'capsmodel/data/__init__.py': _DECODES,
@@ -99,7 +101,7 @@ def test_functions_that_tfx_is_told_of_are_in_the_keys(root):
     for name in ('pipeline', 'data_nodes', 'evaluation'):
         source = pathlib.Path(root, 'pipeline', f'{name}.py').read_text()
         told |= set(re.findall(r"'((?:capsmodel|components)\.[\w.]+)'", source))
-    assert len(told) == 6
+    assert len(told) == 7
     assert {module for module in told if not module.startswith(tuple(started))} == set()
 
 

@@ -16,6 +16,8 @@ from tfx_bsl.public import tfxio
 
 from components.evaluation_gate import EvaluationGate, shortfalls
 from components.gate import GateRefused
+from components.model_card.evaluated import read as read_for_card
+from components.model_card.intervals import wilson
 from pipeline import configs, evaluation, metadata, results
 from pipeline.schema import write_schema
 
@@ -180,6 +182,10 @@ def test_no_decoder_has_no_reconstruction_error_and_classes_or_kinds_without_ima
     ]
     metrics = _metrics(output)[('kind', 'plain'),]
     assert 'reconstruction_error' not in metrics
+    card = read_for_card(output, _blessing(1), _NAMES)
+    assert (card['blessed'], card['missed'], card['accuracy_change']) == (True, [], None)
+    assert (len(card['classes']), card['kinds']) == (3, [])
+    assert 'reconstruction_error' not in card['overall']
     assert metrics['accuracy']['doubleValue'] == pytest.approx(28 / 30)
 
 
@@ -250,6 +256,29 @@ def test_bounds_hold_for_plain_images_and_kinds_have_their_own(tmp_path, models)
     assert (found.accuracy_change, found.test_images) == (0, 30)
     assert (found.worst_class, found.worst_class_accuracy) == ('1', pytest.approx(0.9))
     assert (found.worst_kind, found.worst_kind_accuracy) == ('chalk', pytest.approx(1 / 3))
+    # The model card reads the same.
+    card = read_for_card(output, _blessing(0), _NAMES)
+    assert not card['blessed']
+    assert sorted(card['missed']) == sorted(shortfalls(result, _NAMES))
+    assert card['accuracy_change'] == 0
+    overall = card['overall']
+    assert (overall['images'], overall['refused']) == (30, pytest.approx(1 / 30))
+    assert overall['accuracy'] == pytest.approx(28 / 30)
+    assert overall['accuracy_interval'] == wilson(28, 30)
+    assert [each['class'] for each in card['classes']] == _NAMES[:3]
+    assert [each['accuracy'] for each in card['classes']] == pytest.approx([1, 0.9, 0.9])
+    kinds_of = {each['kind']: each['accuracy_interval'] for each in card['kinds']}
+    assert kinds_of == {
+        'chalk': wilson(4, 12),
+        'thin pen': wilson(4, 8),
+        'wide sheet': wilson(4, 4),
+    }
+
+
+def _blessing(blessed):
+    blessing = standard_artifacts.ModelBlessing()
+    blessing.set_int_custom_property('blessed', blessed)
+    return blessing
 
 
 def _read_of_a_run(tmp_path, *artifacts, earlier=()):

@@ -99,6 +99,9 @@ def _write_models(mnist_dir, folder):
         ['red', 'dark green', 'dög'],
         'whole',
     )
+    (folder / 'digits' / str(VERSION) / 'assets.extra' / 'model_card.html').write_text(
+        '<!doctype html><title>The card of digits</title>'
+    )
     saved_models.export(str(folder / 'unchecked'), VERSION, {'serving_default': _unchecked})
 
 

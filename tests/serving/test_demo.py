@@ -422,6 +422,16 @@ def test_a_server_that_is_away_is_said_to_be_until_it_is_back(new_page, digits_u
     assert not [said for said in page.complaints if 'ERR_INTERNET_DISCONNECTED' not in said]
 
 
+def test_the_page_links_the_card_of_a_model_that_has_one(new_page, page, digits_url):
+    page.wait_for('!document.getElementById("has-card").hidden')
+    page.evaluate('document.getElementById("card").click()')
+    page.wait_for('document.title === "The card of digits"')
+    other = new_page()
+    _open(other, digits_url, '?model=undecoded')
+    other.wait_for('document.getElementById("reconstructed").hidden')
+    assert not _shown(other, 'card')
+
+
 def test_a_model_that_is_not_there_is_named(new_page, digits_url):
     page = new_page()
     _open(page, digits_url, '?model=n%C3%B6')

@@ -6,6 +6,7 @@ import gzip
 import http.client
 import json
 import os
+import pathlib
 import queue
 import re
 import signal
@@ -27,6 +28,7 @@ from serving import server as serving_server
 
 _READY = re.compile(r'Serving (\S+), versions? (.+), at (http://\S+)')
 _LABEL = 'stable'
+_CARD = '<!doctype html><p>Capsules: ü</p><script>alert(1)</script>'.encode()
 _PATIENCE = 30  # seconds
 
 
@@ -112,7 +114,9 @@ def _write_config(folder, changing='', later=False):
 @pytest.fixture(scope='module')
 def server(root, folder):
     """Two models, half plus two and one that will change; metrics, the page, a small bound."""
-    half_plus_two(str(folder / 'half'), 123)
+    extra = pathlib.Path(half_plus_two(str(folder / 'half'), 123), 'assets.extra')
+    extra.mkdir(exist_ok=True)
+    (extra / 'model_card.html').write_bytes(_CARD)
     half_plus_two(str(folder / 'changing'), 1, plus=1.0)
     _write_config(folder)
     (folder / 'monitoring.config').write_text('prometheus_config { enable: true }')
@@ -328,6 +332,28 @@ def test_the_page_is_served_with_its_types(server):
         '%2e%2e/server.py': (404, 'application/json'),
         'x': (404, 'application/json'),
     }
+
+
+def test_a_card_is_served_with_the_version_that_has_one(server):
+    connection = server.connect()
+
+    def asked(path, method='GET'):
+        connection.request(method, path)
+        response = connection.getresponse()
+        return response.status, response.read(), response.headers
+
+    for path in ('/demo/card?model=half', '/demo/card'):  # by default, of the first model
+        status, page, headers = asked(path)
+        assert (status, page) == (200, _CARD)
+        assert headers['Content-Type'] == 'text/html; charset=utf-8'
+    # Whatever stands in a card, it runs no script and loads nothing.
+    assert "default-src 'none'" in headers['Content-Security-Policy']
+    assert 'script-src' not in headers['Content-Security-Policy']
+    status, page, headers = asked('/demo/card?model=half', 'HEAD')
+    assert (status, page, headers['Content-Length']) == (200, b'', str(len(_CARD)))
+    assert asked('/demo/card?model=changing')[:2] == (204, b'')  # it has none
+    for name in ('nobody', '..%2Fhalf', 'half%2F123', '/etc/passwd'):
+        assert asked(f'/demo/card?model={name}')[0] == 404
 
 
 def test_versions_come_and_go_and_each_is_said(server, folder):
