@@ -119,7 +119,7 @@ def _full_disk():
 
 @pytest.mark.parametrize('is_full', [True, False])
 def test_a_log_that_cannot_be_written_fails_nothing(folder, monkeypatch, is_full):
-    said = []
+    said: list[str] = []
     # Standard error is a file here, and so as full as the disk.
     monkeypatch.setattr(request_log, 'complain', said.append)
     monkeypatch.setattr(request_log, '_PAUSE_SECONDS', 0.3)
