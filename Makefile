@@ -49,7 +49,7 @@ serving = name=$(call setting,pipeline_name); base=$(call setting,serving_model_
 	grep -qsF "base_path: \"$$base\"" "$$folder/models.config" || roll --keep
 
 .PHONY: help setup settings setup-bench setup-torch setup-kubeflow-lint setup-docs run data serve predict \
-	rollback lineage serve-docker kubeflow kubeflow-run bench notebook docs test test-slow test-trixie lint \
+	rollback lineage drift serve-docker kubeflow kubeflow-run bench notebook docs test test-slow test-trixie lint \
 	tensorboard lock clean distclean
 
 help: ## List the targets
@@ -125,6 +125,9 @@ rollback: setup ## Serve the version before, also while the server runs (VERSION
 
 lineage: setup ## Show what a pushed model was made of (VERSION=number), or what became of data (DATA=mnist)
 	@$(quiet) python -m pipeline.lineage $${VERSION:+--version "$$VERSION"} $${DATA:+--data "$$DATA"}
+
+drift: setup ## Compare what the model was asked since the last time with its training data
+	@$(quiet) python -m pipeline.drift
 
 serve-docker: setup ## Serve the pushed model by TensorFlow Serving itself, in docker (PORT=8501)
 	@set -e; docker compose version >/dev/null 2>&1 || { \

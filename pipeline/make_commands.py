@@ -36,7 +36,7 @@ _DEPENDS_ON: dict[str, Callable[[Config], Any]] = {
     'tensorboard': lambda config: config.tensorboard_dir,
     'lineage': lambda config: (config.pipeline_name, config.metadata, config.metadata_path),
     **dict.fromkeys(
-        ('serve', 'serve-docker', 'predict', 'rollback', 'notebook'),
+        ('serve', 'serve-docker', 'predict', 'rollback', 'notebook', 'drift'),
         lambda config: (config.pipeline_name, config.serving_model_dir),
     ),
 }
