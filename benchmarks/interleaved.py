@@ -50,6 +50,78 @@ class Command:
 Function = tuple[Callable[..., Callable[[], object]], tuple[Any, ...]]
 
 
+class Turn(NamedTuple):
+    """What a program did when it was its turn.
+
+    Attributes:
+        wall: Seconds for each call.
+        cpu: Seconds of CPU for each call, all threads together.
+        peak_rss_mb: The peak memory of its process until then, in MB.
+        result: What the last call has returned if that is a number, else None.
+    """
+
+    wall: float
+    cpu: float
+    peak_rss_mb: float
+    result: float | None
+
+
+class Programs:
+    """Programs that have started, by name, and wait for their turns.
+
+    Attributes:
+        facts: What each program reports about itself.
+    """
+
+    def __init__(self, channels: Mapping[str, Any]):
+        """Waits until all are ready, which they become at the same time."""
+        self._channels = channels
+        self.facts = {name: self._received(name) for name in channels}
+
+    def turn(self, name: str, calls: int = 1) -> Turn:
+        """Lets a program make some calls, and waits for them."""
+        with _explained(name):
+            self._channels[name].send(calls)
+        return Turn(*self._received(name))
+
+    def _received(self, name: str) -> Any:
+        with _explained(name):
+            return self._channels[name].recv()
+
+
+@contextlib.contextmanager
+def started(programs: Mapping[str, Function | Command], warm_ups: int = 2) -> Iterator[Programs]:
+    """Starts each program in a process of its own, and ends it at the end of the context.
+
+    Args:
+        programs: The programs by name.
+        warm_ups: For each function, the calls before its first turn; a command has its own.
+
+    Raises:
+        SystemExit: A program has ended early; the message says why.
+    """
+    with contextlib.ExitStack() as stack:
+        yield Programs(
+            {
+                name: stack.enter_context(
+                    _command(name, program)
+                    if isinstance(program, Command)
+                    else _function(program, warm_ups)
+                )
+                for name, program in programs.items()
+            }
+        )
+
+
+@contextlib.contextmanager
+def _explained(name: str) -> Iterator[None]:
+    try:
+        yield
+    except (EOFError, OSError) as error:
+        said = str(error) if isinstance(error, _Ended) else 'see what it says above'
+        raise SystemExit(f"The measured program '{name}' has ended early: {said}") from None
+
+
 def measure(
     programs: Mapping[str, Function | Command], turns: int, seconds: float
 ) -> dict[str, Timing]:
@@ -60,46 +132,26 @@ def measure(
         turns: The number of turns of each program.
         seconds: The least time of a turn; a turn has at least one call.
     """
-    with contextlib.ExitStack() as stack:
-        channels = {
-            name: stack.enter_context(
-                _command(name, program) if isinstance(program, Command) else _function(program)
-            )
-            for name, program in programs.items()
-        }
-        name = ''
-        try:
-            # All programs prepare at the same time, but each call is timed alone.
-            facts = {}
-            for name, channel in channels.items():
-                facts[name] = channel.recv()
-            calls = {}
-            for name, channel in channels.items():
-                channel.send(1)
-                calls[name] = max(1, round(seconds / channel.recv()[0]))
-            turns_of: dict[str, list[list[float]]] = {name: [] for name in channels}
-            for _ in range(turns):
-                for name, channel in channels.items():
-                    channel.send(calls[name])
-                    turns_of[name].append(channel.recv())
-        except (EOFError, OSError) as error:
-            said = str(error) if isinstance(error, _Ended) else 'see what it says above'
-            raise SystemExit(f"The measured program '{name}' has ended early: {said}") from None
-    medians = {
-        name: [statistics.median(values) for values in zip(*timings, strict=True)]
-        for name, timings in turns_of.items()
-    }
-    return {
-        name: Timing(wall, cpu, peak_rss_mb, facts[name])
-        for name, (wall, cpu, peak_rss_mb) in medians.items()
-    }
+    with started(programs) as running:
+        calls = {name: max(1, round(seconds / running.turn(name).wall)) for name in programs}
+        turns_of: dict[str, list[Turn]] = {name: [] for name in programs}
+        for _ in range(turns):
+            for name in programs:
+                turns_of[name].append(running.turn(name, calls[name]))
+    timings = {}
+    for name, of_program in turns_of.items():
+        wall, cpu, peak_rss_mb = (
+            statistics.median(figures) for figures in list(zip(*of_program, strict=True))[:3]
+        )
+        timings[name] = Timing(wall, cpu, peak_rss_mb, running.facts[name])
+    return timings
 
 
 @contextlib.contextmanager
-def _function(program: Function) -> Iterator[Any]:
+def _function(program: Function, warm_ups: int) -> Iterator[Any]:
     context = multiprocessing.get_context('spawn')
     pipe, end = context.Pipe()
-    process = context.Process(target=_serve, args=(end, *program), daemon=True)
+    process = context.Process(target=_serve, args=(end, warm_ups, *program), daemon=True)
     process.start()
     end.close()
     try:
@@ -109,9 +161,11 @@ def _function(program: Function) -> Iterator[Any]:
         process.join()
 
 
-def _serve(pipe: Any, prepare: Callable[..., Callable[[], object]], arguments: Any) -> None:
+def _serve(
+    pipe: Any, warm_ups: int, prepare: Callable[..., Callable[[], object]], arguments: Any
+) -> None:
     start_tensorflow.load()
-    serve(prepare(*arguments), {}, pipe.recv, pipe.send)
+    serve(prepare(*arguments), {}, pipe.recv, pipe.send, warm_ups)
 
 
 class _Ended(EOFError):

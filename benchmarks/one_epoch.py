@@ -1,104 +1,109 @@
-"""Does speed have a price? Test errors after one epoch of MNIST, ours against the textbook's.
+"""What one epoch of MNIST comes to: test errors of several recipes, and of the textbook's network.
 
-`python -m benchmarks.one_epoch` takes about half an hour. For each seed it trains each network once
-with the settings of the preset `quick`, on the same images in the same order from the same first
-weights. A third row has the error of ours with the moving average of its weights: the same training
-run, tested twice.
+`python -m benchmarks.one_epoch` trains once for each seed and recipe: by the preset `quick`; the
+same with the textbook's network, on the same images in the same order from the same first weights
+(does speed have a price?); and by what `--recipe 'NAME=VALUE ...'` changes of the preset. A recipe
+takes about a minute and a half a seed. `--split eval` tests on the last 5,000 training images
+instead, on which recipes are chosen. With EMA_DECAY there are two rows: without the average, too.
 """
 
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import statistics
 import sys
+import time
 from typing import Any
 
-import tqdm
-
 import start_tensorflow
+from benchmarks import epochs
 from benchmarks.interleaved import report
-from benchmarks.train_step import mnist_config, read_mnist, step_of, textbook, training_config
-from pipeline import configs
+from benchmarks.train_step import read_mnist, textbook
+from pipeline import configs, run_node
 
-NETWORKS = ('textbook', 'ours')
-_EMA_DECAY = 0.99  # over some 100 of the 859 steps, in which the learning rate falls by a tenth
-_AVERAGED = f'ours, averaged ({_EMA_DECAY})'
+_SPLITS = {'test': 'test', 'eval': 'train[55000:]'}
+_COLUMNS = {
+    'name': '',
+    'seed': '',
+    'error_percent': '.2f',
+    'loss': '.5f',
+    'cpu_s': '.0f',
+    'seconds': '.0f',
+}
 
-_COLUMNS = {'name': '', 'seed': '', 'test_error_percent': '.2f', 'test_margin_loss': '.5f'}
 
+def train_and_test(
+    name: str, recipe: str, seed: int, split: str, data_dir: str
+) -> list[dict[str, Any]]:
+    """Trains for the epochs of a recipe, and tests on the images of one of _SPLITS.
 
-def train_and_test(name: str, seed: int, data_dir: str) -> list[dict[str, Any]]:
-    """Trains a network of NETWORKS for one epoch, and tests it on the 10,000 test images.
-
-    Returns:
-        A row and, for ours, another one for the average of its weights.
+    Args:
+        name: Of the row; `textbook` has the network computed as in textbooks.
+        recipe: Settings that differ from the preset `quick`, such as 'BATCH_SIZE=32'.
+        seed: Of the training.
+        split: Of the evaluation.
+        data_dir: TFDS's folder.
     """
-    import keras
+    from capsmodel.data.dataset import LabeledImages
+    from capsmodel.networks.settings import CapsNetConfig
 
-    from capsmodel.data import dataset
-    from capsmodel.networks import capsnet
-    from capsmodel.training import evaluation
-    from capsmodel.training.optimizer import FusedAdam
-
-    quick = configs.from_preset('quick')
-    settings = dataclasses.replace(training_config(quick.batch_size), seed=seed)
-    labeled = dataset.LabeledImages(*read_mnist('train[:55000]', data_dir))
-    tests = dataset.LabeledImages(*read_mnist('test', data_dir))
-    steps = len(labeled.labels) // quick.batch_size
-    schedule = keras.optimizers.schedules.ExponentialDecay(
-        quick.learning_rate, steps, quick.learning_rate_decay
-    )
-    keras.utils.set_random_seed(seed)
+    settings = {**run_node.assignments(recipe.split()), 'SEED': str(seed)}
+    network, config = epochs.mnist_training(settings)
     if name == 'textbook':
-        model = capsnet.CapsNet(textbook(mnist_config()))
-        optimizer = keras.optimizers.Adam(schedule)
-    else:
-        model = capsnet.CapsNet(mnist_config())
-        optimizer = FusedAdam(schedule, use_ema=True, ema_momentum=_EMA_DECAY)
-    optimizer.build(model.trainable_variables)
-    step = step_of(model, optimizer, labeled, settings)
-    every = 0.5 if sys.stderr.isatty() else 30  # seconds
-    for _ in tqdm.trange(
-        steps, desc=f'{name}, seed {seed}', unit='step', mininterval=every, leave=False
-    ):
-        step()
-
-    def row(tested_name: str) -> dict[str, Any]:
-        tested = evaluation.evaluate(model, tests)
-        return {
-            'name': tested_name,
-            'seed': seed,
-            'test_error_percent': 100 * (1 - tested.accuracy),
-            'test_margin_loss': tested.loss,
-        }
-
-    rows = [row(name)]
-    if optimizer.use_ema:
-        optimizer.finalize_variable_values(model.trainable_variables)
-        rows.append(row(_AVERAGED))
+        assert isinstance(network, CapsNetConfig)
+        network = textbook(network)
+    images = LabeledImages(*read_mnist('train[:55000]', data_dir))
+    tests = LabeledImages(*read_mnist(_SPLITS[split], data_dir))
+    training = epochs.Training(network, config, images)
+    cpu, wall = time.process_time(), time.perf_counter()
+    for _ in range(config.epochs):
+        training.epoch()
+    cpu, wall = time.process_time() - cpu, time.perf_counter() - wall
+    rows = []
+    for is_averaged in (False, True) if config.ema_decay else (False,):
+        tested = training.evaluate(tests, is_averaged=is_averaged)
+        rows.append(
+            {
+                'name': f'{name}, averaged' if is_averaged else name,
+                'seed': seed,
+                'split': split,
+                'error_percent': 100 * (1 - tested.accuracy),
+                'loss': tested.loss,
+                'cpu_s': cpu,
+                'seconds': wall,
+            }
+        )
     return rows
 
 
 def _main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument('--seeds', type=int, default=3, help='number of seeds')
+    parser.add_argument('--recipe', action='append', default=[], help='such as BATCH_SIZE=32')
+    parser.add_argument('--split', choices=list(_SPLITS), default='test')
     parser.add_argument('--data_dir', default='var/data', help="TFDS's folder")
     parser.add_argument('--json', help='a file for the rows')
     arguments = parser.parse_args()
+    recipes = {'textbook': '', 'quick': '', **{recipe: recipe for recipe in arguments.recipe}}
+    try:
+        for recipe in arguments.recipe:
+            configs.from_environment(run_node.assignments(recipe.split()))
+    except configs.SettingError as error:
+        parser.error(str(error))
     start_tensorflow.load()
     rows: list[dict[str, Any]] = []
     for seed in range(1, arguments.seeds + 1):
-        for name in NETWORKS:
-            for row in train_and_test(name, seed, arguments.data_dir):
+        for name, recipe in recipes.items():
+            for row in train_and_test(name, recipe, seed, arguments.split, arguments.data_dir):
                 rows.append(row)
-                error = row['test_error_percent']
-                print(f'{row["name"]}, seed {seed}: {error:.2f}% test error', file=sys.stderr)
+                print(f'{row["name"]}, seed {seed}: {row["error_percent"]:.2f}%', file=sys.stderr)
     report(rows, _COLUMNS, arguments.json)
-    for name in (*NETWORKS, _AVERAGED):
-        errors = [row['test_error_percent'] for row in rows if row['name'] == name]
+    for name in dict.fromkeys(row['name'] for row in rows):
+        errors = [row['error_percent'] for row in rows if row['name'] == name]
         spread = f', standard deviation {statistics.stdev(errors):.2f}%' if len(errors) > 1 else ''
-        print(f'{name}: mean test error {statistics.mean(errors):.2f}%{spread}')
+        print(f'{name}: mean error {statistics.mean(errors):.2f}%{spread}')
 
 
 if __name__ == '__main__':

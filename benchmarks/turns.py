@@ -16,28 +16,33 @@ def serve(
     facts: dict[str, Any],
     receive: Callable[[], int],
     send: Callable[[Any], None],
+    warm_ups: int = 2,
 ) -> None:
     """Warms up, sends `facts`, and then makes as many calls as each received number says.
 
     After the calls it sends a list: the seconds and the CPU seconds (of all threads) for each call,
-    and the peak memory of the process in MB. It ends with the error that `receive` raises.
+    the peak memory of the process in MB, and what the last call has returned if that is a number.
+    It ends with the error that `receive` raises.
 
     Args:
         call: The function to time.
         facts: What the program reports about itself.
         receive: Waits for a number and returns it.
         send: Sends a message.
+        warm_ups: Calls that are not timed. The first call traces the graph.
     """
-    for _ in range(2):  # the first call traces the graph
+    for _ in range(warm_ups):
         call()
     send(facts)
     while True:
         calls = receive()
+        result: object = None
         cpu, wall = time.process_time(), time.perf_counter()
         for _ in range(calls):
-            call()
+            result = call()
         cpu, wall = time.process_time() - cpu, time.perf_counter() - wall
-        send([wall / calls, cpu / calls, _peak_rss_mb()])
+        number = result if isinstance(result, int | float) else None
+        send([wall / calls, cpu / calls, _peak_rss_mb(), number])
 
 
 def _peak_rss_mb() -> float:

@@ -7,7 +7,7 @@ import itertools
 import os
 import shutil
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from benchmarks.interleaved import Command
 from benchmarks.peers import PEERS
@@ -19,6 +19,7 @@ def peer_programs(
     data_path: str,
     batch_size: int,
     threads: int,
+    steps: Sequence[str] = (),
 ) -> dict[str, Command]:
     """The steps of peers, by the names of their rows.
 
@@ -28,6 +29,7 @@ def peer_programs(
         data_path: As for `benchmarks.train_step.prepare_step`.
         batch_size: Images a step.
         threads: How many threads a peer may use.
+        steps: Those of each peer; by default the steps that PEERS names.
     """
     root = os.path.abspath(os.path.join(os.path.dirname(__file__), '..', '..'))
     # Nothing may be written to a checkout, not even compiled modules.
@@ -35,7 +37,7 @@ def peer_programs(
     options = {'data': data_path, 'batch': batch_size, 'threads': threads}
     programs = {}
     for name, checkout in checkouts.items():
-        for step in PEERS[name].steps:
+        for step in steps or PEERS[name].steps:
             said = {**options, 'checkout': os.path.abspath(checkout), 'step': step}
             programs[f'{name} {step}'] = Command(
                 (

@@ -12,6 +12,8 @@ from typing import Any
 
 from benchmarks.turns import serve
 
+# The step that is an epoch of the peer's own training, with an evaluation.
+EPOCH = 'epoch'
 Prepare = Callable[[argparse.Namespace], 'tuple[Callable[[], object], int]']
 
 
@@ -21,8 +23,10 @@ def run(prepare: Prepare) -> None:
     Args:
         prepare: Takes the options `checkout`, the peer's folder; `data`, an .npz file of `images`
             uint8 [n, rows, columns] and `labels` int64 [n]; `batch`, the images a step; `threads`,
-            the number of threads; and `step`, one of the peer's steps. It returns a function that
-            makes a step, and the number of trained parameters.
+            the number of threads; and `step`, one of the peer's steps, or EPOCH. It
+            returns a function that makes a step, and the number of trained parameters. An epoch
+            is not warmed up; its images are followed by `eval_images` and `eval_labels` in `data`,
+            and it returns their share in per cent that it takes for something else.
     """
     parser = argparse.ArgumentParser()
     for name, kind in {'checkout': str, 'data': str, 'batch': int, 'threads': int}.items():
@@ -39,4 +43,5 @@ def run(prepare: Prepare) -> None:
 
     call, parameters = prepare(arguments)
     with contextlib.suppress(EOFError):
-        serve(call, {'parameters': parameters}, lambda: int(json.loads(input())), send)
+        warm_ups = 0 if arguments.step == EPOCH else 2
+        serve(call, {'parameters': parameters}, lambda: int(json.loads(input())), send, warm_ups)

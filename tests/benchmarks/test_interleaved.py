@@ -9,7 +9,7 @@ import time
 import pytest
 from project_paths import PROGRAMS
 
-from benchmarks.interleaved import Command, measure, report
+from benchmarks.interleaved import Command, measure, report, started
 from benchmarks.train_step import prepare_product
 
 # A program of which a call takes 0.02 s.
@@ -43,6 +43,14 @@ def test_a_command_takes_turns_with_a_function(root):
     assert timings['a'].cpu < timings['a'].wall
     assert 100 < timings['a'].peak_rss_mb < 200
     assert timings['b'].facts == {}
+
+
+def test_a_turn_has_what_the_program_returned(root):
+    with started({'a': _command(root, 'epoch'), 'b': SLEEP}, warm_ups=0) as running:
+        turn = running.turn('a')
+        assert turn.result == 1.5
+        assert turn.wall >= 0.02
+        assert running.turn('b', calls=2).result is None
 
 
 def test_a_command_that_fails_says_why(tmp_path, root):
