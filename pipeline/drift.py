@@ -42,6 +42,11 @@ def main() -> None:
     sys.exit(_check(config, requests, models))
 
 
+def folder(config: Config) -> str:
+    """Where reports are written, and how far the log was read."""
+    return os.path.join(config.var, 'drift', config.pipeline_name)
+
+
 def _check(config: Config, requests: str, models: str) -> int:
     start_tensorflow.hide_gpus()
     start_tensorflow.load()
@@ -56,7 +61,7 @@ def _check(config: Config, requests: str, models: str) -> int:
             except (LineageError, MetadataError, configs.SettingError) as error:
                 raise CannotJudge(str(error)) from error
 
-        places = check.Places(requests, models, config.drift_dir)
+        places = check.Places(requests, models, folder(config))
         try:
             found = check.check(config.pipeline_name, places, examples)
         except CannotJudge as error:
@@ -64,7 +69,7 @@ def _check(config: Config, requests: str, models: str) -> int:
         except OSError as error:
             _refuse(f'The check cannot be made: {error}')
     print(*report.lines(found), sep='\n')
-    print(f'Report: {os.path.join(config.drift_dir, check.REPORT)}', flush=True)
+    print(f'Report: {os.path.join(folder(config), check.REPORT)}', flush=True)
     return _MOVED if found.moved else 0
 
 

@@ -289,16 +289,6 @@ class Config(
         return os.path.join(self.var, 'serving_model', self.pipeline_name)
 
     @property
-    def request_log_dir(self) -> str:
-        """Where the server keeps what it is asked and answers, if it is told to."""
-        return os.path.join(self.var, 'requests', self.pipeline_name)
-
-    @property
-    def drift_dir(self) -> str:
-        """Where `make drift` writes its reports and how far it has read."""
-        return os.path.join(self.var, 'drift', self.pipeline_name)
-
-    @property
     def schema_dir(self) -> str:
         """Where the curated schema is written with the dataset's number of classes filled in."""
         return os.path.join(self.var, 'schema')

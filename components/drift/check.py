@@ -9,8 +9,6 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 
-from tensorflow_serving.apis import prediction_log_pb2
-
 from components import locks, request_log
 from components.drift import distances, exposition, files, page, quantities, reference, report
 from components.drift import requests as asked
@@ -99,7 +97,7 @@ def check(name: str, places: Places, examples: Callable[[str], str]) -> Report:
 
 
 def _read_before(places: Places) -> dict[str, int]:
-    """How many bytes of each file of the log the checks before have read."""
+    """How many records of each file of the log the checks before have read."""
     path = os.path.join(places.state, _STATE)
     if not os.path.exists(path):
         return {}
@@ -114,15 +112,17 @@ def _read_before(places: Places) -> dict[str, int]:
 
 
 def _counted(places: Places, read: Mapping[str, int]) -> tuple[Counter[str], dict[str, int]]:
-    """The images of each version that are new, and the bytes of each file up to their end."""
+    """The new images of each version, and the records of each file with those."""
     counted: Counter[str] = Counter()
     ends = {
-        name: end for name, end in read.items() if os.path.exists(os.path.join(places.requests, name))
+        file: number
+        for file, number in read.items()
+        if os.path.exists(os.path.join(places.requests, file))
     }
-    for name, end, log in _records(places, read):
-        ends[name] = end
-        if number := asked.count(log):
-            counted[asked.version_of(log)] += number
+    for file, number, log in request_log.read(places.requests, read):
+        ends[file] = number
+        if count := asked.count(log):
+            counted[asked.version_of(log)] += count
     return counted, ends
 
 
@@ -162,10 +162,10 @@ def _rows(
 
     def images() -> Iterator[asked.Asked]:
         place = 0
-        for name, end, log in _records(places, read):
+        for file, end, log in request_log.read(places.requests, read):
             count = asked.count(log)
             # What has come since they were counted is for the next check.
-            if end > ends.get(name, 0) or not count or asked.version_of(log) != version:
+            if end > ends.get(file, 0) or not count or asked.version_of(log) != version:
                 continue
             if not chosen.isdisjoint(range(place, place + count)):
                 each = asked.images(log)
@@ -174,9 +174,3 @@ def _rows(
 
     yield from asked.rows(model, images())
 
-
-def _records(
-    places: Places, read: Mapping[str, int]
-) -> Iterator[tuple[str, int, prediction_log_pb2.PredictionLog]]:
-    """The new records of the log: file, end in bytes, record."""
-    yield from request_log.read(places.requests, read)
