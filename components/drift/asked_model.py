@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
-import numpy as np
 import tensorflow as tf
 
 from components.drift.errors import CannotJudge
@@ -66,11 +65,7 @@ class AskedModel:
             if len(pictures) == 1:
                 return [None]
             return [answer for picture in pictures for answer in self._of_batch([picture])]
-        arrays = {
-            name: output.numpy() for name, output in outputs.items() if name not in _LEFT_OUT
-        }
+        arrays = {name: output.numpy() for name, output in outputs.items() if name not in _LEFT_OUT}
         return [
             {name: array[index] for name, array in arrays.items()} for index in range(len(pictures))
         ]
-
-

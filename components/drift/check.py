@@ -10,9 +10,17 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 
 from components import locks, request_log
-from components.drift import distances, exposition, files, page, quantities, reference, report
+from components.drift import (
+    distances,
+    exposition,
+    files,
+    page,
+    quantities,
+    reference,
+    report,
+    sampling,
+)
 from components.drift import requests as asked
-from components.drift import sampling
 from components.drift.asked_model import AskedModel
 from components.drift.errors import CannotJudge
 from components.drift.quantities import Row
@@ -173,4 +181,3 @@ def _rows(
             place += count
 
     yield from asked.rows(model, images())
-

@@ -65,9 +65,7 @@ def measure(model: AskedModel, pattern: str) -> Quantities:
         count = sum(1 for _ in _records(paths))
         places = sampling.chosen(count)
         pictures = (
-            picture_of(record)
-            for place, record in enumerate(_records(paths))
-            if place in places
+            picture_of(record) for place, record in enumerate(_records(paths)) if place in places
         )
         rows = [
             {**quantities.of_answer(answer), **quantities.of_image(answer['image'])}

@@ -66,8 +66,11 @@ def notes(report: Report) -> list[str]:
     """Sentences that say which images were compared, and what could not be."""
     said = [
         f'Version {report.version} was asked about {report.asked:,} images since the check before'
-        + (f'; {report.compared:,} of them, chosen at random, are compared' if _is_sample(report)
-           else '')
+        + (
+            f'; {report.compared:,} of them, chosen at random, are compared'
+            if _is_sample(report)
+            else ''
+        )
         + f', with {len(report.reference["score"]):,} images of its own data.'
     ]
     if report.others:

@@ -38,8 +38,10 @@ class Asked:
 
 def version_of(log: prediction_log_pb2.PredictionLog) -> str:
     """The number of the version that has answered."""
-    return str(log.predict_log.response.model_spec.version.value or
-               log.log_metadata.model_spec.version.value)
+    return str(
+        log.predict_log.response.model_spec.version.value
+        or log.log_metadata.model_spec.version.value
+    )
 
 
 def count(log: prediction_log_pb2.PredictionLog) -> int:
