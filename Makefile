@@ -19,7 +19,7 @@ of_data = IDX_DIR
 of_run = $(of_data)
 of_bench = $(of_data)
 of_tensorboard = PORT LISTEN
-of_serve = PORT LISTEN
+of_serve = PORT LISTEN LOG_REQUESTS LOG_IMAGES
 of_serve-docker = PORT
 of_predict = IMAGE URL PORT SHOW
 of_rollback = VERSION LATEST PORT
@@ -47,6 +47,19 @@ serving = name=$(call setting,pipeline_name); base=$(call setting,serving_model_
 	roll() { $(quiet) python -m serving.rollback --model_config_file "$$folder/models.config" \
 		--model_name "$$name" --model_base_path "$$base" --url "http://127.0.0.1:$$port" "$$@"; }; \
 	grep -qsF "base_path: \"$$base\"" "$$folder/models.config" || roll --keep
+
+# What `make serve` keeps of the requests, as flags of the server.
+logging = set --; [ -z "$$LOG_REQUESTS$$LOG_IMAGES" ] || { \
+	echo "$$LOG_REQUESTS" | grep -qxE '0|1|[01]?[.][0-9]+' || { \
+		echo "LOG_REQUESTS is '$$LOG_REQUESTS': it must be the fraction to keep, from 0 to 1" >&2; exit 1; \
+	}; \
+	case "$${LOG_IMAGES:=yes}" in yes) images=true;; no) images=false;; \
+		*) echo "LOG_IMAGES is $$LOG_IMAGES: it must be yes or no" >&2; exit 1;; esac; \
+	echo "sampling_config { sampling_rate: $$LOG_REQUESTS }" \
+		"log_collector_config { filename_prefix: '$(call setting,request_log_dir)/requests' }" \
+		>"$$folder/request_log.config"; \
+	set -- --request_log_config_file="$$folder/request_log.config" --request_log_images=$$images; \
+}
 
 .PHONY: help setup settings setup-bench setup-torch setup-kubeflow-lint setup-docs run data serve predict \
 	rollback lineage drift serve-docker kubeflow kubeflow-run bench notebook docs test test-slow test-trixie lint \
@@ -98,13 +111,13 @@ tensorboard: setup ## Show all trainings in the browser, running ones too (PORT=
 	$(quietly) tensorboard --load_fast=false --host "$${LISTEN:-localhost}" $${PORT:+--port "$$PORT"} \
 		--logdir "$$folder"
 
-serve: setup ## Serve the pushed model, with a page for drawings and photographs (PORT=8501 LISTEN=127.0.0.1)
-	@set -e; $(serving); echo "Loading; then show it pictures at http://127.0.0.1:$$port/demo/"; \
+serve: setup ## Serve the pushed model, with a page for pictures (PORT=8501 LISTEN=127.0.0.1 LOG_REQUESTS=0.1)
+	@set -e; $(serving); $(logging); echo "Loading; then show it pictures at http://127.0.0.1:$$port/demo/"; \
 	$(quiet) python -m serving.server --host="$${LISTEN:-127.0.0.1}" --rest_api_port="$$port" \
 		--model_config_file="$$folder/models.config" --model_config_file_poll_wait_seconds=1 \
 		--allow_version_labels_for_unavailable_models=true \
 		--enable_batching=true --batching_parameters_file=serving/config/batching.config \
-		--monitoring_config_file=serving/config/monitoring.config --demo
+		--monitoring_config_file=serving/config/monitoring.config --demo "$$@"
 
 predict: setup ## Ask the server what a picture shows (IMAGE=file.png; URL=of the model; SHOW=frame.png)
 	@set -e; [ -n "$$IMAGE" ] || { \

@@ -23,7 +23,8 @@ from capsmodel.networks import table
 from capsmodel.networks.table import NETWORKS
 from components.datasets.errors import DatasetError
 from components.datasets.tfds_dataset import name_and_version
-from pipeline.settings import LARGEST_OF_FOLDER, PRESETS, Config, of_preset
+from pipeline.presets import LARGEST_OF_FOLDER, PRESETS, of_preset
+from pipeline.settings import Config
 
 # Before a setting's name: the same setting, and it wins.
 PREFIX = 'CAPSNET_'

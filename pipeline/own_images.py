@@ -10,7 +10,8 @@ from components.datasets.folder_listing import printable
 from components.datasets.image_folder import SPLITS, ImageFolder
 from components.datasets.info import ImageDatasetInfo
 from pipeline import configs, image_settings
-from pipeline.settings import LARGEST_OF_FOLDER, SMALLEST_OF_FOLDER, Config
+from pipeline.presets import LARGEST_OF_FOLDER, SMALLEST_OF_FOLDER
+from pipeline.settings import Config
 
 # Steps of a training whose EPOCHS nobody has set, so that a few hundred pictures, too, are seen
 # often enough.

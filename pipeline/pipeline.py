@@ -40,7 +40,8 @@ from pipeline import (
 from pipeline.beam_options import beam_options
 from pipeline.code_version import code_version
 from pipeline.data_nodes import DataNodes
-from pipeline.settings import MOST_PICTURES, Config
+from pipeline.presets import MOST_PICTURES
+from pipeline.settings import Config
 
 
 def latest_other_blessed_model(

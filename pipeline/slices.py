@@ -7,7 +7,8 @@ import dataclasses
 from components.datasets.slice_rules import check_slices, default_slices, number_of_images
 from components.datasets.tfds_dataset import is_prepared, load_builder
 from pipeline import own_images
-from pipeline.settings import MOST_IMAGES, Config
+from pipeline.presets import MOST_IMAGES
+from pipeline.settings import Config
 
 # Where the dataset is not prepared yet, as when a pipeline is compiled for a cluster.
 _SIZES_OF_MNIST = {'train': 60_000, 'test': 10_000}

@@ -19,6 +19,7 @@ from serving.config_files import (
     read_batching_parameters,
     read_model_config,
     read_monitoring_config,
+    read_request_log_config,
     single_model_config,
 )
 from serving.console import complain, say
@@ -26,6 +27,7 @@ from serving.errors import ServingError
 from serving.metrics import Metrics
 from serving.models.manager import ModelManager
 from serving.models.model import LoadedModel
+from serving.request_log import RequestLog, RequestLogOptions
 from serving.requests.batching import Batcher
 from serving.stopping import Stopping, close
 from serving.web.origins import Origins, host_names, is_loopback
@@ -56,12 +58,17 @@ async def serve(arguments: argparse.Namespace, listener: socket.socket, stopping
     metrics_path = None
     if arguments.monitoring_config_file:
         metrics_path = read_monitoring_config(arguments.monitoring_config_file)
+    log_options = _request_log_options(arguments)
     limits = _limits(arguments)
     manager = _model_manager(arguments, config, limits)
     await asyncio.to_thread(manager.start, wait_for_first=True)
     with contextlib.ExitStack() as stack:
         stack.callback(manager.close)
-        metrics = Metrics()
+        request_log = None
+        if log_options:
+            request_log = RequestLog(log_options)
+            stack.callback(request_log.close)
+        metrics = Metrics(request_log)
         service = RestService(
             manager,
             _names(config),
@@ -74,6 +81,7 @@ async def serve(arguments: argparse.Namespace, listener: socket.socket, stopping
             _DEMO if arguments.demo else None,
             limits,
             _origins(arguments, listener),
+            request_log,
         )
         stack.callback(service.close)
         stop = asyncio.Event()
@@ -97,6 +105,18 @@ def _batching_options(arguments: argparse.Namespace) -> BatchingOptions | None:
     if arguments.batching_parameters_file:
         return read_batching_parameters(arguments.batching_parameters_file)
     return BatchingOptions() if arguments.enable_batching else None
+
+
+def _request_log_options(arguments: argparse.Namespace) -> RequestLogOptions | None:
+    """What to keep; None for nothing."""
+    if not arguments.request_log_config_file:
+        return None
+    rate, prefix = read_request_log_config(arguments.request_log_config_file)
+    if not rate:
+        return None
+    return RequestLogOptions(
+        rate, prefix, arguments.request_log_images, arguments.request_log_max_mb << 20
+    )
 
 
 def _model_manager(

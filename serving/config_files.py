@@ -1,7 +1,8 @@
-"""The configuration files: models.config, batching.config, monitoring.config.
+"""The configuration files: models.config, batching.config, monitoring.config, request_log.config.
 
-They are TensorFlow Serving's own files, protocol buffers as text. tensorflow-serving-api has the
-message for models.config; config.proto has the messages for the other two.
+They are protocol buffers as text: TensorFlow Serving's own files, but for the last, which has its
+message alone. tensorflow-serving-api has the messages for models.config and request_log.config;
+config.proto has those of the other two.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from typing import TypeVar
 
 from google.protobuf import text_format
 from google.protobuf.message import Message
+from tensorflow_serving.config.logging_config_pb2 import LoggingConfig
 from tensorflow_serving.config.model_server_config_pb2 import (
     MODEL_TYPE_UNSPECIFIED,
     TENSORFLOW,
@@ -30,6 +32,8 @@ from serving.processors import processors
 
 METRICS_PATH = '/monitoring/prometheus/metrics'
 _PLATFORM = 'tensorflow'
+# The only way in which this server collects requests.
+_COLLECTOR = 'tfrecord'
 # A URL as TensorFlow's file systems understand it; nothing in it is encoded.
 _URL = re.compile(r'([a-zA-Z][0-9a-zA-Z.+-]*)://([^/]*)(.*)', re.DOTALL)
 
@@ -222,6 +226,34 @@ def read_monitoring_config(path: str) -> str | None:
     if not metrics_path.startswith('/'):
         raise _wrong(path, f"needs a path that begins with '/', not '{metrics_path}'")
     return metrics_path
+
+
+def read_request_log_config(path: str) -> tuple[float, str]:
+    """Reads request_log.config, a LoggingConfig.
+
+    Returns:
+        The fraction of the requests that is kept, and how the paths of the files begin.
+
+    Raises:
+        ServingError: The file cannot be read, or asks for what this server cannot do.
+    """
+    config = _parse(path, LoggingConfig())
+    rate = config.sampling_config.sampling_rate
+    if not 0 <= rate <= 1:
+        raise _wrong(path, f'needs a sampling_rate from 0 to 1, not {rate:g}')
+    if config.sampling_config.attributes:
+        raise _wrong(path, 'asks for attributes of sampling_config, and this server has none')
+    collector = config.log_collector_config
+    if collector.type not in ('', _COLLECTOR):
+        raise _wrong(path, f'needs "{_COLLECTOR}" as type, not "{collector.type}"')
+    prefix = _local_path(collector.filename_prefix, path)
+    if not os.path.isabs(prefix) or prefix.endswith('/'):
+        raise _wrong(
+            path,
+            "needs an absolute path as filename_prefix, such as '/var/log/capsnet/requests', not "
+            f"'{prefix}'",
+        )
+    return rate, prefix
 
 
 def _local_path(base_path: str, where: str) -> str:

@@ -10,6 +10,7 @@ import bisect
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from typing import Protocol
 
 from prometheus_client import exposition
 from prometheus_client.metrics_core import HistogramMetricFamily, Metric
@@ -23,13 +24,25 @@ _ENTRYPOINT = 'REST'
 _RUNTIME = 'TF1'
 
 
+class Counted(Protocol):
+    """What counts by itself."""
+
+    def family(self) -> Metric:
+        """The counts, for Prometheus."""
+
+
 class Metrics(Collector):
     """Counts and histograms since the start; only one thread may use it.
 
     Latencies are exported in microseconds.
+
+    Args:
+        request_log: Counts what became of the requests that are kept; None if none are.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, request_log: Counted | None = None) -> None:
+        if request_log:
+            self._request_log = request_log
         self._requests = _Counts(
             'request_count', 'The total number of requests.', ('model_name', 'status')
         )

@@ -161,6 +161,14 @@ _FLAGS: dict[str, list[tuple[str, Callable[[str], Any], Any, str]]] = {
         ('--enable_batching', _bool, False, 'merge requests that come at the same time'),
         ('--batching_parameters_file', str, None, 'BatchingParameters as text'),
         ('--monitoring_config_file', str, None, 'MonitoringConfig as text: metrics for Prometheus'),
+        (
+            '--request_log_config_file',
+            str,
+            None,
+            'LoggingConfig as text: keep a sample of requests and answers in files',
+        ),
+        ('--request_log_images', _bool, True, 'keep the pictures of that sample, too'),
+        ('--request_log_max_mb', _positive, 1024, 'size of its files together, in MB'),
         ('--rest_api_num_threads', _positive, 4 * processors(), 'requests that run at a time'),
     ],
     'limits': [

@@ -65,6 +65,23 @@ def test_the_command_line_wins_over_the_longer_name_and_that_over_the_short_one(
     assert line.split()[1] == str(epochs)
 
 
+@pytest.mark.parametrize(
+    ('arguments', 'said'),
+    [
+        (['LOG_REQUESTS=2'], "LOG_REQUESTS is '2': it must be the fraction to keep, from 0 to 1"),
+        (['LOG_IMAGES=no'], "LOG_REQUESTS is '': it must be the fraction to keep, from 0 to 1"),
+        (['LOG_REQUESTS=.5', 'LOG_IMAGES=x'], 'LOG_IMAGES is x: it must be yes or no'),
+    ],
+)
+def test_what_is_kept_of_requests_is_refused_if_wrong(root, tmp_path, arguments, said):
+    folder = tmp_path / 'serving_model' / 'capsnet'
+    (folder / '1').mkdir(parents=True)
+    (folder / '1' / 'saved_model.pb').touch()
+    done = _make(root, 'serve', f'VAR={tmp_path}', *arguments)
+    assert done.returncode == 2
+    assert done.stderr.startswith(said)
+
+
 def test_lineage_is_of_a_version_or_of_data(root, tmp_path):
     both = _make(root, 'lineage', 'VERSION=1', 'DATA=mnist')
     assert both.returncode == 2

@@ -29,7 +29,7 @@ _FLOORS = {
         'training',
     ],
     'components': [
-        'temporary_files locks gate push_error',
+        'temporary_files locks gate push_error request_log',
         'datasets',
         'checked_images',
     ],
@@ -38,11 +38,12 @@ _FLOORS = {
         'config stopping',
         'config_files',
         'models',
-        'requests',
+        'requests request_log',
         'web',
         'app client running_server',
     ],
     'pipeline': [
+        'presets',
         'code_version metadata_error settings',
         'configs',
         'beam_options evaluation image_settings make_commands metadata schema',

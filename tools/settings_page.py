@@ -31,7 +31,8 @@ from capsmodel.training.settings import (
     TunerSettings,
 )
 from pipeline import configs
-from pipeline.settings import MOST_IMAGES, PRESETS, DataSettings, GateSettings, PlaceSettings
+from pipeline.presets import MOST_IMAGES, PRESETS
+from pipeline.settings import DataSettings, GateSettings, PlaceSettings
 
 PAGE = pathlib.Path(__file__).parents[1] / 'docs' / 'settings.md'
 

@@ -24,6 +24,7 @@ from serving.metrics import CONTENT_TYPE, Metrics
 from serving.models.descriptions import status_json
 from serving.models.manager import ModelManager
 from serving.models.model import COSTLY_AT_ONCE, LoadedModel
+from serving.request_log import RequestLog
 from serving.requests import question
 from serving.requests.batching import Batcher, Tensors
 from serving.requests.json_size import MAX_INSTANCES
@@ -85,6 +86,7 @@ class RestService:
         demo_dir: The files of the page at /demo/; None for no page.
         limits: The limits of requests and connections.
         origins: The web pages that may use the server.
+        request_log: Keeps a sample of the requests that are answered; None for none.
 
     Attributes:
         model_names: As above; change it when the models change.
@@ -101,6 +103,7 @@ class RestService:
         demo_dir: str | None,
         limits: Limits,
         origins: Origins,
+        request_log: RequestLog | None = None,
     ) -> None:
         self.model_names = model_names
         self._manager = manager
@@ -111,6 +114,7 @@ class RestService:
         self._page = demo_dir and DemoPage(demo_dir)
         self._limits = limits
         self._origins = origins
+        self._request_log = request_log
         self._connections = Connections(
             self._handle, limits.connections, limits.idle_seconds, limits.transfer_seconds
         )
@@ -241,6 +245,8 @@ class RestService:
                 outputs = await self._loop.run_in_executor(self._executor, model.run, name, inputs)
             seconds = time.perf_counter() - start
         self._metrics.runtime(route.model, route.kind, seconds)
+        if self._request_log:
+            self._request_log.add(route.model, servable.version, name, inputs, outputs)
         values = sum(value.size for value in outputs.values())
         write = functools.partial(asked.write, outputs)
         return await self._computed(write, values / _SMALL_VALUES)

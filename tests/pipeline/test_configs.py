@@ -9,7 +9,7 @@ import pytest
 from capsmodel import settings
 from capsmodel.networks.table import NETWORKS
 from pipeline import configs
-from pipeline.settings import PRESETS
+from pipeline.presets import PRESETS
 
 
 def test_environment_overrides_preset():

@@ -12,7 +12,7 @@ from components.datasets import image_folder
 from components.datasets.errors import DatasetError
 from pipeline import configs, make_commands, own_images, slices
 from pipeline.pipeline import create_pipeline
-from pipeline.settings import PRESETS
+from pipeline.presets import PRESETS
 
 
 @pytest.fixture(scope='module')

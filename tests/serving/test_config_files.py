@@ -118,6 +118,7 @@ def test_file_that_cannot_be_read(tmp_path):
         config_files.read_model_config,
         config_files.read_batching_parameters,
         config_files.read_monitoring_config,
+        config_files.read_request_log_config,
     ):
         with pytest.raises(ServingError) as caught:
             read(str(path))
@@ -261,6 +262,48 @@ def test_monitoring_config(file):
     assert read(file('')) is None
     with pytest.raises(ServingError, match=r"needs a path that begins with '/', not 'metrics'\."):
         read(file('prometheus_config { enable: true path: "metrics" }'))
+
+
+@pytest.mark.parametrize(
+    ('rate', 'collector', 'said'),
+    [
+        ('sampling_rate: 2', '', 'needs a sampling_rate from 0 to 1, not 2.'),
+        ('sampling_rate: nan', '', 'needs a sampling_rate from 0 to 1, not nan.'),
+        (
+            'sampling_rate: 1 attributes: 3',
+            '',
+            'asks for attributes of sampling_config, and this server has none.',
+        ),
+        ('sampling_rate: 1', 'type: "kafka"', 'needs "tfrecord" as type, not "kafka".'),
+        (
+            'sampling_rate: 1',
+            'filename_prefix: "logs/requests"',
+            "needs an absolute path as filename_prefix, such as '/var/log/capsnet/requests', not "
+            "'logs/requests'.",
+        ),
+        (
+            'sampling_rate: 1',
+            '',
+            "needs an absolute path as filename_prefix, such as '/var/log/capsnet/requests', not "
+            "''.",
+        ),
+        ('sampling_rat: 1', '', ', line 1: Message type "tensorflow.serving.SamplingConfig" has'),
+    ],
+)
+def test_request_log_config_that_cannot_be_followed(file, rate, collector, said):
+    path = file(f'sampling_config {{ {rate} }} log_collector_config {{ {collector} }}')
+    with pytest.raises(ServingError) as caught:
+        config_files.read_request_log_config(path)
+    assert said in str(caught.value)
+    assert str(caught.value).startswith(path)
+
+
+def test_request_log_config(file):
+    path = file(
+        'sampling_config { sampling_rate: 0.25 } '
+        'log_collector_config { type: "tfrecord" filename_prefix: "/logs/requests" }'
+    )
+    assert config_files.read_request_log_config(path) == (0.25, '/logs/requests')
 
 
 # session_bundle_config.proto and monitoring_config.proto of TensorFlow Serving.

@@ -1,4 +1,4 @@
-"""A peer of the benchmarks: it trains 7 parameters and holds 100 MB; --step=sleeps, fails or epoch."""
+"""A peer of the benchmarks that trains 7 parameters and holds 100 MB, with three kinds of steps."""
 
 import sys
 import time
