@@ -43,8 +43,10 @@ svg text { fill: var(--quiet); font-size: 11px; }
 .before { fill: var(--before); } .after { fill: var(--after); }
 .line { fill: none; stroke: var(--after); stroke-width: 2; }
 .axis { stroke: var(--line); }
-.key { display: inline-block; width: .8rem; height: .8rem; border-radius: .15rem;
-  margin: 0 .3rem 0 .8rem; }
+.key { display: inline-block; margin-right: 1rem; }
+.key::before { content: ""; display: inline-block; width: .8rem; height: .8rem;
+  border-radius: .15rem; margin-right: .3rem; }
+.key.before::before { background: var(--before); } .key.after::before { background: var(--after); }
 """
 
 
@@ -71,9 +73,8 @@ def html(found: Report) -> str:
 <p class="quiet">{_escaped(found.at)}, version {_escaped(found.version)}</p>
 <p{' class="moved"' if found.moved else ''}>{_escaped(report.verdict(found))}</p>
 {notes}{_table(found)}
-<p class="quiet"><span class="key" style="background: var(--before); margin-left: 0"></span>the data
-that the model was trained with<span class="key" style="background: var(--after)"></span>what it was
-asked</p>
+<p class="quiet"><span class="key before">its own data</span> <span class="key after">what it was
+asked</span></p>
 <div class="charts">
 {charts}</div>
 </body>
@@ -90,7 +91,7 @@ def _table(found: Report) -> str:
         f'<td>{distance.threshold:g}</td><td>{distance.images:,}</td></tr>\n'
         for name, distance in found.distances.items()
     )
-    heads = ('', 'trained with', 'asked', 'distance', 'threshold', 'images')
+    heads = ('', 'own data', 'asked', 'distance', 'threshold', 'images')
     head = ''.join(f'<th>{each}</th>' for each in heads)
     return (
         f'<div class="table"><table><thead><tr>{head}</tr></thead><tbody>\n'

@@ -64,14 +64,10 @@ def verdict(report: Report) -> str:
 
 def notes(report: Report) -> list[str]:
     """Sentences that say which images were compared, and what could not be."""
+    sample = f'{report.compared:,} of them, chosen at random,' if _is_sample(report) else 'they'
     said = [
-        f'Version {report.version} was asked about {report.asked:,} images since the check before'
-        + (
-            f'; {report.compared:,} of them, chosen at random, are compared'
-            if _is_sample(report)
-            else ''
-        )
-        + f', with {len(report.reference["score"]):,} images of its own data.'
+        f'Version {report.version} was asked about {report.asked:,} images since the check before; '
+        f'{sample} are compared with {len(report.reference["score"]):,} images of its own data.'
     ]
     if report.others:
         listed = ', '.join(f'{count:,} of version {each}' for each, count in report.others.items())
@@ -79,9 +75,9 @@ def notes(report: Report) -> list[str]:
     missing = [name for name in NAMES if name not in report.distances]
     if missing:
         reason = (
-            'pictures are not kept (LOG_IMAGES=no), and the answers do not hold it'
+            'the pictures are not kept'
             if {*OF_IMAGE} <= {*missing}
-            else f'fewer than {FEWEST_IMAGES} images have it, or the network does not answer it'
+            else f'fewer than {FEWEST_IMAGES} images have it'
         )
         said.append(f'Not compared: {", ".join(missing)}: {reason}.')
     return said
@@ -89,7 +85,7 @@ def notes(report: Report) -> list[str]:
 
 def lines(report: Report) -> list[str]:
     """The table for the terminal, with the notes and the verdict."""
-    table = [['', 'trained with', 'asked', 'distance', 'threshold', '']]
+    table = [['', 'own data', 'asked', 'distance', 'threshold', '']]
     for name, distance in report.distances.items():
         table.append(
             [
