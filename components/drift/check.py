@@ -48,7 +48,12 @@ class Places:
     state: str
 
 
-def check(name: str, places: Places, examples: Callable[[str], str]) -> Report:
+def check(
+    name: str,
+    places: Places,
+    examples: Callable[[str], str],
+    load: Callable[[str], AskedModel] = AskedModel,
+) -> Report:
     """Makes a check and writes its report.
 
     The state, which says what was read, is written last: if this process is killed before, the next
@@ -59,6 +64,7 @@ def check(name: str, places: Places, examples: Callable[[str], str]) -> Report:
         places: Where everything is.
         examples: Gives for a version the pattern of the raw examples that it is compared with; may
             raise CannotJudge.
+        load: Loads a version from its folder.
 
     Raises:
         CannotJudge: There is too little to compare.
@@ -73,7 +79,7 @@ def check(name: str, places: Places, examples: Callable[[str], str]) -> Report:
                 f'Version {version} was asked about {number:,} images since the last check, and '
                 f'fewer than {distances.FEWEST_IMAGES} are not judged. They stay for the next one.'
             )
-        model = AskedModel(os.path.join(places.models, version))
+        model = load(os.path.join(places.models, version))
         file = os.path.join(places.state, _REFERENCE)
         known = reference.load(file, version)
         if known is None:
