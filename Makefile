@@ -151,8 +151,9 @@ serve-docker: setup ## Serve the pushed model by TensorFlow Serving itself, in d
 	$(serving); MODEL_NAME="$$name" MODEL_BASE_PATH="$$base" MODELS_CONFIG_DIR="$$folder" PORT="$$port" \
 	SERVING_USER="$$(id -u):$$(id -g)" docker compose -f serving/config/docker-compose.yml up
 
-kubeflow: setup ## Compile for Kubeflow Pipelines to build/kubeflow/capsnet.yaml (CLUSTER=file)
+kubeflow: setup ## Compile for Kubeflow Pipelines, to build/kubeflow/ (CLUSTER=file)
 	@$(quiet) python -m kubeflow.runner $${CLUSTER:+--cluster "$$CLUSTER"}
+	@$(quiet) python -m kubeflow.drift $${CLUSTER:+--cluster "$$CLUSTER"}
 
 kubeflow-run: setup ## Run what `make kubeflow` compiled on a cluster (HOST=http://... NAMESPACE=)
 	@[ -n "$$HOST" ] || { echo "Name the server:" \
