@@ -65,7 +65,7 @@ logging = set --; [ -z "$$LOG_REQUESTS$$LOG_IMAGES" ] || { \
 }
 
 .PHONY: help setup settings setup-bench setup-torch setup-kubeflow-lint setup-docs run data serve predict \
-	rollback promote lineage card prune serve-docker kubeflow kubeflow-run bench notebook docs test \
+	rollback promote lineage drift card prune serve-docker kubeflow kubeflow-run bench notebook docs test \
 	test-slow test-trixie lint tensorboard lock clean distclean
 
 help: ## List the targets
@@ -148,6 +148,9 @@ promote: setup ## Call a version stable, and serve the newest beside it as canar
 lineage: setup ## Show what a pushed model was made of (VERSION=number), or what became of data (DATA=mnist)
 	@$(quiet) python -m pipeline.lineage $${VERSION:+--version "$$VERSION"} $${DATA:+--data "$$DATA"}
 
+drift: setup ## Compare what the model was asked since the last time with its training data
+	@$(quiet) python -m pipeline.drift
+
 card: setup ## Show the model card of a pushed version (VERSION=number), or of the last run (LATEST=1)
 	@$(quiet) python -m pipeline.card $${VERSION:+--version "$$VERSION"} $${LATEST:+--latest}
 
@@ -164,8 +167,9 @@ serve-docker: setup ## Serve the pushed model by TensorFlow Serving itself, in d
 	$(serving); MODEL_NAME="$$name" MODEL_BASE_PATH="$$base" MODELS_CONFIG_DIR="$$folder" PORT="$$port" \
 	SERVING_USER="$$(id -u):$$(id -g)" docker compose -f serving/config/docker-compose.yml up
 
-kubeflow: setup ## Compile for Kubeflow Pipelines to build/kubeflow/capsnet.yaml (CLUSTER=file)
+kubeflow: setup ## Compile for Kubeflow Pipelines, to build/kubeflow/ (CLUSTER=file)
 	@$(quiet) python -m kubeflow.runner $${CLUSTER:+--cluster "$$CLUSTER"}
+	@$(quiet) python -m kubeflow.drift $${CLUSTER:+--cluster "$$CLUSTER"}
 
 kubeflow-run: setup ## Run what `make kubeflow` compiled on a cluster (HOST=http://... NAMESPACE=)
 	@[ -n "$$HOST" ] || { echo "Name the server:" \

@@ -40,8 +40,10 @@ PLACES = ('var', 'pipeline_root', 'metadata')
 # All others are parameters of a run.
 PARAMETERS = tuple(name for name in configs.NAMES.values() if name not in (*FIXED, *PLACES))
 
-# Nodes that TUNER and WARM_START add.
-_OPTIONAL_NODES = ('Tuner', 'WarmStartResolver')
+# The task of the pipeline in kubeflow/drift.py.
+DRIFT_CHECK = 'DriftCheck'
+# Nodes that TUNER and WARM_START add, and that one.
+_OPTIONAL_NODES = ('Tuner', 'WarmStartResolver', DRIFT_CHECK)
 
 
 def compile_pipeline(
@@ -75,7 +77,7 @@ def compile_pipeline(
         **{node.node_info.id: list(node.upstream_nodes) or [PREPARE_DATASET] for node in nodes},
     }
     _check_nodes(cluster, upstream)
-    fixed = _fixed_environment(config, cluster, given)
+    fixed = fixed_environment(config, cluster, given)
 
     def pipeline(*values: Any) -> None:
         tasks: dict[str, dsl.PipelineTask] = {}
@@ -91,8 +93,8 @@ def compile_pipeline(
             task.set_caching_options(False)
             for name, value in fixed.items():
                 task.set_env_variable(name, value)
-            _give_resources(task, resources)
-            _give_platform(task, cluster, resources)
+            give_resources(task, resources)
+            give_platform(task, cluster, resources)
             tasks[node_id] = task.after(*[tasks[each] for each in before])
 
     defaults = {name: given.get(name.upper(), '') for name in PARAMETERS}
@@ -101,7 +103,7 @@ def compile_pipeline(
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_name(f'{os.getpid()}-{path.name}')
     compiler.Compiler().compile(
-        dsl.pipeline(name=_kebab_case(config.pipeline_name))(pipeline), str(unfinished)
+        dsl.pipeline(name=kebab_case(config.pipeline_name))(pipeline), str(unfinished)
     )
     os.replace(unfinished, path)
 
@@ -114,9 +116,7 @@ def _check_nodes(cluster: Cluster, nodes: Mapping[str, Any]) -> None:
         )
 
 
-def _fixed_environment(
-    config: Config, cluster: Cluster, given: Mapping[str, str]
-) -> dict[str, str]:
+def fixed_environment(config: Config, cluster: Cluster, given: Mapping[str, str]) -> dict[str, str]:
     """The environment of every task: all that no run changes."""
     fixed = {
         'NETWORK': config.network,
@@ -170,7 +170,8 @@ def _declare(function: Callable, parameters: Mapping[str, Any]) -> None:
     )
 
 
-def _give_resources(task: dsl.PipelineTask, resources: Resources) -> None:
+def give_resources(task: dsl.PipelineTask, resources: Resources) -> None:
+    """Gives a task cores, memory, GPUs and retries."""
     task.set_cpu_request(resources.cpu)
     if resources.cpu_limit:
         task.set_cpu_limit(resources.cpu_limit)
@@ -188,7 +189,8 @@ def _give_resources(task: dsl.PipelineTask, resources: Resources) -> None:
         )
 
 
-def _give_platform(task: dsl.PipelineTask, cluster: Cluster, resources: Resources) -> None:
+def give_platform(task: dsl.PipelineTask, cluster: Cluster, resources: Resources) -> None:
+    """Gives a task what belongs to Kubernetes: volumes, Secrets, which machines, the time limit."""
     for claim, path in cluster.volumes.items():
         kubernetes.mount_pvc(task, pvc_name=claim, mount_path=path)
     for secret, keys in cluster.secrets.items():
@@ -214,7 +216,8 @@ def _snake_case(node_id: str) -> str:
     return re.sub(r'(?<=[a-z0-9])(?=[A-Z])', '_', node_id).lower()
 
 
-def _kebab_case(name: str) -> str:
+def kebab_case(name: str) -> str:
+    """A name as Kubeflow Pipelines takes it for a pipeline."""
     return re.sub(r'[^a-z0-9]+', '-', name.lower()).strip('-')
 
 

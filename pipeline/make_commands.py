@@ -42,7 +42,7 @@ _DEPENDS_ON: dict[str, Callable[[Config], Any]] = {
         config.metadata_path,
     ),
     **dict.fromkeys(
-        ('serve', 'serve-docker', 'predict', 'rollback', 'promote', 'notebook', 'card'),
+        ('serve', 'serve-docker', 'predict', 'rollback', 'promote', 'notebook', 'card', 'drift'),
         lambda config: (config.pipeline_name, config.serving_model_dir),
     ),
 }

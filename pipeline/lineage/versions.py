@@ -42,6 +42,34 @@ def of_version(config: Config, version: str = '') -> list[str]:
         ]
 
 
+def raw_examples(config: Config, version: str) -> str:
+    """The recorded folder of the raw examples that a version was trained with.
+
+    Args:
+        config: The settings.
+        version: The number of a version of the pipeline.
+
+    Raises:
+        LineageError: ML Metadata does not know what the version was made of.
+        SettingError: METADATA lacks a user.
+    """
+    store = open_store(config)
+    found = _pushed_versions(store, config).get(version)
+    if found is not None:
+        graph = Graph(store, found.id, is_upstream=True)
+        at = found.id
+        # From the Pusher to the Trainer, to Transform, to the ExampleGen.
+        for name in ('model', 'examples', 'examples'):
+            inputs = graph.inputs[graph.maker[at]] if at in graph.maker else []
+            at = next((id_ for each, id_ in inputs if each == name), 0)
+        if at:
+            return graph.artifacts[at].uri
+    raise LineageError(
+        f'ML Metadata does not know which data version {version} of {config.pipeline_name} was '
+        'trained with'
+    )
+
+
 def _pushed_versions(
     store: mlmd.MetadataStore, config: Config
 ) -> dict[str, metadata_store_pb2.Artifact]:
