@@ -27,7 +27,8 @@ from serving.errors import ServingError
 from serving.metrics import Metrics
 from serving.models.manager import ModelManager
 from serving.models.model import LoadedModel
-from serving.request_log import RequestLog, RequestLogOptions
+from serving.request_log.files import RequestLogOptions
+from serving.request_log.log import RequestLog
 from serving.requests.batching import Batcher
 from serving.stopping import Stopping, close
 from serving.web.origins import Origins, host_names, is_loopback

@@ -24,7 +24,7 @@ from serving.metrics import CONTENT_TYPE, Metrics
 from serving.models.descriptions import status_json
 from serving.models.manager import ModelManager
 from serving.models.model import COSTLY_AT_ONCE, LoadedModel
-from serving.request_log import RequestLog
+from serving.request_log.log import RequestLog
 from serving.requests import question
 from serving.requests.batching import Batcher, Tensors
 from serving.requests.json_size import MAX_INSTANCES

@@ -14,7 +14,8 @@ from prometheus_client.parser import text_string_to_metric_families
 from components.drift import distances, exposition, quantities
 from components.drift.report import Report
 from serving.metrics import Metrics
-from serving.request_log import RequestLog, RequestLogOptions
+from serving.request_log.files import RequestLogOptions
+from serving.request_log.log import RequestLog
 
 _CONFIG = ROOT / 'serving' / 'config'
 _NAME = re.compile(r'(?<![\w:])(?:capsnet_drift_|:tensorflow:serving:)[\w:]+')

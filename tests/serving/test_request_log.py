@@ -17,8 +17,9 @@ from rest_server import request
 from saved_models import half_plus_two
 
 from components import request_log as reader
-from serving import request_log
-from serving.request_log import RequestLog, RequestLogOptions
+from serving.request_log import log as log_module
+from serving.request_log.files import RequestLogOptions
+from serving.request_log.log import RequestLog
 
 _INPUTS = {'pictures': np.array([b'a picture', b'another'], object)}
 _OUTPUTS = {
@@ -121,8 +122,8 @@ def _full_disk():
 def test_a_log_that_cannot_be_written_fails_nothing(folder, monkeypatch, is_full):
     said: list[str] = []
     # Standard error is a file here, and so as full as the disk.
-    monkeypatch.setattr(request_log, 'complain', said.append)
-    monkeypatch.setattr(request_log, '_PAUSE_SECONDS', 0.3)
+    monkeypatch.setattr(log_module, 'complain', said.append)
+    monkeypatch.setattr(log_module, '_PAUSE_SECONDS', 0.3)
     if not is_full:
         with open(folder, 'w'):
             pass  # a file where the folder should be

@@ -15,7 +15,8 @@ from capsmodel.data import dataset, features
 from capsmodel.training import loop
 from components.drift import asked_model, reference
 from components.drift.check import Places, check
-from serving.request_log import RequestLog, RequestLogOptions
+from serving.request_log.files import RequestLogOptions
+from serving.request_log.log import RequestLog
 
 VERSION = 7
 

@@ -1,0 +1,1 @@
+"""A sample of requests and their answers, kept in files."""
