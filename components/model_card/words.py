@@ -78,7 +78,7 @@ def _ethics() -> list[str]:
     return [
         'The data say nothing about the people who wrote, drew or photographed what they show. So '
         'nothing was measured by groups of people, and this card makes no statement about them.',
-        'The card shows test images. Whoever may read the card may see them.',
+        'The card may show test images, with their ids. Whoever may read the card may see them.',
     ]
 
 
