@@ -23,7 +23,7 @@ def described(given: Config, chosen: Config) -> str:
         given: The settings that were given.
         chosen: Those with nothing left to be chosen.
     """
-    without = configs.lacking(chosen.network) | _NO_MATTER
+    without = configs.without_part(chosen) | _NO_MATTER
     return json.dumps(
         {
             'pipeline': given.pipeline_name,

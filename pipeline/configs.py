@@ -117,6 +117,12 @@ def lacking(network: str) -> set[str]:
     return names | ({'reconstruction_weight'} if 'decoder' in names else set())
 
 
+def without_part(config: Config) -> set[str]:
+    """The settings that have no part in a run: those that are refused if somebody gives them."""
+    has_decay = config.learning_rate_schedule == 'exponential'
+    return lacking(config.network) | (set() if has_decay else {'learning_rate_decay'})
+
+
 def _absolute(path: str) -> str:
     return os.path.abspath(os.path.expanduser(path))
 
@@ -278,7 +284,7 @@ def main() -> None:
         print(getattr(config, name))
     if len(sys.argv) > 1:
         return
-    without = lacking(config.network)
+    without = without_part(config)
     for variable, name in NAMES.items():
         if name in without:
             continue

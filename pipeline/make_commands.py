@@ -80,7 +80,7 @@ def needed(
     """
     variables = variables or {}
     wanted = depends_on(config)
-    without = configs.lacking(config.network)
+    without = configs.without_part(config)
     settings = {
         variable: _text(config, name)
         for variable, name in configs.NAMES.items()

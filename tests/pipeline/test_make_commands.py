@@ -113,3 +113,10 @@ def test_others_are_listed_where_nothing_is_found(project):
 
 def test_the_sample_image_is_there(root):
     assert os.path.exists(os.path.join(root, make_commands.SAMPLE_IMAGE))
+
+
+def test_a_preset_whose_schedule_has_no_decay_needs_no_settings():
+    assert configs.from_preset('quick').learning_rate_schedule != 'exponential'
+    assert make_commands.make_command('run', configs.from_preset('quick')) == 'make run'
+    paper = configs.from_preset('paper', epochs=7)
+    assert make_commands.make_command('run', paper) == 'make run PRESET=paper EPOCHS=7'
