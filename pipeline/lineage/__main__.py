@@ -8,6 +8,7 @@ trainings on it, whichever pipeline they belong to.
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
 
 from pipeline import configs
@@ -19,6 +20,8 @@ from pipeline.metadata_error import MetadataError
 
 def main() -> None:
     """Prints what the Makefile asks for."""
+    # Whoever reads only the beginning, such as `head`, ends this quietly.
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('--version', default='', help='a version; the newest one by default')
     parser.add_argument('--data', default='', help='a dataset, or the start of a fingerprint')
