@@ -251,7 +251,7 @@ def test_by_keyboard_alone(page):
         names.append(page.evaluate('document.activeElement.id'))
         assert len(names) < 10
     # Undo and Clear are off while there is nothing to take back, and so are the sliders.
-    assert set(names) <= {'', 'drawing', 'choose'}
+    assert set(names) <= {'', 'drawing', 'choose', 'card'}
     assert 'choose' in names
 
 
