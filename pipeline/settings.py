@@ -51,7 +51,7 @@ class DataSettings(Settings):
     )
     test_split: str = setting(
         '',
-        'TFDS slice that only the Evaluator uses; empty: test, of a dataset without test its '
+        'TFDS slice that judges the model and no more; empty: test, of a dataset without test its '
         'split validation, and of one with neither the last sixth of train',
     )
     image_height: int = setting(
