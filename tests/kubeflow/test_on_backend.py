@@ -122,7 +122,7 @@ def test_empty_volume_to_pushed_model_with_a_training_that_is_killed(cluster):
             killed.append(process)
 
     run = cluster.backend.run('first', kill_first_training, **_AS_IN_THE_FIRST_RUN)
-    assert Counter(run.states.values()) == {SUCCEEDED: 18}, run.output()
+    assert Counter(run.states.values()) == {SUCCEEDED: 19}, run.output()
     assert {name for name, attempts in run.attempts.items() if len(attempts) > 1} == {'Trainer'}
     first, second = run.attempts['Trainer']
     assert first.returncode < 0
@@ -168,9 +168,9 @@ def test_two_runs_at_once_one_cached_and_one_rejected(cluster, tmp_path):
         again, rejected = again.result(), rejected.result()
         jobs = log.read_text()
 
-    assert Counter(again.states.values()) == {SUCCEEDED: 18}, again.output()
+    assert Counter(again.states.values()) == {SUCCEEDED: 19}, again.output()
     executions = dict(cluster.executions('again'))
-    assert len(executions) == len(cluster.executions('again')) == 17
+    assert len(executions) == len(cluster.executions('again')) == 18
     assert {
         node for node, execution in executions.items() if execution.last_known_state != CACHED
     } == {'EarlierStatistics', 'BaselineResolver', 'Pusher', 'CheckpointRemoval'}
@@ -191,7 +191,7 @@ def test_two_runs_at_once_one_cached_and_one_rejected(cluster, tmp_path):
     # Each run has its own executions, and its own model.
     states = Counter(execution.last_known_state for _, execution in cluster.executions('rejected'))
     # Beam's options are part of what TFX's cache goes by: only the schema is as before.
-    assert states == {CACHED: 1, COMPLETE: 12, metadata_store_pb2.Execution.FAILED: 1}
+    assert states == {CACHED: 1, COMPLETE: 13, metadata_store_pb2.Execution.FAILED: 1}
     assert _models(cluster, 'again') == _models(cluster, 'first')
     assert not _models(cluster, 'rejected') & _models(cluster, 'first')
     # Examples, statistics, transformation and evaluation went to Beam's job service.
