@@ -22,7 +22,7 @@ def test_nodes_of_a_cold_and_a_cached_run(mnist_dir, tmp_path, root):
     assert done.returncode == 0, done.stderr
     by_name = {row['name']: row for row in json.loads(rows.read_text())}
     nodes = {name: row for name, row in by_name.items() if row['kind'] == 'node'}
-    assert len(nodes) == 17
+    assert len(nodes) == 18
     assert by_name['tfx run create']['cold_s'] > sum(row['cold_s'] for row in nodes.values())
     # Each run has its own numbers: the second one trains nothing.
     assert by_name['Trainer']['cached_s'] < by_name['Trainer']['cold_s'] / 5

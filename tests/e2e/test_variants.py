@@ -49,7 +49,7 @@ def test_another_dataset_runs_to_a_pushed_model(root, tmp_path):
     done, model = _run_to_the_end(project)
     line = (
         'Slices chosen of fashion_mnist: TRAIN_SPLIT=train[:2000] (2,000 images), '
-        'EVAL_SPLIT=train[2000:] (500 images), TEST_SPLIT=test (1,000 images)\n[ 1/16]'
+        'EVAL_SPLIT=train[2000:] (500 images), TEST_SPLIT=test (1,000 images)\n[ 1/17]'
     )
     assert line in done.stdout
     images, labels = splits['test']
