@@ -2,7 +2,7 @@
 
 import random
 
-# So many that chance moves a distance little, and few enough to be asked about in seconds.
+# Enough that chance hardly changes a distance; a model answers them in seconds.
 MOST_IMAGES = 2000
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import html
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 Points = Sequence[tuple[float, float]]
@@ -31,14 +31,7 @@ def lines(curves: Mapping[str, Points], label: str, below: str) -> str:
         x, y = point
         return f'{_x(x / right):.1f},{_y((y - low) / (high - low)):.1f}'
 
-    parts = []
-    for share in (0, 0.5, 1):
-        y = _y(share)
-        parts += [
-            f'<path class="axis" d="M{_LEFT} {y:.1f}H{_WIDTH - _RIGHT}"/>',
-            f'<text x="{_LEFT - 6}" y="{y + 4:.1f}" text-anchor="end">'
-            f'{_short(low + share * (high - low))}</text>',
-        ]
+    parts = _grid(lambda share: f'{low + share * (high - low):.3g}')
     for name, curve in curves.items():
         if len(curve) == 1:
             left, top = place(curve[0]).split(',')
@@ -50,12 +43,7 @@ def lines(curves: Mapping[str, Points], label: str, below: str) -> str:
 
 def reliability(bins: Sequence[Mapping[str, Any]], label: str) -> str:
     """The accuracy of the answers in each bin of scores, beside the line where both are equal."""
-    parts = []
-    for share in (0, 0.5, 1):
-        parts += [
-            f'<path class="axis" d="M{_LEFT} {_y(share):.1f}H{_WIDTH - _RIGHT}"/>',
-            f'<text x="{_LEFT - 6}" y="{_y(share) + 4:.1f}" text-anchor="end">{share:.0%}</text>',
-        ]
+    parts = _grid('{:.0%}'.format)
     for each in bins:
         left, right = _x(each['from']) + 1, _x(each['to']) - 1
         top = _y(each['accuracy'])
@@ -96,8 +84,16 @@ def _y(share: float) -> float:
     return _HEIGHT - _BOTTOM - share * (_HEIGHT - _TOP - _BOTTOM)
 
 
-def _short(value: float) -> str:
-    return f'{value:.3g}'
+def _grid(text: Callable[[float], str]) -> list[str]:
+    """Horizontal lines at the bottom, in the middle and at the top, each with its text."""
+    parts = []
+    for share in (0, 0.5, 1):
+        y = _y(share)
+        parts += [
+            f'<path class="axis" d="M{_LEFT} {y:.1f}H{_WIDTH - _RIGHT}"/>',
+            f'<text x="{_LEFT - 6}" y="{y + 4:.1f}" text-anchor="end">{text(share)}</text>',
+        ]
+    return parts
 
 
 def _below(text: str) -> list[str]:

@@ -81,7 +81,7 @@ def by_slice(facts: Facts) -> Html:
             f'answers known = false.{note}',
             class_='soft',
         ),
-        _slices('', named),
+        _slices(named),
         paragraphs(
             f'The accuracy changed by {change:+.2%} against the last blessed model, on the same '
             'test images.'
@@ -101,8 +101,8 @@ def kinds(facts: Facts) -> Html:
         return section(
             'Kinds of pictures',
             paragraphs(
-                "There are none: only for a model that looks for strokes are people's pictures "
-                'drawn from test images.'
+                "There are none. People's pictures are drawn from test images only for a model "
+                'that looks for strokes.'
             ),
         )
     ordered = sorted(measured, key=lambda each: (each['accuracy'], each['kind']))
@@ -114,11 +114,11 @@ def kinds(facts: Facts) -> Html:
             'Evaluator; the worst kind comes first.',
             class_='soft',
         ),
-        _slices('', [(each['kind'], each) for each in ordered]),
+        _slices([(each['kind'], each) for each in ordered]),
     )
 
 
-def _slices(caption: str, named: Sequence[tuple[str, Facts]]) -> Html:
+def _slices(named: Sequence[tuple[str, Facts]]) -> Html:
     """A table with a row for each slice."""
     slices = [each for _, each in named]
     low = charts.lowest_for_whiskers([each['accuracy_interval'] for each in slices])
@@ -140,7 +140,7 @@ def _slices(caption: str, named: Sequence[tuple[str, Facts]]) -> Html:
         ]
         for name, each in named
     ]
-    return table([*head, *(others[name][0] for name in there)], rows, caption)
+    return table([*head, *(others[name][0] for name in there)], rows)
 
 
 def confusion(facts: Facts) -> Html:
