@@ -90,6 +90,8 @@ async function askAboutModel() {
   const isNamed = 'class_names' in signatures[asked].outputs;
   // Older models have no names for their classes. They read strokes.
   const facts = isNamed ? await model.predict(asked, { image_bytes: [{ b64: BLANK }] }) : null;
+  const hasCard = await model.hasCard();
+  // All is known: from here on nothing waits, so that nobody sees half of a change.
   const isFirst = signature === undefined;
   [signature, version] = [asked, served];
   canBend = 'decode' in signatures;
@@ -99,7 +101,7 @@ async function askAboutModel() {
   document.body.classList.toggle('capsules', isOlder || 'capsules' in signatures[asked].outputs);
   $('served').textContent = `Model ${model.name}, version ${version}`;
   $('card').href = model.card;
-  $('has-card').hidden = !(await model.hasCard());
+  $('has-card').hidden = !hasCard;
   $('framed').hidden = !('image' in signatures[asked].outputs);
   $('reconstructed').hidden = $('bend').hidden = !canBend;
   build(
