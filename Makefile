@@ -100,7 +100,7 @@ run: data ## Train, evaluate and push a model (PRESET=quick|paper|tiny, IMAGES=f
 	echo "tfx run create --engine=local --pipeline_name=$$name"; \
 	$(quietly) tfx run create --engine=local --pipeline_name="$$name"
 
-data: setup ## Prepare the dataset (IDX_DIR=folder for MNIST's four files that are there already)
+data: setup ## Prepare the dataset (IDX_DIR=folder for four files of mnist or fashion_mnist that are there already)
 	@set -e; images=$(call setting,images); [ -z "$$images" ] || exit 0; \
 	dataset=$(call setting,dataset); version=$(call setting,dataset_version); \
 	folder=$(call setting,data_dir); \

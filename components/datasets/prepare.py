@@ -25,6 +25,7 @@ from components.datasets.tfds_dataset import image_and_label, load_builder, name
 from components.temporary_files import temporary_files_in
 
 _MNIST_VERSION = '3.0.1'
+_OF_IDX_FILES = ('mnist', 'fashion_mnist')
 _WORK_PREFIX = '.preparing-'
 
 
@@ -39,14 +40,18 @@ def prepare(
         dataset: The name, which may have a version: 'mnist:3.0.1'.
         data_dir: TFDS's folder of datasets.
         version: The version, if `dataset` has none.
-        idx_dir: A folder with MNIST's four IDX files; by default they are downloaded.
+        idx_dir: A folder with the four IDX files of mnist or fashion_mnist; by default they are
+            downloaded.
 
     Raises:
         DatasetError: The dataset cannot be prepared.
     """
     dataset, version = name_and_version(dataset, version)
-    if dataset != 'mnist' and idx_dir:
-        raise DatasetError(f'a folder of IDX files can only be used for mnist, not for {dataset}')
+    if dataset not in _OF_IDX_FILES and idx_dir:
+        raise DatasetError(
+            f'a folder of IDX files can only be used for {" and ".join(_OF_IDX_FILES)}, not for '
+            f'{dataset}'
+        )
     if dataset == 'mnist' and not fnmatch.fnmatchcase(_MNIST_VERSION, version or '*'):
         raise DatasetError(f'mnist {version} is not supported; {_MNIST_VERSION} is')
     root = pathlib.Path(data_dir).expanduser()
@@ -85,8 +90,8 @@ def _prepare(
         return
     if target.exists():
         raise DatasetError(f'{target} exists but is not a whole dataset; remove it and run again')
-    if dataset == 'mnist':
-        builder = _mnist_builder(work, _mnist_files(work, idx_dir))
+    if dataset == 'mnist' or idx_dir:
+        builder = _idx_builder(builder, work, _idx_files(dataset, work, idx_dir))
     else:
         builder = load_builder(dataset, str(work), version)
         _check_reachable(builder)
@@ -102,11 +107,11 @@ def _is_prepared(folder: pathlib.Path) -> bool:
     return (folder / 'dataset_info.json').is_file()
 
 
-def _mnist_files(work: pathlib.Path, idx_dir: str | None) -> dict[str, bytes]:
-    """The four IDX files, checked, from the first source that has them."""
+def _idx_files(dataset: str, work: pathlib.Path, idx_dir: str | None) -> dict[str, bytes]:
+    """The four IDX files, checked: of a folder, or those of mnist from the first source."""
     if idx_dir:
         files = mnist_source.from_folder(idx_dir)
-        mnist_source.check(files, idx_dir)
+        mnist_source.check(files, idx_dir, dataset)
         return files
     reasons = []
     for source, fetch in (
@@ -128,22 +133,22 @@ def _mnist_files(work: pathlib.Path, idx_dir: str | None) -> dict[str, bytes]:
     )
 
 
-def _mnist_builder(work: pathlib.Path, files: dict[str, bytes]) -> Any:
-    """TFDS's own builder of mnist, reading `files` instead of a download."""
+def _idx_builder(builder: Any, work: pathlib.Path, files: dict[str, bytes]) -> Any:
+    """The builder of one of _OF_IDX_FILES, reading `files` instead of a download, into `work`."""
     import tensorflow_datasets as tfds
     from tensorflow_datasets.core import registered
 
     for name, content in files.items():
         (work / name).write_bytes(content)
 
-    # If this class were registered, it would replace TFDS's own `mnist`.
+    # If this class were registered, it would replace TFDS's own.
     with registered.skip_registration():
 
-        class Mnist(tfds.image_classification.mnist.MNIST):
-            """MNIST from the four files in `work`."""
+        class FromFiles(type(builder)):  # type: ignore[misc]
+            """The dataset from the four files in `work`."""
 
             __module__ = tfds.image_classification.mnist.__name__
-            name = 'mnist'
+            name = builder.name
 
             def _split_generators(self, dl_manager: Any) -> list[tfds.core.SplitGenerator]:
                 return [
@@ -161,7 +166,7 @@ def _mnist_builder(work: pathlib.Path, files: dict[str, bytes]) -> Any:
                     for split, prefix in (('train', 'train'), ('test', 't10k'))
                 ]
 
-    return Mnist(data_dir=work)
+    return FromFiles(data_dir=work)
 
 
 def _check_reachable(builder: Any) -> None:
@@ -170,6 +175,11 @@ def _check_reachable(builder: Any) -> None:
         if not mnist_source.answers(url):
             raise DatasetError(
                 f'{builder.name} is not prepared and cannot be downloaded: no answer from {url}'
+                + (
+                    '. Name a folder with its four IDX files with --idx_dir'
+                    if builder.name in _OF_IDX_FILES
+                    else ''
+                )
             )
 
 
@@ -191,7 +201,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument('--dataset', default='mnist')
     parser.add_argument('--version', help="the dataset's version; TFDS's newest if not given")
     parser.add_argument('--data_dir', required=True, help='the folder in which TFDS keeps datasets')
-    parser.add_argument('--idx_dir', help='a folder with the four IDX files of MNIST, raw or .gz')
+    parser.add_argument(
+        '--idx_dir', help='a folder with the four IDX files of mnist or fashion_mnist, raw or .gz'
+    )
     options = parser.parse_args(arguments)
     os.environ['CUDA_VISIBLE_DEVICES'] = '-1'
     warnings.simplefilter('ignore', FutureWarning)

@@ -361,6 +361,18 @@ def test_other_dataset_that_is_prepared_is_left_alone(no_net, tmp_path, capsys):
     assert capsys.readouterr().out == f'fashion_mnist is ready in {tmp_path}\n'
 
 
+def test_fashion_mnist_comes_from_a_folder_as_well(no_net, idx_dir, tmp_path, monkeypatch):
+    with pytest.raises(DatasetError, match='is not the original Fashion-MNIST file'):
+        prepare('fashion_mnist', str(tmp_path), idx_dir=str(idx_dir))
+    monkeypatch.setattr(mnist_source, 'MD5_OF_FASHION', SMALL_SUMS)
+    prepare('fashion_mnist', str(tmp_path), idx_dir=str(idx_dir))
+    builder = tfds.builder('fashion_mnist', data_dir=tmp_path)
+    assert builder.info.features['label'].names[1] == 'Trouser'
+    read = tfds.as_numpy(builder.as_dataset('test', batch_size=-1))
+    images, labels = IMAGES['t10k']
+    assert sorted(pairs(read['image'], read['label'])) == sorted(pairs(images, labels))
+
+
 def test_other_dataset_without_net_is_an_error(no_net, tmp_path):
     with pytest.raises(DatasetError, match='fashion_mnist is not prepared and cannot be downl'):
         prepare('fashion_mnist', str(tmp_path))
@@ -376,7 +388,7 @@ def test_other_dataset_without_net_is_an_error(no_net, tmp_path):
         ({'dataset': 'mnist:3.0.1', 'version': '3.0.0'}, 'give one version, by either setting'),
         ({'dataset': 'mnist:'}, "DATASET is 'mnist:': it must be the name of a dataset"),
         ({'dataset': 'coco'}, 'coco is not an image-classification dataset'),
-        ({'dataset': 'fashion_mnist', 'idx_dir': '.'}, 'only be used for mnist'),
+        ({'dataset': 'cifar10', 'idx_dir': '.'}, 'only be used for mnist and fashion_mnist, not for'),
     ],
 )
 def test_impossible_request_is_named(tmp_path, arguments, message):
