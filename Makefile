@@ -30,6 +30,7 @@ of_card = VERSION LATEST
 of_kubeflow = CLUSTER
 of_kubeflow-run = HOST NAMESPACE
 of_lock = UPGRADE
+of_study = CLAIM SMALL SEEDS
 
 # The variables on the command line. They win over CAPSNET_... in the environment.
 given := $(foreach name,$(.VARIABLES),$(if $(filter command,$(origin $(name))),$(name)))
@@ -65,8 +66,8 @@ logging = set --; [ -z "$$LOG_REQUESTS$$LOG_IMAGES" ] || { \
 }
 
 .PHONY: help setup settings setup-bench setup-torch setup-kubeflow-lint setup-docs run data serve predict \
-	rollback promote lineage drift card prune serve-docker kubeflow kubeflow-run bench notebook docs test \
-	test-slow test-trixie lint tensorboard lock clean distclean
+	rollback promote lineage drift card prune serve-docker kubeflow kubeflow-run bench study study-report \
+	notebook docs test test-slow test-trixie lint tensorboard lock clean distclean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-19s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -100,7 +101,7 @@ run: data ## Train, evaluate and push a model (PRESET=quick|paper|tiny, IMAGES=f
 	echo "tfx run create --engine=local --pipeline_name=$$name"; \
 	$(quietly) tfx run create --engine=local --pipeline_name="$$name"
 
-data: setup ## Prepare the dataset (IDX_DIR=folder for four files of mnist or fashion_mnist that are there already)
+data: setup ## Prepare the dataset (IDX_DIR=folder with the four files of mnist or fashion_mnist)
 	@set -e; images=$(call setting,images); [ -z "$$images" ] || exit 0; \
 	dataset=$(call setting,dataset); version=$(call setting,dataset_version); \
 	folder=$(call setting,data_dir); \
@@ -181,6 +182,13 @@ bench: data setup-bench ## Measure the training step, answers and XLA's count (1
 	$(quiet) python -m benchmarks.train_step --data_dir "$$folder"; \
 	$(quiet) python -m benchmarks.inference; \
 	$(quiet) python -m benchmarks.cost
+
+study: setup ## Train what the study of a claim still lacks (CLAIM=iterations SEEDS=number SMALL=yes)
+	@[ -n "$$CLAIM" ] || { echo "Name a claim: $$($(commands) show study CLAIM=iterations)" >&2; exit 1; }; \
+	$(quiet) python -m study.run --claim "$$CLAIM" $${SEEDS:+--seeds "$$SEEDS"} $${SMALL:+--small "$$SMALL"}
+
+study-report: setup-docs ## Write docs/study.md and its charts from study/results.csv
+	@.venv-docs/bin/python -m study.report
 
 notebook: setup setup-docs ## Run docs/tutorial.ipynb on the pushed model
 	@set -e; $(commands) check notebook; \

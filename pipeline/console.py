@@ -146,13 +146,16 @@ class NodeLines(logging.Handler):
 
 
 @contextlib.contextmanager
-def node_lines(config: Config, nodes: int, heading: str = '') -> Iterator[None]:
+def node_lines(
+    config: Config, nodes: int, heading: str = '', *, is_summarized: bool = True
+) -> Iterator[None]:
     """Prints the nodes of a run that happens inside, then its summary.
 
     Args:
         config: The settings of the run.
         nodes: The number of nodes in the pipeline.
         heading: A line that comes before them.
+        is_summarized: Whether there is a summary: a pipeline without a model has none.
 
     Raises:
         NodeFailed: A node raised an error that you cannot mend by a setting.
@@ -170,7 +173,7 @@ def node_lines(config: Config, nodes: int, heading: str = '') -> Iterator[None]:
         raise NodeFailed.of(lines.current, error) from error
     finally:
         logger.removeHandler(lines)
-    if lines.current:
+    if lines.current and is_summarized:
         _print_summary(config)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from tfx import v1 as tfx
@@ -38,6 +38,7 @@ def create(
     dataset: ImageDatasetInfo,
     folder: ImageFolder | None,
     earlier_statistics: comparisons.EarlierStatistics | None,
+    transformed: Sequence[str] = ('train', 'eval'),
 ) -> DataNodes:
     """The nodes for the data that the settings name.
 
@@ -46,6 +47,8 @@ def create(
         dataset: What is known of the dataset.
         folder: What is in the folder IMAGES, if the images come from there.
         earlier_statistics: See `comparisons.create`.
+        transformed: The splits that Transform writes. A pipeline does without the test images: the
+            Evaluator reads the raw ones, and the exported model transforms them itself.
     """
     image_shape = {
         'image_height': config.image_height,
@@ -82,8 +85,7 @@ def create(
         examples=examples,
         schema=schema_gen.outputs['schema'],
         preprocessing_fn='capsmodel.data.preprocessing.preprocessing_fn',
-        # The Evaluator reads the raw test images: the exported model transforms them itself.
-        splits_config=tfx.proto.SplitsConfig(analyze=['train'], transform=['train', 'eval']),
+        splits_config=tfx.proto.SplitsConfig(analyze=['train'], transform=[*transformed]),
         disable_statistics=True,
         custom_config={
             **image_shape,

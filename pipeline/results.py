@@ -116,6 +116,22 @@ def node_seconds(config: Config) -> dict[str, float]:
     return seconds
 
 
+def output_folders(config: Config) -> dict[tuple[str, str], str]:
+    """Where the latest run has what its nodes wrote, by a node's id and the output's name.
+
+    Raises:
+        LookupError: There is no run.
+    """
+    store = _store(config)
+    folders = {}
+    for node, execution in _latest_executions(config):
+        for event in store.get_events_by_execution_ids([execution.id]):
+            if event.type == metadata_store_pb2.Event.OUTPUT:
+                (artifact,) = store.get_artifacts_by_id([event.artifact_id])
+                folders[node, event.path.steps[0].key] = var_folder.located(artifact.uri, config)
+    return folders
+
+
 def _latest_executions(config: Config) -> list[tuple[str, metadata_store_pb2.Execution]]:
     """The executions of the latest run, each with the id of its node."""
     store = _store(config)

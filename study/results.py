@@ -48,6 +48,9 @@ class Row:
             weights that were exported; None: not measured.
         eval_loss: The mean classification loss of the evaluation images, with the same weights; it
             has no unit. None: not measured.
+        refused_percent: Test images that the guard refused, per 100; None: not asked.
+        coupling_entropy: The mean entropy of the coupling coefficients, in bits; None: not asked.
+        cpu_seconds: Seconds of all processor cores together; None: not measured.
 
     Raises:
         ResultError: A value cannot be right.
@@ -66,6 +69,9 @@ class Row:
     command: str
     eval_error_percent: float | None = None
     eval_loss: float | None = None
+    refused_percent: float | None = None
+    coupling_entropy: float | None = None
+    cpu_seconds: float | None = None
 
     def __post_init__(self) -> None:
         for name, kind in COLUMNS.items():
@@ -108,6 +114,11 @@ def read(path: pathlib.Path = RESULTS) -> list[Row]:
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise ResultError(f'{path} cannot be read: {error}') from error
     return rows
+
+
+def create(path: pathlib.Path) -> None:
+    """Writes a file without rows."""
+    path.write_text(','.join(COLUMNS) + '\n', encoding='utf-8')
 
 
 def append(row: Row, path: pathlib.Path = RESULTS) -> None:

@@ -5,7 +5,7 @@
 # TFX_LINE names.
 # `setup.sh bench` and `setup.sh torch` make .venv-bench and .venv-torch, for benchmarks alone, and
 # `setup.sh kubeflow-lint` makes .venv-kubeflow-lint, which checks the files in kubeflow/, and
-# `setup.sh docs` makes .venv-docs, which builds the site.
+# `setup.sh docs` makes .venv-docs, which builds the site and the study's report.
 # `setup.sh lock` rebuilds the locks instead, and with UPGRADE=1 moves them to the newest versions.
 set -uo pipefail
 # Of another project: with them an interpreter finds the wrong packages, or does not start.
@@ -60,7 +60,7 @@ case "${1:-}" in
     bench) gigabytes=2 download='350 MB' ;;
     torch) gigabytes=10 download='3 GB' ;;
     kubeflow-lint) gigabytes=1 download='150 MB' ;;
-    docs) gigabytes=1 download='40 MB' ;;
+    docs) gigabytes=1 download='100 MB' ;;
     *) folder=.venv lock=requirements/tfx${line/./}.txt gigabytes=5 download='1 GB' ;;
 esac
 stamp=$folder/ready

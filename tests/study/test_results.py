@@ -12,7 +12,7 @@ ROW = Row(
     'routing', 'capsnet', 'quick', '1 round, test images', 1, 1, 429, 1.29, 104.5, '0192a5a', 'make'
 )
 _HEADER = ','.join(COLUMNS)
-_LINE = 'routing,capsnet,quick,plain,1,1,429,1.29,104.5,0192a5a,make run,,'
+_LINE = 'routing,capsnet,quick,plain,1,1,429,1.29,104.5,0192a5a,make run,,,,,'
 
 
 @pytest.fixture
@@ -25,7 +25,7 @@ def file(tmp_path):
 def test_the_columns_are_these():
     assert _HEADER == (
         'claim,network,recipe,condition,seed,epochs,steps,test_error_percent,seconds,commit,'
-        'command,eval_error_percent,eval_loss'
+        'command,eval_error_percent,eval_loss,refused_percent,coupling_entropy,cpu_seconds'
     )
 
 
@@ -50,7 +50,7 @@ def test_lines_stay_as_they_are_when_one_is_appended(file):
     before = f'{_HEADER}\n{_LINE.replace("1.29", "1.290")}'
     file.write_text(before)
     append(ROW, file)
-    after = 'routing,capsnet,quick,"1 round, test images",1,1,429,1.29,104.5,0192a5a,make,,\n'
+    after = 'routing,capsnet,quick,"1 round, test images",1,1,429,1.29,104.5,0192a5a,make,,,,,\n'
     assert file.read_text() == f'{before}\n{after}'
 
 

@@ -1,0 +1,49 @@
+"""The networks that claims compare, and how their differences are told."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from study import statistics
+from study.plan import described
+
+# Each by its own preset `quick`, but with the same changes of the images.
+NETWORKS: dict[str, tuple[tuple[str, str], ...]] = {
+    'capsnet': (),
+    'efficient_capsnet': (),
+    # At its full width it takes ten times the arithmetic of capsnet.
+    'cnn': (('CNN_WIDTH', '0.25'),),
+    'cnn_large_kernels': (),
+}
+CONVOLUTIONAL = ('cnn', 'cnn_large_kernels')
+
+
+def recipe_of(network: str) -> str:
+    """How a network of NETWORKS is trained, in a few words."""
+    settings = ''.join(f', {name}={value}' for name, value in NETWORKS[network])
+    return f'quick{settings}'
+
+
+def compared(
+    pairs: Sequence[tuple[str, Mapping[int, float], str, Mapping[int, float]]],
+) -> tuple[list[int], str]:
+    """Compares errors by Student's paired test, with Holm's correction for all of the pairs.
+
+    Args:
+        pairs: The name of one and its errors by seed, the name of another and its errors.
+
+    Returns:
+        For each pair -1 if the first errs less, 1 if it errs more, and 0 if that is not sure; and a
+        text that says all of them.
+    """
+    found = [statistics.difference(first, second) for _, first, _, second in pairs]
+    p_values = statistics.holm([difference.p for difference in found])
+    signs = [
+        0 if p >= 1 - statistics.LEVEL else 1 if difference.estimate.mean > 0 else -1
+        for difference, p in zip(found, p_values, strict=True)
+    ]
+    text = '; '.join(
+        described(name, other, difference, p)
+        for (name, _, other, _), difference, p in zip(pairs, found, p_values, strict=True)
+    )
+    return signs, text

@@ -1,0 +1,172 @@
+"""What a claim is, and the trainings by which it is judged.
+
+This module and `claims` import no TensorFlow: whoever reads the plan or makes the report needs it
+in no time.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
+
+from study import statistics
+from study.results import Row
+
+BATCH_SIZE = 64
+# The steps of a pass over the 55,000 images that MNIST has for training.
+EPOCH = 859
+
+# Images a second in training, by network and side of the images, on two cores of an EPYC of 2024,
+# with the start of the process; they are for estimates of how long a claim takes.
+_IMAGES_PER_SECOND = {
+    ('capsnet', 28): 750,
+    ('capsnet', 36): 260,
+    ('capsnet', 40): 180,
+    ('efficient_capsnet', 28): 900,
+    ('efficient_capsnet', 40): 350,
+    ('cnn', 28): 700,
+    ('cnn', 36): 400,
+    ('cnn', 40): 300,
+    ('cnn_large_kernels', 28): 450,
+    ('cnn_large_kernels', 40): 150,
+}
+# Seconds that a training takes besides: the process starts, graphs are traced, tests are run.
+_SECONDS_BESIDES = 25
+
+
+@dataclasses.dataclass(frozen=True)
+class Training:
+    """A training of the study, and what the network is tested on.
+
+    Attributes:
+        network: NETWORK.
+        recipe: How it is trained, in a few words: what differs from the preset `quick`.
+        dataset: Of TensorFlow Datasets.
+        seed: Of the weights, of the order of the images, and of which are taken.
+        steps: Steps of BATCH_SIZE images.
+        settings: What differs from the preset `quick`, by names in capitals.
+        images: How many images of each training are learned from; 0: all.
+        digits: Digits in an image: 1, or 2 on top of each other.
+        side: Pixels of a side of the images: 28 as they are, or more, with room to shift them.
+        shift: Pixels by which the digits of images with room are shifted at most, each way.
+        tests: Names of what it is tested on, see `study.tests`.
+    """
+
+    network: str
+    recipe: str
+    dataset: str
+    seed: int
+    steps: int = EPOCH
+    settings: tuple[tuple[str, str], ...] = ()
+    images: int = 0
+    digits: int = 1
+    side: int = 28
+    shift: int = 0
+    tests: tuple[str, ...] = ('plain',)
+
+    @property
+    def condition(self) -> str:
+        """The images, in words."""
+        words = {'mnist': 'MNIST', 'fashion_mnist': 'Fashion-MNIST'}[self.dataset]
+        if self.digits == 2:
+            words = f'MultiMNIST shifted by {self.shift}'
+        elif self.shift:
+            words += f' shifted by {self.shift}'
+        return f'{words}, {self.images:,} images' if self.images else words
+
+    @property
+    def estimated_seconds(self) -> float:
+        """How long it takes, about."""
+        rate = _IMAGES_PER_SECOND[self.network, self.side]
+        return _SECONDS_BESIDES + self.steps * BATCH_SIZE / rate
+
+    def row_condition(self, test: str) -> str:
+        """The condition of a row of results.csv."""
+        return f'{self.condition}: {test}'
+
+
+class Verdict(NamedTuple):
+    """What was found about a claim.
+
+    Attributes:
+        holds: True, False, or None where it remains undecided.
+        sentence: What speaks for that, with figures.
+    """
+
+    holds: bool | None
+    sentence: str
+
+
+class Series(NamedTuple):
+    """A line or a group of bars in a chart: estimates over what varies."""
+
+    name: str
+    points: Sequence[tuple[float | str, statistics.Estimate]]
+
+
+class Chart(NamedTuple):
+    """A picture of the results.
+
+    Attributes:
+        name: Of its file, without the ending.
+        title: What it shows.
+        x: What varies.
+        y: What is measured, with its unit.
+        series: What is drawn; numbers as places are lines, texts are groups of bars.
+        is_logarithmic: Whether both axes are.
+    """
+
+    name: str
+    title: str
+    x: str
+    y: str
+    series: Sequence[Series]
+    is_logarithmic: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class Claim:
+    """A claim about capsule networks, with the rule by which it is judged.
+
+    Attributes:
+        name: CLAIM.
+        title: A heading.
+        statement: The claim, in one sentence.
+        sources: Who claims it, and what others published.
+        method: What is compared, and how.
+        rule: When the claim holds, when it does not; otherwise it remains undecided.
+        trainings: The trainings, for a number of seeds.
+        seeds: How many seeds there are by default, the first ones from 1.
+        judge: From the rows of this claim to what was found; all trainings are there.
+        charts: The pictures of such rows; rows may be missing.
+    """
+
+    name: str
+    title: str
+    statement: str
+    sources: str
+    method: str
+    rule: str
+    trainings: Callable[[int], list[Training]]
+    seeds: int
+    judge: Callable[[Sequence[Row]], Verdict]
+    charts: Callable[[Sequence[Row]], list[Chart]]
+
+
+def errors(rows: Sequence[Row], network: str, recipe: str, condition: str) -> Mapping[int, float]:
+    """The test errors in per cent of a group of trainings, by seed."""
+    return {
+        row.seed: row.test_error_percent
+        for row in rows
+        if (row.network, row.recipe, row.condition) == (network, recipe, condition)
+        and row.test_error_percent is not None
+    }
+
+
+def described(name: str, other: str, found: statistics.Difference, p: float) -> str:
+    """A difference in errors as a clause: 'a errs 0.12 points less than b (p = 0.03)'."""
+    points = found.estimate.mean
+    word = 'more' if points > 0 else 'less'
+    p_text = 'p < 0.001' if p < 0.001 else f'p = {p:.3f}'
+    return f'{name} errs {abs(points):.2f} points {word} than {other} ({p_text})'

@@ -1,0 +1,193 @@
+"""Writes the report of the study, docs/study.md and its pictures, from results.csv alone.
+
+`python -m study.report` is what `make study-report` runs, in an environment with matplotlib.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import pathlib
+import sys
+import textwrap
+from collections.abc import Iterator, Sequence
+
+from study import statistics
+from study.claims import CLAIMS
+from study.plan import Chart, Claim, Training, Verdict
+from study.results import RESULTS, ResultError, Row, read
+
+DOCS = pathlib.Path(__file__).parents[1] / 'docs'
+
+# The fewest seeds by which a claim is judged.
+_LEAST_SEEDS = 3
+_COLUMNS = 120
+_TITLE = '# What capsules can do: five claims, tested'
+_INTRODUCTION = (
+    'Capsule networks are said to need three iterations of routing, to learn from few examples, to '
+    'recognize new viewpoints, to tell overlapping digits apart, and to withstand attacks. The '
+    'literature disagrees. This page has what was measured with this project, by rules that were '
+    'written down before the trainings (see the history of `study/claims/`).',
+    '`make study CLAIM=iterations` trains what a claim still lacks, and `make study-report` writes '
+    'this page and its charts from [`study/results.csv`](../study/results.csv). Errors are means '
+    "over seeds in per cent, with 95% intervals by Student's distribution; `p` is that of "
+    "Student's test, paired by seed. The networks are trained for about one pass, as `make run` "
+    'does: longer trainings may differ.',
+)
+_WORDS = {True: 'The claim holds', False: 'The claim does not hold', None: 'It remains undecided'}
+
+
+def text(rows: Sequence[Row]) -> str:
+    """The report as Markdown.
+
+    Args:
+        rows: Of results.csv; claims that are not of the study are left out.
+    """
+    parts = [_TITLE, *map(_wrapped, _INTRODUCTION), _summary(rows)]
+    parts += [
+        _section(claim, [row for row in rows if row.claim == claim.name])
+        for claim in CLAIMS.values()
+    ]
+    return '\n\n'.join(parts) + '\n'
+
+
+def _wrapped(paragraph: str) -> str:
+    return textwrap.fill(paragraph, _COLUMNS, break_long_words=False, break_on_hyphens=False)
+
+
+def judged(claim: Claim, rows: Sequence[Row]) -> Verdict:
+    """What was found about a claim; undecided as long as seeds are missing."""
+    there = {(row.network, row.recipe, row.condition, row.seed) for row in rows}
+    complete = 0
+    for seed in range(1, max((row.seed for row in rows), default=0) + 1):
+        needed = {key for training in claim.trainings(seed) for key in _keys(training)}
+        if not {key for key in needed if key[-1] == seed} <= there:
+            break
+        complete = seed
+    if complete < min(_LEAST_SEEDS, claim.seeds):
+        return Verdict(
+            None,
+            f'only {complete} of {claim.seeds} seeds are trained so far.',
+        )
+    verdict = claim.judge([row for row in rows if row.seed <= complete])
+    seeds = f'by {complete} seeds' if complete != claim.seeds else f'by all {complete} seeds'
+    return Verdict(verdict.holds, f'{verdict.sentence}; {seeds}.')
+
+
+def _keys(training: Training) -> Iterator[tuple[str, str, str, int]]:
+    for test in training.tests:
+        yield training.network, training.recipe, training.row_condition(test), training.seed
+
+
+def _summary(rows: Sequence[Row]) -> str:
+    lines = ['| claim | found |', '| --- | --- |']
+    for claim in CLAIMS.values():
+        verdict = judged(claim, [row for row in rows if row.claim == claim.name])
+        anchor = claim.title.lower().replace(' ', '-')
+        lines.append(f'| [{claim.statement.rstrip(".")}](#{anchor}) | {_WORDS[verdict.holds]} |')
+    return '\n'.join(lines)
+
+
+def _section(claim: Claim, rows: Sequence[Row]) -> str:
+    verdict = judged(claim, rows)
+    parts = [
+        f'## {claim.title}',
+        *map(
+            _wrapped,
+            (
+                f'**Claim.** {claim.statement} {claim.sources}',
+                f'**Method.** {claim.method}',
+                f'**Rule.** {claim.rule}',
+                f'**Found.** {_WORDS[verdict.holds]}: {verdict.sentence}',
+            ),
+        ),
+    ]
+    if rows:
+        parts += [_table(claim, rows), _wrapped(_effort(rows))]
+        parts += [f'![{chart.title}](study/{chart.name}.png)' for chart in _charts(claim, rows)]
+    return '\n\n'.join(parts)
+
+
+def _table(claim: Claim, rows: Sequence[Row]) -> str:
+    groups: dict[tuple[str, str, str], list[Row]] = {}
+    for training in claim.trainings(max(row.seed for row in rows)):
+        for network, recipe, condition, seed in _keys(training):
+            for row in rows:
+                if (row.network, row.recipe, row.condition, row.seed) == (
+                    network,
+                    recipe,
+                    condition,
+                    seed,
+                ):
+                    groups.setdefault((network, recipe, condition), []).append(row)
+    columns = {
+        'error, %': 'test_error_percent',
+        'refused, %': 'refused_percent',
+        'entropy, bits': 'coupling_entropy',
+    }
+    shown = {
+        title: name
+        for title, name in columns.items()
+        if any(getattr(row, name) is not None for row in rows)
+    }
+    head = ['network', 'recipe', 'condition', 'seeds', *shown]
+    lines = [head, ['---'] * len(head)]
+    for (network, recipe, condition), group in groups.items():
+        cells = [f'`{network}`', recipe, condition, f'{len(group)}']
+        for name in shown.values():
+            values = [value for row in group for value in [getattr(row, name)] if value is not None]
+            cells.append(str(statistics.mean(values)) if values else '')
+        lines.append(cells)
+    return '\n'.join(f'| {" | ".join(cells)} |' for cells in lines)
+
+
+def _charts(claim: Claim, rows: Sequence[Row]) -> list[Chart]:
+    """The charts of a claim that have something to show."""
+    return [chart for chart in claim.charts(rows) if any(s.points for s in chart.series)]
+
+
+def _effort(rows: Sequence[Row]) -> str:
+    hours = sum(row.cpu_seconds or 0 for row in rows) / 3600
+    trainings = sum(row.cpu_seconds is not None for row in rows)
+    commits = sorted({row.commit for row in rows if row.commit})
+    return (
+        f'{trainings} trainings took {hours:.1f} hours of processor cores in all, at commit'
+        f'{"s" if len(commits) > 1 else ""} {", ".join(commits)}.'
+    )
+
+
+def write(rows: Sequence[Row], docs: pathlib.Path = DOCS) -> None:
+    """Writes study.md and its pictures into a folder.
+
+    Raises:
+        ImportError: There is no matplotlib.
+    """
+    from study import charts
+
+    pictures = docs / 'study'
+    pictures.mkdir(parents=True, exist_ok=True)
+    for claim in CLAIMS.values():
+        of_claim = [row for row in rows if row.claim == claim.name]
+        for chart in _charts(claim, of_claim):
+            charts.draw(chart, pictures / f'{chart.name}.png')
+    page = docs / 'study.md'
+    beside = page.with_name(f'{page.name}.{os.getpid()}')
+    beside.write_text(text(rows), encoding='utf-8')
+    beside.replace(page)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Runs the command with these arguments, or those of the process."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument('--results', type=pathlib.Path, default=RESULTS)
+    parser.add_argument('--docs', type=pathlib.Path, default=DOCS, help='the folder to write to')
+    options = parser.parse_args(arguments)
+    try:
+        write(read(options.results), options.docs)
+    except ResultError as error:
+        sys.exit(str(error))
+    print(f'Written: {options.docs / "study.md"}')
+
+
+if __name__ == '__main__':
+    main()

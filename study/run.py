@@ -1,0 +1,246 @@
+"""Trains what a claim still lacks, and adds what came out to results.csv.
+
+`python -m study.run --claim iterations` is what `make study CLAIM=iterations` runs. You can stop it
+at any time: the same command trains only what has no results yet, and resumes a training that was
+stopped. `--small` trains small networks on few images, into VAR, to see that all works.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import os
+import pathlib
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from pipeline import configs, console
+from study import results
+from study.claims import CLAIMS
+from study.plan import Claim, Training
+from study.results import Row
+
+if TYPE_CHECKING:
+    from study.data import Sets
+
+_MOST_HOURS = 8
+_SMALL_STEPS, _SMALL_IMAGES = 40, 500
+_ROOT = pathlib.Path(__file__).parents[1]
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """The trainings of a claim, and where they and their results are kept.
+
+    Attributes:
+        claim: The claim.
+        trainings: All of them, in the order in which they are done.
+        preset: Of the networks, see `train.settings_of`.
+        folder: For images and checkpoints.
+        results: The file of results.
+    """
+
+    claim: Claim
+    trainings: Sequence[Training]
+    preset: str
+    folder: pathlib.Path
+    results: pathlib.Path
+
+    @classmethod
+    def of(cls, claim: Claim, seeds: int, var: str, *, is_small: bool) -> Plan:
+        """The plan of a claim.
+
+        Args:
+            claim: The claim.
+            seeds: How many seeds.
+            var: The folder VAR.
+            is_small: Whether to train small networks on MNIST alone, with one seed.
+        """
+        folder = pathlib.Path(var, 'study')
+        if not is_small:
+            return cls(claim, claim.trainings(seeds), 'quick', folder, results.RESULTS)
+        folder /= 'small'
+        trainings = [
+            dataclasses.replace(
+                training,
+                steps=_SMALL_STEPS,
+                settings=tuple(pair for pair in training.settings if pair[0] != 'CNN_WIDTH'),
+            )
+            for training in claim.trainings(1)
+            if training.dataset == 'mnist' and training.images <= _SMALL_IMAGES
+        ]
+        return cls(claim, trainings, 'tiny', folder, folder / 'results.csv')
+
+    def missing(self) -> list[Training]:
+        """The trainings that have not all of their results yet."""
+        rows = self.rows()
+        keys = {(row.network, row.recipe, row.condition, row.seed) for row in rows}
+        return [
+            training
+            for training in self.trainings
+            if not {
+                (training.network, training.recipe, training.row_condition(test), training.seed)
+                for test in training.tests
+            }
+            <= keys
+        ]
+
+    def rows(self) -> list[Row]:
+        """The results of the claim that are there."""
+        if not self.results.exists():
+            return []
+        return [row for row in results.read(self.results) if row.claim == self.claim.name]
+
+
+def run(plan: Plan, var: str) -> None:
+    """Trains what is missing, and writes the results of each training when it is there.
+
+    Args:
+        plan: What is to be done.
+        var: The folder VAR.
+
+    Raises:
+        TrainingError: A training failed.
+        DatasetError: A dataset cannot be prepared or used.
+        ResultError: The file of results cannot be used.
+    """
+    from study import data
+
+    missing = plan.missing()
+    if not plan.results.exists():
+        plan.results.parent.mkdir(parents=True, exist_ok=True)
+        results.create(plan.results)
+    sets = {}
+    for dataset in dict.fromkeys(training.dataset for training in missing):
+        config = data.config_of(dataset, var, is_small=plan.preset == 'tiny')
+        print(f'Images of {dataset}:', flush=True)
+        sets[dataset] = data.make(config, [each for each in missing if each.dataset == dataset])
+    started, estimated = time.monotonic(), sum(each.estimated_seconds for each in missing)
+    done = 0.0
+    for number, training in enumerate(missing, start=1):
+        print(f'[{number}/{len(missing)}] {_described(training)}', flush=True)
+        rows = _rows(plan, training, sets[training.dataset])
+        done += training.estimated_seconds
+        left = (time.monotonic() - started) / done * (estimated - done)
+        errors = ', '.join(
+            f'{row.test_error_percent:.2f}% ({row.condition.partition(": ")[2]})' for row in rows
+        )
+        print(f'  error {errors}; about {console.duration(left)} left', flush=True)
+
+
+def _rows(plan: Plan, training: Training, sets: Sets) -> list[Row]:
+    """Trains, tests, and writes the rows of a training."""
+    from study import tested, train
+
+    if training.digits == 2:
+        from study.overlap import study_of_pairs
+
+        measures, seconds, cpu_seconds = study_of_pairs.train(training, sets, plan)
+        trained = None
+    else:
+        trained = train.train(training, sets, plan.folder, plan.preset)
+        seconds, cpu_seconds = trained.seconds, trained.cpu_seconds
+        measures = tested.measures(trained.network, training, sets)
+    rows = []
+    has = {(row.network, row.recipe, row.condition, row.seed) for row in plan.rows()}
+    for number, measure in enumerate(measures):
+        row = Row(
+            claim=plan.claim.name,
+            network=training.network,
+            recipe=training.recipe,
+            condition=training.row_condition(measure.condition),
+            seed=training.seed,
+            epochs=1,
+            steps=training.steps,
+            test_error_percent=round(measure.error_percent, 4),
+            # A training has one time, whatever it is tested on.
+            seconds=round(seconds, 1) if number == 0 else None,
+            commit=_commit(),
+            command=f'make study CLAIM={plan.claim.name}',
+            refused_percent=_rounded(measure.refused_percent),
+            coupling_entropy=_rounded(measure.coupling_entropy),
+            cpu_seconds=round(cpu_seconds, 1) if number == 0 else None,
+        )
+        rows.append(row)
+        if (row.network, row.recipe, row.condition, row.seed) not in has:
+            results.append(row, plan.results)
+    if trained:
+        train.remove_checkpoints(trained)
+    return rows
+
+
+def _rounded(value: float | None) -> float | None:
+    return None if value is None else round(value, 4)
+
+
+def _described(training: Training) -> str:
+    return (
+        f'{training.network}, {training.recipe}, {training.condition}, {training.steps:,} steps, '
+        f'seed {training.seed}'
+    )
+
+
+def _commit() -> str:
+    """The commit of the code; empty where there is none."""
+    command = ['git', '-C', os.fspath(_ROOT), 'rev-parse', '--short', 'HEAD']
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return ''
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Runs the command with these arguments, or those of the process."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument('--claim', required=True, help=f'one of {", ".join(CLAIMS)}')
+    parser.add_argument('--seeds', type=int, help='how many, instead of those of the claim')
+    parser.add_argument('--small', default='', help='yes: small networks, few images, one seed')
+    options = parser.parse_args(arguments)
+    if options.claim not in CLAIMS:
+        sys.exit(f"CLAIM is '{options.claim}': it must be one of {', '.join(CLAIMS)}")
+    if options.small not in ('', 'yes', 'no'):
+        sys.exit(f"SMALL is '{options.small}': it must be yes or no")
+    if options.seeds is not None and options.seeds < 1:
+        sys.exit(f'SEEDS is {options.seeds}: it must be at least 1')
+    var = _var(os.environ)
+    claim = CLAIMS[options.claim]
+    try:
+        plan = Plan.of(claim, options.seeds or claim.seeds, var, is_small=options.small == 'yes')
+        missing = plan.missing()
+    except results.ResultError as error:
+        sys.exit(str(error))
+    hours = sum(training.estimated_seconds for training in missing) / 3600
+    print(
+        f'{claim.title}: {len(plan.trainings)} trainings, of which '
+        f'{len(plan.trainings) - len(missing)} have results.'
+    )
+    if not missing:
+        print('Nothing is left to train. The report: make study-report')
+        return
+    if plan.preset != 'tiny':
+        print(
+            f'Those that are left take about {hours:.1f} hours on two cores of a machine without '
+            'other work. You can stop at any time; the same command resumes.'
+        )
+    config = configs.from_environment({'VAR': var, 'PIPELINE_NAME': f'study-{claim.name}'})
+    with console.exit_on_error(config):
+        run(plan, var)
+    print(f'The results are in {plan.results}')
+
+
+def _var(environment: Mapping[str, str]) -> str:
+    """VAR; ends the process if there is another setting, which the study would not follow."""
+    given = configs.given(environment)
+    others = sorted(given.keys() - {'VAR'})
+    if others:
+        sys.exit(f'The study trains by its own settings: leave out {", ".join(others)}')
+    return configs.from_environment(given).var
+
+
+if __name__ == '__main__':
+    main()

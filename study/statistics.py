@@ -1,0 +1,96 @@
+"""Intervals of means, and tests of differences between networks that share their seeds."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+from scipy import stats
+
+LEVEL = 0.95
+
+
+class Estimate(NamedTuple):
+    """A mean with its confidence interval.
+
+    Attributes:
+        mean: Of the values.
+        low: The lower end of the interval; NaN for a single value.
+        high: The upper end; NaN for a single value.
+        count: How many values there are.
+    """
+
+    mean: float
+    low: float
+    high: float
+    count: int
+
+    def __str__(self) -> str:
+        if math.isnan(self.low):
+            return f'{self.mean:.2f}'
+        return f'{self.mean:.2f} ({self.low:.2f} to {self.high:.2f})'
+
+
+class Difference(NamedTuple):
+    """How much larger the values of one are than those of another, over the seeds of both.
+
+    Attributes:
+        estimate: Of the differences.
+        p: Two-sided, of no difference; 1 where it cannot be tested.
+    """
+
+    estimate: Estimate
+    p: float
+
+
+def mean(values: Sequence[float]) -> Estimate:
+    """The mean of one or more values, with Student's interval at LEVEL.
+
+    The interval is that of Student 1908, "The probable error of a mean": the mean plus and minus
+    t s / sqrt(n), with n - 1 degrees of freedom.
+    """
+    array = np.asarray(values, np.float64)
+    middle = float(array.mean())
+    if len(array) < 2:
+        return Estimate(middle, math.nan, math.nan, len(array))
+    half = stats.t.ppf((1 + LEVEL) / 2, len(array) - 1) * array.std(ddof=1) / math.sqrt(len(array))
+    return Estimate(middle, middle - float(half), middle + float(half), len(array))
+
+
+def difference(first: Mapping[int, float], second: Mapping[int, float]) -> Difference:
+    """`first` minus `second`, paired by seed, with Student's paired test.
+
+    Args:
+        first: Values by seed.
+        second: Values by seed, of the same seeds or others; seeds without a partner are left out.
+
+    Raises:
+        ValueError: They share no seed.
+    """
+    seeds = sorted(first.keys() & second.keys())
+    if not seeds:
+        raise ValueError('there is no seed that both were trained with')
+    differences = np.array([first[seed] - second[seed] for seed in seeds])
+    estimate = mean(differences.tolist())
+    spread = float(differences.std())
+    if len(seeds) < 2 or (spread == 0 and estimate.mean == 0):
+        return Difference(estimate, 1.0)
+    if spread == 0:
+        return Difference(estimate, 0.0)
+    return Difference(estimate, float(stats.ttest_1samp(differences, 0.0).pvalue))
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """The p-values of several tests, adjusted so that all of them together err in 1 - LEVEL.
+
+    Holm 1979, "A simple sequentially rejective multiple test procedure": the k-th smallest of m is
+    multiplied by m - k + 1, and none is below one that was smaller.
+    """
+    order = np.argsort(p_values, kind='stable')
+    adjusted, largest = [0.0] * len(p_values), 0.0
+    for rank, place in enumerate(order):
+        largest = max(largest, min(1.0, (len(p_values) - rank) * p_values[place]))
+        adjusted[place] = largest
+    return adjusted
