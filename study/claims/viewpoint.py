@@ -119,7 +119,7 @@ CLAIM = Claim(
         'better than convolutional networks do.'
     ),
     sources=(
-        'Sabour, Frosst, Hinton 2017, section 5.1: 79% of affNIST right against 66% of a '
+        'Sabour, Frosst, Hinton 2017, section 5.2: 79% of affNIST right against 66% of a '
         'convolutional network, both stopped at 99.23% on shifted MNIST. Gu, Tresp 2020 '
         '(arXiv:1911.07968) reach 93.2% without routing, and Gu, Tresp, Hu 2021 '
         '(arXiv:2103.15459) find that a plain network with large kernels is more robust.'
