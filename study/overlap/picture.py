@@ -8,18 +8,20 @@ from __future__ import annotations
 
 import os
 import pathlib
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 from PIL import Image, ImageDraw
 
 from capsmodel.networks.network import Network
-from capsmodel.summaries.writing import FAINT, GROUND, TEXT, font, write
+from capsmodel.summaries.writing import FAINT, GROUND, font, write
 from study.overlap.pairs import Pairs
 from study.overlap.training import reconstructions, scores, two_highest
 
 # Light of the first and of the second digit; where both are, it is white.
 _COLORS = np.array([(255, 145, 0), (0, 110, 255)])
+_TEXT_COLORS = ('#b35c00', '#0057d9')  # the same, dark enough to be read on white
 
 _SCALE = 2
 _GAP, _MARGIN, _LINE = 6, 16, 20
@@ -50,50 +52,58 @@ class Group(NamedTuple):
 
 
 def write_picture(model: Network, pairs: Pairs, path: str | os.PathLike, each: int = 6) -> None:
-    """Writes a PNG with some of the pairs, in three groups.
+    """Writes a PNG with the groups that `groups` makes of some pairs.
+
+    Args:
+        model: A network with a decoder.
+        pairs: Arrays, at least one pair.
+        path: The file; one of this name is replaced.
+        each: The most columns of a group.
+
+    Raises:
+        ValueError: The network has no decoder.
+    """
+    target = pathlib.Path(path)
+    beside = target.with_name(f'{target.name}.{os.getpid()}')
+    figure(groups(model, pairs, each)).save(beside, 'PNG')
+    beside.replace(target)
+
+
+def groups(model: Network, pairs: Pairs, each: int) -> list[Group]:
+    """Up to three groups of pairs; one without pairs is left out.
 
     The first pairs of which the network names both digits; the first ones of which it misses one;
-    and the first ones again, reconstructed from the capsules of their first digit and of a class
+    and the first ones of all, reconstructed from the capsules of their first digit and of a class
     that is not in the image, where there should be nothing.
 
     Args:
         model: A network with a decoder.
         pairs: Arrays.
-        path: The file; one of this name is replaced.
-        each: The most columns of a group.
+        each: The most pairs of a group.
 
     Raises:
-        ValueError: The network has no decoder, or there is no pair.
+        ValueError: The network has no decoder.
     """
-    answers = _like_labels(two_highest(scores(model, pairs.images)), pairs.labels)
-    is_right = (answers == pairs.labels).all(axis=1)
-    first = np.arange(min(each, len(answers)))
-    # The next class that is in neither digit.
-    absent = (pairs.labels[:, :1] + np.arange(model.config.num_classes)) % model.config.num_classes
-    is_absent = (absent != pairs.labels[:, :1]) & (absent != pairs.labels[:, 1:])
-    absent = absent[np.arange(len(absent)), np.argmax(is_absent, axis=1)]
-    asked = np.stack([pairs.labels[:, 0], absent], axis=1)
+    if not model.config.has_decoder:
+        raise ValueError('The picture shows reconstructions, and this network has no decoder')
+    labels, classes = pairs.labels, model.config.num_classes
+    answers = _like_labels(two_highest(scores(model, pairs.images)), labels)
+    is_right = (answers == labels).all(axis=1)
+    asked = np.array([(first, _absent(first, second, classes)) for first, second in labels])
     chosen = [
-        ('both right', np.flatnonzero(is_right)[:each], answers),
-        ('one missed', np.flatnonzero(~is_right)[:each], answers),
-        ('the second class is not there', first, asked),
+        ('both right', np.flatnonzero(is_right), answers),
+        ('one missed', np.flatnonzero(~is_right), answers),
+        ('the second class is not there', np.arange(len(labels)), asked),
     ]
-    groups = [
-        _group(model, title, pairs, rows, classes) for title, rows, classes in chosen if len(rows)
-    ]
-    target = pathlib.Path(path)
-    beside = target.with_name(f'{target.name}.{os.getpid()}')
-    figure(groups).save(beside, 'PNG')
-    beside.replace(target)
-
-
-def _group(
-    model: Network, title: str, pairs: Pairs, rows: np.ndarray, classes: np.ndarray
-) -> Group:
-    chosen = Pairs(*(values[rows] for values in pairs))
-    capsules = model.capsules(model(chosen.images))
-    drawn = reconstructions(model, capsules, classes[rows]).numpy()
-    return Group(title, chosen, classes[rows], drawn)
+    made = []
+    for title, rows, of_capsules in chosen:
+        some = rows[:each]
+        if len(some):
+            shown = Pairs(*(values[some] for values in pairs))
+            capsules = model.capsules(model(shown.images))
+            drawn = reconstructions(model, capsules, of_capsules[some])
+            made.append(Group(title, shown, of_capsules[some], drawn.numpy()))
+    return made
 
 
 def _like_labels(answers: np.ndarray, labels: np.ndarray) -> np.ndarray:
@@ -105,17 +115,23 @@ def _like_labels(answers: np.ndarray, labels: np.ndarray) -> np.ndarray:
     return np.where(is_crossed[:, np.newaxis], answers[:, ::-1], answers)
 
 
-def figure(groups: list[Group]) -> Image.Image:
+def _absent(first: int, second: int, classes: int) -> int:
+    """The next class after the first one that is not the second one."""
+    following = (first + 1) % classes
+    return following if following != second else (first + 2) % classes
+
+
+def figure(shown: Sequence[Group]) -> Image.Image:
     """Draws groups side by side, each with its title, its classes and its rows of images."""
-    height, width = (_SCALE * size for size in groups[0].pairs.images.shape[1:])
+    height, width = (_SCALE * size for size in shown[0].pairs.images.shape[1:])
     left = int(max(font(13).getlength(row) for row in _ROWS)) + 12
     spans = [
         max(len(group.classes) * (width + _GAP), int(font(15).getlength(group.title)) + _GAP)
-        for group in groups
+        for group in shown
     ]
     head = 4 * _LINE
     size = (
-        2 * _MARGIN + left + sum(spans) + (len(groups) - 1) * _BETWEEN_GROUPS,
+        2 * _MARGIN + left + sum(spans) + (len(shown) - 1) * _BETWEEN_GROUPS,
         2 * _MARGIN + head + len(_ROWS) * (height + _GAP) - _GAP,
     )
     sheet = Image.new('RGB', size, GROUND)
@@ -126,17 +142,18 @@ def figure(groups: list[Group]) -> Image.Image:
         middle = _MARGIN + head + row * (height + _GAP) + height / 2
         write(draw, (_MARGIN, middle), name, 13, FAINT, 'lm')
     x = _MARGIN + left
-    for group, span in zip(groups, spans, strict=True):
+    for group, span in zip(shown, spans, strict=True):
         write(draw, (x, _MARGIN), group.title, 15)
         for column, classes in enumerate(group.classes):
             place = x + column * (width + _GAP)
             for number, named in enumerate((group.pairs.labels[column], classes)):
-                text = f'{named[0]}, {named[1]}'
-                at = (place + width / 2, _MARGIN + (1.5 + number) * _LINE)
-                write(draw, at, text, 14, TEXT, 'ma')
+                for each, (label, color) in enumerate(zip(named, _TEXT_COLORS, strict=True)):
+                    at = (place + (1 + each) * width / 3, _MARGIN + (1.5 + number) * _LINE)
+                    write(draw, at, f'{label}', 15, color, 'ma')
             for row, tile in enumerate(_tiles(group, column)):
                 y = _MARGIN + head + row * (height + _GAP)
-                sheet.paste(Image.fromarray(tile).resize((width, height), 0), (place, y))
+                enlarged = Image.fromarray(tile).resize((width, height), Image.Resampling.NEAREST)
+                sheet.paste(enlarged, (place, y))
         x += span + _BETWEEN_GROUPS
     return sheet
 

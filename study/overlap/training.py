@@ -220,9 +220,9 @@ def reconstructions(model: Network, capsules: tf.Tensor, classes: tf.Tensor) -> 
 
 
 def scores(model: Network, images: np.ndarray) -> np.ndarray:
-    """The scores of images, uint8 [n, height, width], in steps: float32 [n, classes].
+    """The scores of images, uint8 [n, height, width]: float32 [n, classes].
 
-    A network with a softmax has the same order of classes as with sigmoids.
+    Those of a softmax are in the same order as those of sigmoids would be.
     """
     step = tf.function(lambda batch: model.scores(model(batch)), autograph=False)
     pieces = -(-len(images) // memory.images_at_once(model))
@@ -245,8 +245,12 @@ def measures(scored: np.ndarray, labels: np.ndarray) -> list[Measure]:
         `both right`: the pairs of which at least one digit is missed, as in section 6 of Sabour,
         Frosst, Hinton 2017. `each by itself`: the digits that are missed.
     """
-    is_found = (labels[:, :, np.newaxis] == two_highest(scored)[:, np.newaxis]).any(axis=2)
+    is_missed = ~(labels[:, :, np.newaxis] == two_highest(scored)[:, np.newaxis]).any(axis=2)
     return [
-        Measure('both right', 100 * (1 - float(np.mean(is_found.all(axis=1))))),
-        Measure('each by itself', 100 * (1 - float(np.mean(is_found)))),
+        Measure('both right', _percent(is_missed.any(axis=1))),
+        Measure('each by itself', _percent(is_missed)),
     ]
+
+
+def _percent(is_wrong: np.ndarray) -> float:
+    return 100 * int(np.count_nonzero(is_wrong)) / is_wrong.size
