@@ -147,7 +147,7 @@ def _names(module):
         ('pipeline.pipeline', 'serving.server'),
         ('pipeline.configs', 'pipeline.pipeline'),
         ('pipeline.console', 'kubeflow.submit'),
-        ('study.results', 'pipeline.configs'),
+        ('pipeline.configs', 'study.results'),
     ],
 )
 def test_an_import_the_other_way_is_found(module, imported):

@@ -103,7 +103,7 @@ def training_batch(
     order = tf.random.experimental.index_shuffle(
         positions, tf.stack([seed, step // steps_per_epoch]), tf.constant(count - 1, tf.int64)
     )
-    images, labels = _rows(data, order)
+    images, labels = rows_at(data, order)
     return augment(images, augmentation, seed=seed, step=step), labels
 
 
@@ -131,7 +131,7 @@ def training_dataset(
     Returns:
         For each step, one pair of images and labels for each of this pipeline's replicas in turn.
     """
-    tensors = _for_graph(data)
+    tensors = for_graph(data)
 
     def batch(step: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         return training_batch(
@@ -155,22 +155,22 @@ def evaluation_dataset(
     Returns:
         For each batch, one pair of images and labels for each of this pipeline's replicas in turn.
     """
-    tensors, count = _for_graph(data), len(data.labels)
+    tensors, count = for_graph(data), len(data.labels)
 
     def batch(start: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         positions = tf.minimum(start + tf.range(batch_size, dtype=tf.int64), count - 1)
-        return _rows(tensors, positions)
+        return rows_at(tensors, positions)
 
     return _pieces(tf.data.Dataset.range(0, count, batch_size), batch, context)
 
 
-def _for_graph(data: LabeledImages) -> LabeledImages:
+def for_graph(data: LabeledImages) -> LabeledImages:
     """Tensors for arrays, which a graph would hold as constants and copy each time."""
     images = data.images if isinstance(data.images, StoredImages) else tf.constant(data.images)
     return LabeledImages(images, tf.constant(data.labels))
 
 
-def _rows(data: LabeledImages, rows: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+def rows_at(data: LabeledImages, rows: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     """The images and labels at some places, integers [n], n known."""
     labels = tf.gather(data.labels, rows)
     if isinstance(data.images, StoredImages):

@@ -22,12 +22,12 @@ def margin_loss(
     """Margin loss, Eq. 4 of Sabour, Frosst, Hinton 2017, summed over the classes k.
 
     L_k = T_k max(0, m_plus - |v_k|)^2 + down_weight (1 - T_k) max(0, |v_k| - m_minus)^2, where T_k
-    is 1 for the class of the label and 0 for the others.
+    is 1 for the classes of the labels and 0 for the others.
 
     Args:
-        labels: integers [n].
+        labels: integers [n], or [n, m] if each image has m labels, all different.
         lengths: capsule lengths |v_k|, float [n, classes].
-        m_plus: the loss of the label's capsule is 0 from this length on.
+        m_plus: the loss of a label's capsule is 0 from this length on.
         m_minus: the loss of any other capsule is 0 up to this length.
         down_weight: lambda, which keeps the many absent classes from shrinking all the capsules
             early in training.
@@ -36,10 +36,24 @@ def margin_loss(
         float32 [n].
     """
     lengths = tf.cast(lengths, tf.float32)
-    present = tf.one_hot(labels, lengths.shape[-1], dtype=tf.float32)
+    present = present_classes(labels, lengths.shape[-1])
     too_short = tf.square(tf.nn.relu(m_plus - lengths))
     too_long = tf.square(tf.nn.relu(lengths - m_minus))
     return tf.reduce_sum(present * too_short + down_weight * (1 - present) * too_long, axis=-1)
+
+
+def present_classes(labels: tf.Tensor, classes: int) -> tf.Tensor:
+    """T_k of Eq. 4: 1 for the classes that are in an image and 0 for the others.
+
+    Args:
+        labels: integers [n], or [n, m] if each image has m labels, all different.
+        classes: the number of classes.
+
+    Returns:
+        float32 [n, classes].
+    """
+    present = tf.one_hot(labels, classes, dtype=tf.float32)
+    return tf.reduce_sum(present, axis=1) if len(present.shape) == 3 else present
 
 
 def reconstruction_loss(images: tf.Tensor, reconstructions: tf.Tensor) -> tf.Tensor:

@@ -29,10 +29,10 @@ class Schedule(keras.optimizers.schedules.LearningRateSchedule):
 
     Args:
         config: The training, scaled to its replicas.
-        steps_per_epoch: Steps of an epoch.
+        steps_per_epoch: Steps of an epoch, which may be a fraction.
     """
 
-    def __init__(self, config: TrainingConfig, steps_per_epoch: int) -> None:
+    def __init__(self, config: TrainingConfig, steps_per_epoch: float) -> None:
         self._config = config
         self._steps_per_epoch = steps_per_epoch
 

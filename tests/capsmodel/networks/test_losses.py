@@ -32,6 +32,12 @@ def test_margin_loss_worked_by_hand(label, lengths, expected):
     np.testing.assert_allclose(loss, [expected], atol=1e-6)
 
 
+def test_margin_loss_of_several_labels_worked_by_hand():
+    lengths = tf.constant([[0.5, 0.3, 0.7], [0.9, 0.95, 0.0]])
+    loss = margin_loss(tf.constant([[2, 0], [0, 1]], tf.int64), lengths)
+    np.testing.assert_allclose(loss, [0.16 + 0.5 * 0.04 + 0.04, 0], atol=1e-6)
+
+
 def test_margin_loss_with_other_margins_and_weight():
     # 0.25 * (0.5 - 0.2)^2 + (0.8 - 0.6)^2
     loss = margin_loss(
