@@ -8,6 +8,8 @@ that has less of one of these than nearly all images of the classes have.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import tensorflow as tf
 
@@ -92,7 +94,10 @@ def thresholds(
     rows = np.arange(0, len(images), -(-len(images) // _MOST_IMAGES))
     pieces = -(-len(rows) // memory.images_at_once(model))
     measured = np.concatenate(
-        [_measured_by(model, images[piece]) for piece in np.array_split(rows, pieces)]
+        [
+            measured_by(model, images[piece], model(images[piece])).numpy()
+            for piece in np.array_split(rows, pieces)
+        ]
     )
     low, high = 0.0, 1.0
     for _ in range(_HALVINGS):
@@ -102,10 +107,13 @@ def thresholds(
     return np.quantile(measured, low, axis=0).astype(np.float32)
 
 
-def _measured_by(model: Network, images: np.ndarray) -> np.ndarray:
-    outputs = model(images)
+def measured_by(model: Network, images: tf.Tensor, outputs: Any) -> tf.Tensor:
+    """What `measures` returns for images and the network's outputs for them.
+
+    The decoder, if there is one, reconstructs from the capsule with the highest score.
+    """
     scores = model.scores(outputs)
     if not model.config.has_decoder:
-        return measures(images, scores).numpy()
+        return measures(images, scores)
     reconstructions = model.reconstruct(model.capsules(outputs), tf.argmax(scores, axis=-1))
-    return measures(images, scores, reconstructions).numpy()
+    return measures(images, scores, reconstructions)

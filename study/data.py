@@ -34,8 +34,8 @@ _SEED = 1
 
 # Side and shift of the sets of shifted digits, see Training.
 _SHIFTED = (40, 6)
-# Sides of the sets of overlapping digits.
-_OVERLAPPING = 36
+# With the shift behind it, the node that writes pairs of test images.
+_PAIRS = 'Pairs'
 
 _DERIVED = {'Shifted': 'study.sets.shifted.draw', 'Affine': 'study.sets.affine.draw'}
 
@@ -58,7 +58,13 @@ class Sets:
             node: The node that wrote it.
         """
         output = 'transformed_examples' if node == 'Transform' else 'derived'
+        if node.startswith(_PAIRS):
+            output = 'pairs'
         return os.path.join(self._folders[node, output], f'Split-{split}', '*.gz')
+
+    def pairs(self, shift: int) -> str:
+        """The files of the pairs of test images whose digits are shifted by up to `shift`."""
+        return self.pattern('test', f'{_PAIRS}{shift}')
 
     def images(self, split: str, side: int, node: str = 'Transform') -> LabeledImages:
         """The images of a split, uint8 [n, side, side]."""
@@ -116,6 +122,15 @@ def _pipeline(config: Config, needed: set[tuple[int, int, int]]) -> tfx.dsl.Pipe
                     code_version=of_modules(['components.derived_examples', *_DERIVED.values()]),
                 ).with_id(name)
             )
+    for shift in sorted({shift for _, shift, digits in needed if digits == 2}):
+        pairs = OverlappingPairs(
+            examples=transformed,
+            split='test',
+            shift=shift,
+            seed=_SEED,
+            code_version=of_modules(['study.overlap.component']),
+        )
+        derived.append(pairs.with_id(f'{_PAIRS}{shift}'))
     return tfx.dsl.Pipeline(
         pipeline_name=config.pipeline_name,
         pipeline_root=config.pipeline_root,

@@ -136,9 +136,9 @@ def _rows(plan: Plan, training: Training, sets: Sets) -> list[Row]:
     from study import tested, train
 
     if training.digits == 2:
-        from study.overlap import study_of_pairs
-
-        measures, seconds, cpu_seconds = study_of_pairs.train(training, sets, plan)
+        measures, seconds, cpu_seconds = train.train_on_pairs(
+            training, sets, plan.folder, plan.preset
+        )
         trained = None
     else:
         trained = train.train(training, sets, plan.folder, plan.preset)

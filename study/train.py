@@ -22,11 +22,16 @@ from pipeline.code_version import code_version
 from pipeline.settings import Config
 from study import subsets
 from study.data import Sets
+from study.measure import Measure
+from study.overlap import pair_files, picture
+from study.overlap import training as overlap
 from study.plan import BATCH_SIZE, EPOCH, Training
 
 CLASSES = 10
 # The side of the images of the datasets.
 SIDE = 28
+
+PICTURE = 'overlap-reconstructions.png'
 
 
 class Trained(NamedTuple):
@@ -106,6 +111,41 @@ def train(training: Training, sets: Sets, folder: pathlib.Path, preset: str) -> 
     model = table.create(network)
     load_best(model, checkpoints)
     return Trained(model, seconds, cpu, os.fspath(checkpoints.folder))
+
+
+def train_on_pairs(
+    training: Training, sets: Sets, folder: pathlib.Path, preset: str
+) -> tuple[list[Measure], float, float]:
+    """Trains on two digits on top of each other, by `study.overlap`, and measures the network.
+
+    The first network with a decoder is drawn as `overlap-reconstructions.png`.
+
+    Args:
+        training: What to train.
+        sets: The images of its dataset.
+        folder: For the picture.
+        preset: See `settings_of`.
+
+    Returns:
+        The measures; the seconds of training and test; the same of all processor cores together.
+    """
+    given = {'PRESET': preset, 'EPOCHS': '1', 'BATCH_SIZE': f'{BATCH_SIZE}'}
+    started, cpu = time.monotonic(), time.process_time()
+    measures, network = overlap.train_and_measure(
+        training.network,
+        training.shift,
+        training.steps,
+        training.seed,
+        sets.images('train', SIDE),
+        sets.pairs(training.shift),
+        {**given, **dict(training.settings)},
+    )
+    seconds, cpu = time.monotonic() - started, time.process_time() - cpu
+    path = folder / PICTURE
+    if network.config.has_decoder and not path.exists():
+        pairs = pair_files.load(sets.pairs(training.shift))
+        picture.write_picture(network, pairs, path)
+    return measures, seconds, cpu
 
 
 def remove_checkpoints(trained: Trained) -> None:

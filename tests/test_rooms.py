@@ -148,6 +148,7 @@ def _names(module):
         ('pipeline.configs', 'pipeline.pipeline'),
         ('pipeline.console', 'kubeflow.submit'),
         ('pipeline.configs', 'study.results'),
+        ('study.results', 'serving.server'),
     ],
 )
 def test_an_import_the_other_way_is_found(module, imported):

@@ -81,7 +81,8 @@ class Network(keras.Model):
         """What the first layer is given.
 
         Args:
-            images: uint8 [n, *image_shape]; n must not be 0.
+            images: uint8 [n, *image_shape]; n must not be 0. They may be float32, from 0 to 255,
+                which has a gradient.
 
         Returns:
             float32 [n, height, width, channels], 0 to 1 or, with `standardize`, of mean 0 and

@@ -415,7 +415,7 @@ def test_known_is_what_the_guard_says(transform_output, decoder):
     # An image may lie at a threshold, and rounding differs.
     thresholds = guard.thresholds(model, PIXELS.numpy(), 0.5) - np.float32(1e-5)
     module = ServingModule(model, transform_output, thresholds, NAMES, 'strokes')
-    measured = guard._measured_by(model, images)
+    measured = guard.measured_by(model, images, model(images))
     expected = np.all(measured >= thresholds, axis=1) & (images.max((1, 2)) > 0)
     known = module.pixels(tf.constant(images))['known'].numpy()
     np.testing.assert_array_equal(known, expected)

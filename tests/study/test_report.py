@@ -19,9 +19,7 @@ def test_a_report_is_made_from_a_small_file():
 
 
 def test_the_report_in_docs_is_that_of_the_results():
-    assert (ROOT / 'docs' / 'study.md').read_text() == report.text(read()), (
-        'type make study-report'
-    )
+    assert (ROOT / 'docs' / 'study.md').read_text() == report.text(read()), 'type make study-report'
 
 
 def test_every_chart_of_the_report_is_there():
