@@ -27,6 +27,7 @@ from pipeline.beam_options import beam_options
 from pipeline.code_version import of_modules
 from pipeline.exclusive_runner import ExclusiveRunner
 from pipeline.settings import Config
+from study.overlap.component import OverlappingPairs
 from study.plan import Training
 
 # Of every choice in the derived sets: another one would make other pictures of the same images.

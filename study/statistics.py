@@ -19,13 +19,13 @@ class Estimate(NamedTuple):
         mean: Of the values.
         low: The lower end of the interval; NaN for a single value.
         high: The upper end; NaN for a single value.
-        count: How many values there are.
+        n: How many values there are.
     """
 
     mean: float
     low: float
     high: float
-    count: int
+    n: int
 
     def __str__(self) -> str:
         if math.isnan(self.low):

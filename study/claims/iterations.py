@@ -40,6 +40,15 @@ def _errors(rows: Sequence[Row], dataset: str, iterations: int) -> dict[int, flo
     return dict(errors(rows, 'capsnet', _recipe(iterations), condition))
 
 
+def _entropies(rows: Sequence[Row], title: str, iterations: int) -> list[float]:
+    key = (_recipe(iterations), f'{title}: test images')
+    return [
+        row.coupling_entropy
+        for row in rows
+        if (row.recipe, row.condition) == key and row.coupling_entropy is not None
+    ]
+
+
 def _judge(rows: Sequence[Row]) -> Verdict:
     pairs = [(dataset, other) for dataset in _DATASETS for other in _OTHERS]
     found = [
@@ -76,21 +85,13 @@ def _charts(rows: Sequence[Row]) -> list[Chart]:
         )
         for dataset, title in _DATASETS.items()
     ]
-    entropies = [
+    entropies_of = [
         Series(
             title,
             [
-                (iterations, statistics.mean(values))
+                (iterations, statistics.mean(found))
                 for iterations in _ITERATIONS
-                if (
-                    values := [
-                        row.coupling_entropy
-                        for row in rows
-                        if row.condition == f'{title}: test images'
-                        and row.recipe == _recipe(iterations)
-                        and row.coupling_entropy is not None
-                    ]
-                )
+                if (found := _entropies(rows, title, iterations))
             ],
         )
         for title in _DATASETS.values()
@@ -106,7 +107,7 @@ def _charts(rows: Sequence[Row]) -> list[Chart]:
             'How undecided the capsules are',
             x,
             'entropy of the coupling coefficients, bits',
-            entropies,
+            entropies_of,
         ),
     ]
 

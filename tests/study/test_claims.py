@@ -115,6 +115,6 @@ def test_at_equal_accuracy_errors_are_interpolated():
 
 
 def test_a_training_of_all_images_is_an_epoch_of_mnist():
-    assert 55_000 // 64 == EPOCH
+    assert EPOCH == 55_000 // 64
     (training, *_) = CLAIMS['iterations'].trainings(1)
     assert dataclasses.replace(training, images=300).condition == 'MNIST, 300 images'

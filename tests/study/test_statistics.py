@@ -14,7 +14,7 @@ def test_an_interval_is_students():
     assert estimate.mean == 3
     assert estimate.low == pytest.approx(3 - 2.776 * 0.7071, abs=1e-3)
     assert estimate.high == pytest.approx(3 + 2.776 * 0.7071, abs=1e-3)
-    assert estimate.count == 5
+    assert estimate.n == 5
     assert str(estimate) == '3.00 (1.04 to 4.96)'
 
 
@@ -29,7 +29,7 @@ def test_a_difference_is_paired_by_seed():
     first, second = {1: 1.0, 2: 2.0, 3: 3.1, 9: 50.0}, {3: 3.6, 2: 2.6, 1: 1.4, 4: -50.0}
     found = statistics.difference(first, second)
     assert found.estimate.mean == pytest.approx(-0.5)
-    assert found.estimate.count == 3
+    assert found.estimate.n == 3
     expected = stats.ttest_rel([1.0, 2.0, 3.1], [1.4, 2.6, 3.6])
     assert found.p == pytest.approx(expected.pvalue)
 

@@ -388,7 +388,7 @@ def test_other_dataset_without_net_is_an_error(no_net, tmp_path):
         ({'dataset': 'mnist:3.0.1', 'version': '3.0.0'}, 'give one version, by either setting'),
         ({'dataset': 'mnist:'}, "DATASET is 'mnist:': it must be the name of a dataset"),
         ({'dataset': 'coco'}, 'coco is not an image-classification dataset'),
-        ({'dataset': 'cifar10', 'idx_dir': '.'}, 'only be used for mnist and fashion_mnist, not for'),
+        ({'dataset': 'cifar10', 'idx_dir': '.'}, 'for mnist and fashion_mnist, not for cifar10'),
     ],
 )
 def test_impossible_request_is_named(tmp_path, arguments, message):
