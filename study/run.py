@@ -184,7 +184,7 @@ def _described(training: Training) -> str:
 
 
 def _commit() -> str:
-    """The commit of the code; empty where there is none."""
+    """The commit of the code; empty outside of a repository."""
     command = ['git', '-C', os.fspath(_ROOT), 'rev-parse', '--short', 'HEAD']
     try:
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
