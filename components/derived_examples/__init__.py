@@ -1,0 +1,1 @@
+"""Makes new sets of images from transformed examples, on Beam."""
