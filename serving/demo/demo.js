@@ -1,6 +1,7 @@
 /* The page: asks the model about a drawing or a picture and shows what it answers. */
 
 import { Drawing } from './drawing.js';
+import { overlay, tint } from './overlay.js';
 import { fromPhotograph, fromStrokes } from './pictures.js';
 import { Model, RequestFailed, latestOnly } from './rest.js';
 
@@ -19,7 +20,7 @@ const $ = (id) => document.getElementById(id);
 
 const model = new Model(new URLSearchParams(location.search).get('model') ?? 'capsnet');
 const look = latestOnly(() => untilAnswered(askAboutPicture, look), PAUSE, showBusy);
-const bend = latestOnly(() => untilAnswered(askForBent, bend), PAUSE, showBusy);
+const redraw = latestOnly(() => untilAnswered(askForPictures, redraw), PAUSE, showBusy);
 
 let signature; // the one that is asked; undefined until it is known what the model has
 let version; // that is served
@@ -27,10 +28,11 @@ let names = []; // of the classes
 let canBend = false; // whether the model has a decoder
 let photograph = null; // in base64, instead of a drawing
 let choices = 0; // of photographs
-let answer = null; // {label, scores, isKnown, image, capsule}; null where there is no picture
+let answer = null; // {ranking, scores, isKnown, image, capsules}; null without a picture
+let wantsTwo = false; // whether two digits are drawn on top of each other
 let bars = []; // an element for each class
 let sliders = []; // {input, ends: [canvas, canvas]} for each number of a capsule
-let busy = 1; // of `look`, `bend` and the first question about the model, how many still ask
+let busy = 1; // of `look`, `redraw` and the first question about the model, how many still ask
 let reading; // timer
 
 const drawing = new Drawing($('drawing'), $('cursor'), () => showPicture(null));
@@ -38,8 +40,11 @@ $('undo').addEventListener('click', () => drawing.undo());
 $('clear').addEventListener('click', () => drawing.clear());
 $('straighten').addEventListener('click', () => {
   straighten();
-  bend();
+  redraw();
 });
+$('two').addEventListener('click', () => lookForTwo(!wantsTwo));
+// The colours are the style sheet's, which has others where it is dark.
+matchMedia('(prefers-color-scheme: dark)').addEventListener('change', showBoth);
 for (const [button, input] of [
   [$('choose'), $('file')],
   [$('take'), $('camera')],
@@ -96,6 +101,7 @@ async function askAboutModel() {
   [signature, version] = [asked, served];
   canBend = 'decode' in signatures;
   document.body.classList.toggle('strokes', !isNamed || facts.framing[0] === 'strokes');
+  if (!readsStrokes()) lookForTwo(false);
   // Models that do not say what they have are older: all of those have capsules.
   const isOlder = asked !== 'explain';
   document.body.classList.toggle('capsules', isOlder || 'capsules' in signatures[asked].outputs);
@@ -116,6 +122,16 @@ async function askAboutModel() {
 
 function numbers(count) {
   return Array.from({ length: count }, (_, i) => `${i}`);
+}
+
+/** The classes that are taken for the answer, the one with the highest score first. */
+function winners() {
+  return answer?.ranking.slice(0, wantsTwo ? 2 : 1) ?? [];
+}
+
+/** Whether the model says that it is none of its classes, which it can say of one digit only. */
+function isUnknown() {
+  return answer?.isKnown === false && !wantsTwo;
 }
 
 function readsStrokes() {
@@ -170,31 +186,70 @@ async function askAboutPicture() {
     return;
   }
   const outputs = await model.predict(signature, { image_bytes: [{ b64: picture }] });
-  const [label] = outputs.label;
+  const [scores] = outputs.scores;
   answer = {
-    label,
-    scores: outputs.scores[0],
+    ranking: scores.map((_, label) => label).sort((a, b) => scores[b] - scores[a]),
+    scores,
     isKnown: outputs.known?.[0] ?? true,
     image: outputs.image?.[0],
-    capsule: canBend ? outputs.capsules[0][label] : null,
+    capsules: canBend ? outputs.capsules[0] : null,
   };
   show();
-  bend();
+  redraw();
+}
+
+/** Looks for two digits or, again, for one. */
+function lookForTwo(isTwo) {
+  if (isTwo === wantsTwo) return;
+  wantsTwo = isTwo;
+  document.body.classList.toggle('two', wantsTwo);
+  $('two').setAttribute('aria-pressed', wantsTwo);
+  clear($('reconstruction')); // the next one has other colours
+  show();
+  redraw();
+}
+
+async function askForPictures() {
+  if (answer?.capsules) await (wantsTwo ? askForBoth() : askForBent());
+}
+
+/** Asks for the pictures of the two best classes, each from its own capsule. */
+async function askForBoth() {
+  const asked = answer;
+  const label = winners();
+  const capsule = label.map((each) => asked.capsules[each]);
+  const pictures = await model.predict('decode', { capsule, label });
+  if (asked !== answer || !wantsTwo) return;
+  answer.both = pictures;
+  showBoth();
+}
+
+/** Shows each of two pictures in its colour, and one on top of the other. */
+function showBoth() {
+  if (!wantsTwo || !answer?.both) return;
+  const style = getComputedStyle(document.body);
+  const canvases = [...$('apart').querySelectorAll('canvas')];
+  canvases.forEach((canvas, i) => {
+    paint(canvas, answer.both[i], 1);
+    tint(canvas, style.getPropertyValue(['--accent', '--second'][i]));
+  });
+  overlay($('reconstruction'), canvases, style.getPropertyValue('--mix'));
 }
 
 /** Asks for the picture that the sliders make, and for where each of them could lead it. */
 async function askForBent() {
-  if (!answer?.capsule) return;
   const asked = answer;
-  const bent = asked.capsule.map((value, i) => value + Number(sliders[i].input.value));
-  const ends = asked.capsule.flatMap((value, i) =>
+  const [winner] = winners();
+  const straight = asked.capsules[winner];
+  const bent = straight.map((value, i) => value + Number(sliders[i].input.value));
+  const ends = straight.flatMap((value, i) =>
     [-BEND, BEND].map((end) => bent.map((other, j) => (j === i ? value + end : other))),
   );
   const capsule = [bent, ...ends];
-  const label = capsule.map(() => asked.label);
+  const label = capsule.map(() => winner);
   const pictures = await model.predict('decode', { capsule, label });
   // Where something else was drawn meanwhile, its answer comes next.
-  if (asked !== answer) return;
+  if (asked !== answer || wantsTwo) return;
   const [picture, ...others] = pictures;
   paint($('reconstruction'), picture, 1);
   paint($('bent'), picture, 1);
@@ -202,23 +257,28 @@ async function askForBent() {
 }
 
 function show() {
+  const won = winners();
   bars.forEach((bar, i) => {
     const length = answer ? answer.scores[i] : 0;
-    bar.classList.toggle('wins', i === answer?.label);
+    bar.classList.toggle('wins', won.includes(i));
+    bar.classList.toggle('second', i === won[1]);
     bar.setAttribute('aria-valuenow', length.toFixed(2));
     bar.querySelector('.capsule').style.setProperty('--length', length);
     bar.querySelector('.value').textContent = answer ? length.toFixed(2) : '';
   });
   if (!answer) {
-    for (const canvas of document.querySelectorAll('canvas:not(#drawing, #photograph)')) {
-      canvas.getContext('2d').clearRect(0, 0, canvas.width, canvas.height);
-    }
+    document.querySelectorAll('canvas:not(#drawing, #photograph)').forEach(clear);
   }
   if (answer?.image) paint($('seen'), answer.image, 255);
-  const isUnknown = answer?.isKnown === false;
-  $('lengths').classList.toggle('unknown', isUnknown);
-  if (!isUnknown) $('unknown').hidden = true;
-  $('winner').textContent = answer ? `capsule\u00a0${names[answer.label]}` : 'the winning capsule';
+  $('lengths').classList.toggle('unknown', isUnknown());
+  if (!isUnknown()) $('unknown').hidden = true;
+  $('winner').textContent = answer ? `capsule\u00a0${names[won[0]]}` : 'the winning capsule';
+  $('apart').querySelectorAll('figcaption').forEach((caption, i) => {
+    caption.textContent = names[won[i]] ?? '';
+  });
+  $('reconstruction').ariaLabel = wantsTwo
+    ? 'Both reconstructions, one on top of the other'
+    : 'The reconstruction';
   allowSliders();
   clearTimeout(reading);
   reading = setTimeout(readOut, REST);
@@ -232,16 +292,18 @@ function showBusy(isBusy) {
 /** Says the answer to people who do not see the page, and to all if it is no class. */
 function readOut() {
   // Not earlier: the beginning of a digit is no digit.
-  $('unknown').hidden = answer?.isKnown !== false;
+  $('unknown').hidden = !isUnknown();
   if (!answer) {
     $('says').textContent = 'There is no picture';
     return;
   }
   const score = hasCapsules() ? 'length' : 'score';
-  const winner = `${names[answer.label]}, ${score} ${answer.scores[answer.label].toFixed(2)}`;
-  $('says').textContent = answer.isKnown
-    ? winner
-    : `None of the classes that the network knows; the closest is ${winner}`;
+  const best = winners()
+    .map((label) => `${names[label]}, ${score} ${answer.scores[label].toFixed(2)}`)
+    .join(', and ');
+  $('says').textContent = isUnknown()
+    ? `None of the classes that the network knows; the closest is ${best}`
+    : best;
 }
 
 function straighten() {
@@ -304,7 +366,7 @@ function build(classes, length) {
       input.addEventListener('input', () => {
         showSlider(input);
         allowSliders();
-        bend();
+        redraw();
       });
       return { item, input, ends: [...item.querySelectorAll('canvas')] };
     });
@@ -318,6 +380,10 @@ function fromTemplate(name, place, text) {
   const element = $(`${name}-template`).content.cloneNode(true).firstElementChild;
   element.querySelector(place).textContent = text;
   return element;
+}
+
+function clear(canvas) {
+  canvas.getContext('2d').clearRect(0, 0, canvas.width, canvas.height);
 }
 
 /**

@@ -10,6 +10,8 @@ import pytest
 import saved_models
 import tensorflow as tf
 import tensorflow_datasets as tfds
+from chromium import browser
+from drawing_page import DESKTOP, open_demo
 from rest_server import rest_server
 from run_transform import run_transform
 
@@ -80,6 +82,23 @@ def digits_url(mnist_dir, tmp_path_factory):
     flags.append('--max_load_seconds=600')  # the machine may be busy with other tests
     with rest_server(*flags, '--batching_parameters_file=serving/config/batching.config') as url:
         yield url
+
+
+@pytest.fixture(scope='module')
+def new_page():
+    """A function that opens a page in one Chromium."""
+    with browser() as opened:
+        yield opened
+
+
+@pytest.fixture
+def page(new_page, digits_url):
+    """The page on a desktop; nothing may have been complained about when the test is over."""
+    page = new_page()
+    page.show(*DESKTOP)
+    open_demo(page, digits_url)
+    yield page
+    assert page.complaints == []
 
 
 def _write_models(mnist_dir, folder):

@@ -7,7 +7,19 @@ import operator
 
 import numpy as np
 import pytest
-from chromium import browser, needs_chromium
+from chromium import needs_chromium
+from drawing_page import (
+    DESKTOP,
+    PHONE,
+    answer,
+    click,
+    draw,
+    is_shown,
+    opacity,
+    open_demo,
+    painted,
+    strokes_at,
+)
 from photograph import as_photograph
 from PIL import Image
 from rest_server import request
@@ -17,77 +29,13 @@ COLOUR_NAMES = ['red', 'dark green', 'dög']
 
 pytestmark = needs_chromium
 
-DESKTOP = (1280, 800)
-PHONE = (390, 844)
 FIELD = 28
 
 
-@pytest.fixture(scope='module')
-def new_page():
-    with browser() as opened:
-        yield opened
-
-
-@pytest.fixture
-def page(new_page, digits_url):
-    """The page on a desktop; nothing may have been complained about when the test is over."""
-    page = new_page()
-    page.show(*DESKTOP)
-    _open(page, digits_url)
-    yield page
-    assert page.complaints == []
-
-
-def _open(page, digits_url, query=''):
-    page.open(digits_url.replace('/v1/models/digits', f'/demo/{query}'))
-
-
-def _points(page, digit, size=1.0, left=0.0, top=0.0):
-    """Strokes in the window, in the square of the drawing area given in shares of its side."""
-    x, y, side = page.evaluate(
-        '(({x, y, width}) => [x, y, width])'
-        '(document.getElementById("drawing").getBoundingClientRect())'
-    )
-    return [
-        [(x + side * (left + size * a), y + side * (top + size * b)) for a, b in stroke]
-        for stroke in DIGITS[digit]
-    ]
-
-
-def _draw(page, digit, hand='mouse', **place):
-    for points in _points(page, digit, **place):
-        getattr(page, hand)(points)
-
-
-def _click(page, name):
-    page.evaluate(f'document.getElementById("{name}").click()')
-
-
-def _answer(page):
-    """The digit that wins, or None, once all has been asked and shown; and the bars' lengths."""
-    page.wait_for('document.getElementById("lengths").ariaBusy === "false"')
-    winner = page.evaluate('document.querySelector(".bar.wins .name")?.textContent')
-    lengths = page.evaluate(
-        '[...document.querySelectorAll(".bar")].map((bar) => Number(bar.ariaValueNow))'
-    )
-    return (None if winner is None else int(winner)), lengths
-
-
-def _painted(page, name):
-    """What is painted on a canvas, uint8 [height, width, 4]: red, green, blue and opacity."""
-    url = page.evaluate(f'document.getElementById("{name}").toDataURL()')
-    return np.array(Image.open(io.BytesIO(base64.b64decode(url.split(',')[1]))))
-
-
-def _opacity(page, name):
-    """The ink on a canvas, uint8 [side, side]: full ink is 255."""
-    return _painted(page, name)[..., 3]
-
-
 def test_a_drawn_seven_is_a_seven(page):
-    assert _answer(page) == (None, [0] * 10)
-    _draw(page, 7)
-    winner, lengths = _answer(page)
+    assert answer(page) == (None, [0] * 10)
+    draw(page, 7)
+    winner, lengths = answer(page)
     assert winner == 7
     assert lengths[7] == max(lengths) > 0.5
     bars = page.evaluate(
@@ -103,9 +51,9 @@ def test_a_drawn_seven_is_a_seven(page):
 
 
 def test_bars_are_what_the_server_says_of_the_picture_that_is_shown(page, digits_url):
-    _draw(page, 3)
-    winner, lengths = _answer(page)
-    seen = _opacity(page, 'seen')
+    draw(page, 3)
+    winner, lengths = answer(page)
+    seen = opacity(page, '#seen')
     assert seen.shape == (FIELD, FIELD)
     pixels = seen.tolist()
     body = json.dumps({'signature_name': 'pixels', 'inputs': [pixels]}).encode()
@@ -116,16 +64,16 @@ def test_bars_are_what_the_server_says_of_the_picture_that_is_shown(page, digits
 
 
 def test_bars_move_while_a_digit_is_drawn(page):
-    (points,) = _points(page, 6)
+    (points,) = strokes_at(page, 6)
     page.mouse(points, hold=True)
     page.wait_for('!!document.querySelector(".bar.wins")')
     page.mouse([points[-1]])
 
 
 def test_few_requests_for_many_points(page):
-    (points,) = _points(page, 0)
+    (points,) = strokes_at(page, 0)
     page.mouse(points * 20)
-    assert _answer(page)[0] == 0
+    assert answer(page)[0] == 0
     requests = page.evaluate(
         'performance.getEntriesByType("resource").filter((e) => e.name.endsWith(":predict")).length'
     )
@@ -137,10 +85,10 @@ def _read_all(page, **place):
     """What the digits are taken for when they are drawn there, and their ink as it is seen."""
     found, ink = [], []
     for digit in DIGITS:
-        _draw(page, digit, **place)
-        found.append(_answer(page)[0])
-        ink.append(int(_opacity(page, 'seen').sum()))
-        _click(page, 'clear')
+        draw(page, digit, **place)
+        found.append(answer(page)[0])
+        ink.append(int(opacity(page, '#seen').sum()))
+        click(page, 'clear')
     return found, np.array(ink)
 
 
@@ -158,9 +106,9 @@ def test_digits_are_read_wherever_and_however_large_they_are_drawn(page, mnist_t
 
 def test_sliders_bend_the_picture_and_reset_straightens_it(page):
     assert page.evaluate('document.querySelectorAll("#sliders input:enabled").length') == 0
-    _draw(page, 2)
-    _answer(page)
-    straight = _opacity(page, 'reconstruction')
+    draw(page, 2)
+    answer(page)
+    straight = opacity(page, '#reconstruction')
     assert straight.shape == (FIELD, FIELD)
     assert straight.max() > 100
     assert page.evaluate('document.querySelectorAll("#sliders input:enabled").length') == 16
@@ -168,58 +116,58 @@ def test_sliders_bend_the_picture_and_reset_straightens_it(page):
     for number in range(16):
         page.evaluate(f'document.querySelectorAll("#sliders input")[{number}].focus()')
         page.press('End')
-        _answer(page)
-        pictures.append(_opacity(page, 'reconstruction').astype(int))
+        answer(page)
+        pictures.append(opacity(page, '#reconstruction').astype(int))
         assert page.evaluate('document.activeElement.value') == '0.25'
         page.evaluate('document.getElementById("straighten").click()')
-        _answer(page)
-        np.testing.assert_array_equal(_opacity(page, 'reconstruction'), straight)
+        answer(page)
+        np.testing.assert_array_equal(opacity(page, '#reconstruction'), straight)
     changes = [np.abs(picture - straight).max() for picture in pictures]
     assert min(changes) > 0, changes
 
 
 def test_small_pictures_show_where_a_slider_leads(page):
-    _draw(page, 2)
-    _answer(page)
+    draw(page, 2)
+    answer(page)
     page.evaluate('document.querySelectorAll("#sliders canvas")[5].id = "upper_end_of_third"')
-    promised = _opacity(page, 'upper_end_of_third')
+    promised = opacity(page, '#upper_end_of_third')
     page.evaluate('document.querySelectorAll("#sliders input")[2].focus()')
     page.press('End')
-    _answer(page)
-    np.testing.assert_allclose(_opacity(page, 'reconstruction'), promised, atol=1)
-    np.testing.assert_array_equal(_opacity(page, 'bent'), _opacity(page, 'reconstruction'))
+    answer(page)
+    np.testing.assert_allclose(opacity(page, '#reconstruction'), promised, atol=1)
+    np.testing.assert_array_equal(opacity(page, '#bent'), opacity(page, '#reconstruction'))
 
 
 def test_drawing_on_straightens_the_sliders(page):
-    _draw(page, 1)
-    _answer(page)
+    draw(page, 1)
+    answer(page)
     page.evaluate('document.querySelectorAll("#sliders input")[0].focus()')
     page.press('Home')
-    _answer(page)
-    _draw(page, 1, left=0.1)
-    _answer(page)
+    answer(page)
+    draw(page, 1, left=0.1)
+    answer(page)
     assert page.evaluate('document.querySelectorAll("#sliders input")[0].value') == '0'
     assert page.evaluate('document.getElementById("straighten").disabled')
 
 
 def test_undo_and_clear(page):
-    _draw(page, 4)
-    first = _answer(page)
+    draw(page, 4)
+    first = answer(page)
     assert first[0] == 4
-    _click(page, 'undo')
-    assert _answer(page)[0] != 4
-    _draw(page, 4)
-    _click(page, 'clear')
-    assert _answer(page) == (None, [0] * 10)
-    assert not _opacity(page, 'reconstruction').any()
-    assert not _opacity(page, 'drawing').any()
+    click(page, 'undo')
+    assert answer(page)[0] != 4
+    draw(page, 4)
+    click(page, 'clear')
+    assert answer(page) == (None, [0] * 10)
+    assert not opacity(page, '#reconstruction').any()
+    assert not opacity(page, '#drawing').any()
     assert page.evaluate('document.getElementById("clear").disabled')
     # The clearing, and the second drawing's two strokes.
     for _ in range(3):
-        _click(page, 'undo')
-    _click(page, 'undo')
+        click(page, 'undo')
+    click(page, 'undo')
     assert page.evaluate('document.getElementById("undo").disabled')
-    assert _answer(page)[0] is None
+    assert answer(page)[0] is None
 
 
 def test_by_keyboard_alone(page):
@@ -238,29 +186,29 @@ def test_by_keyboard_alone(page):
     page.key('keyUp', 'ArrowDown')
     for _ in range(15):
         page.press('ArrowDown')
-    assert _answer(page)[0] == 7
+    assert answer(page)[0] == 7
     page.press('Delete')
-    assert _answer(page)[0] is None
+    assert answer(page)[0] is None
     page.press('Backspace')
-    assert _answer(page)[0] == 7
+    assert answer(page)[0] == 7
     page.press('Backspace')
-    assert _answer(page)[0] is None
+    assert answer(page)[0] is None
     names = []
     while 'drawing' not in names:
         page.press('Tab')
         names.append(page.evaluate('document.activeElement.id'))
         assert len(names) < 10
     # Undo and Clear are off while there is nothing to take back, and so are the sliders.
-    assert set(names) <= {'', 'drawing', 'choose', 'card'}
+    assert set(names) <= {'', 'drawing', 'choose', 'two', 'card'}
     assert 'choose' in names
 
 
 def test_on_a_phone_by_finger(new_page, digits_url):
     page = new_page()
     page.show(*PHONE, phone=True, dark=True)
-    _open(page, digits_url)
-    _draw(page, 5, hand='touch')
-    assert _answer(page)[0] == 5
+    open_demo(page, digits_url)
+    draw(page, 5, hand='touch')
+    assert answer(page)[0] == 5
     width, scrolled = page.evaluate('[document.documentElement.scrollWidth, scrollY]')
     assert (width, scrolled) == (PHONE[0], 0)
     # What a finger has to hit: 44 px, as WCAG 2.2's 2.5.5 has it.
@@ -282,34 +230,30 @@ def test_on_a_phone_by_finger(new_page, digits_url):
     assert page.complaints == []
 
 
-def _shown(page, name):
-    return page.evaluate(f'document.getElementById("{name}").checkVisibility()')
-
-
 def test_a_photograph_is_read(page, mnist_test, tmp_path):
     """The browser turns it as the camera says, and sends no more pixels than are of use."""
     sevens = mnist_test.images[mnist_test.labels == 7]
     (tmp_path / 'seven.jpg').write_bytes(as_photograph(sevens[0], turned=True))
-    _draw(page, 1)
-    assert _answer(page)[0] == 1
+    draw(page, 1)
+    assert answer(page)[0] == 1
     page.choose('file', tmp_path / 'seven.jpg')
     page.wait_for('!document.getElementById("photograph").hidden')
-    assert _answer(page)[0] == 7
-    assert _shown(page, 'photograph')
+    assert answer(page)[0] == 7
+    assert is_shown(page, 'photograph')
     assert page.evaluate('(({width, height}) => [width, height])(photograph)') == [1024, 768]
     # What the network sees is a digit as MNIST has it, nearly the one that was photographed.
-    seen = _opacity(page, 'seen').astype(float)
+    seen = opacity(page, '#seen').astype(float)
     assert np.corrcoef(seen.ravel(), sevens[0].ravel())[0, 1] > 0.7
     # The drawing comes back by Undo.
-    _click(page, 'undo')
-    assert not _shown(page, 'photograph')
-    assert _answer(page)[0] == 1
+    click(page, 'undo')
+    assert not is_shown(page, 'photograph')
+    assert answer(page)[0] == 1
     # Whoever draws on a photograph draws a new picture.
     page.choose('file', tmp_path / 'seven.jpg')
     page.wait_for('!document.getElementById("photograph").hidden')
-    _draw(page, 1)
-    assert not _shown(page, 'photograph')
-    assert _answer(page)[0] == 1
+    draw(page, 1)
+    assert not is_shown(page, 'photograph')
+    assert answer(page)[0] == 1
 
 
 @pytest.mark.parametrize('way', ['paste', 'drop'])
@@ -328,41 +272,41 @@ def test_a_picture_can_be_pasted_and_dropped(page, mnist_test, way):
         f'(Uint8Array.from(atob("{encoded}"), (c) => c.charCodeAt(0)))'
     )
     page.wait_for('!document.getElementById("photograph").hidden')
-    assert _answer(page)[0] == 2
-    np.testing.assert_array_equal(_opacity(page, 'seen'), image)
+    assert answer(page)[0] == 2
+    np.testing.assert_array_equal(opacity(page, '#seen'), image)
 
 
 def test_what_is_no_picture_is_named(page, tmp_path):
     (tmp_path / 'notes.png').write_text('seven')
-    _draw(page, 7)
+    draw(page, 7)
     page.choose('file', tmp_path / 'notes.png')
     said = page.wait_for('document.getElementById("refused").textContent')
     assert said == 'This browser cannot read “notes.png” as a picture. Save it as PNG or JPEG.'
-    assert _shown(page, 'refused')
-    assert _answer(page)[0] == 7
-    _click(page, 'clear')
-    assert not _shown(page, 'refused')
+    assert is_shown(page, 'refused')
+    assert answer(page)[0] == 7
+    click(page, 'clear')
+    assert not is_shown(page, 'refused')
 
 
 def test_it_says_so_when_a_picture_is_no_digit(page, tmp_path):
-    assert not _shown(page, 'unknown')
+    assert not is_shown(page, 'unknown')
     Image.new('RGB', (64, 48), (90, 120, 200)).save(tmp_path / 'sky.png')
     page.choose('file', tmp_path / 'sky.png')
     page.wait_for('!document.getElementById("photograph").hidden')
-    winner, _ = _answer(page)
+    winner, _ = answer(page)
     page.wait_for('document.getElementById("unknown").checkVisibility()')
     page.wait_for(
         'document.getElementById("says").textContent.startsWith("None of the classes that '
         f'the network knows; the closest is {winner}, length 0.")'
     )
-    _click(page, 'clear')
-    assert not _shown(page, 'photograph')
-    assert not _shown(page, 'unknown')
-    assert _answer(page) == (None, [0] * 10)
-    _draw(page, 7)
-    assert _answer(page)[0] == 7
+    click(page, 'clear')
+    assert not is_shown(page, 'photograph')
+    assert not is_shown(page, 'unknown')
+    assert answer(page) == (None, [0] * 10)
+    draw(page, 7)
+    assert answer(page)[0] == 7
     page.wait_for('document.getElementById("says").textContent.startsWith("7, length 0.")')
-    assert not _shown(page, 'unknown')
+    assert not is_shown(page, 'unknown')
 
 
 def test_dark_and_light(new_page, digits_url):
@@ -370,9 +314,9 @@ def test_dark_and_light(new_page, digits_url):
     for dark in (False, True):
         page = new_page()
         page.show(*DESKTOP, dark=dark)
-        _open(page, digits_url)
-        _draw(page, 1)
-        _answer(page)
+        open_demo(page, digits_url)
+        draw(page, 1)
+        answer(page)
         shot = np.array(Image.open(io.BytesIO(page.screenshot())).convert('L'))
         x, y, width, height = page.evaluate(
             '(({x, y, width, height}) => [x, y, width, height].map((v) => Math.round(2 * v)))'
@@ -390,8 +334,8 @@ def test_dark_and_light(new_page, digits_url):
 
 
 def test_everything_has_a_name_for_who_does_not_see_it(page):
-    _draw(page, 8)
-    _answer(page)
+    draw(page, 8)
+    answer(page)
     nodes = page.call('Accessibility.getFullAXTree')['nodes']
     names: dict[str, list[str]] = {}
     for node in nodes:
@@ -399,7 +343,7 @@ def test_everything_has_a_name_for_who_does_not_see_it(page):
             names.setdefault(node['role']['value'], []).append(node['name']['value'])
     assert names['slider'] == [f'Number {number}' for number in range(1, 17)]
     assert names['meter'] == [f'Capsule {digit}' for digit in range(10)]
-    assert names['button'] == ['Undo', 'Clear', 'Use a photograph', 'Reset']
+    assert names['button'] == ['Undo', 'Clear', 'Use a photograph', 'Two digits', 'Reset']
     assert names['application'] == ['Drawing area']
     assert sorted(names['image']) == ['The reconstruction', 'What the network sees']
 
@@ -407,18 +351,18 @@ def test_everything_has_a_name_for_who_does_not_see_it(page):
 def test_a_server_that_is_away_is_said_to_be_until_it_is_back(new_page, digits_url):
     page = new_page()
     page.show(*DESKTOP)
-    _open(page, digits_url)
+    open_demo(page, digits_url)
     page.wait_for('document.getElementById("served").textContent')
     network = {'latency': 0, 'downloadThroughput': -1, 'uploadThroughput': -1}
     page.call('Network.emulateNetworkConditions', offline=True, **network)
-    _draw(page, 7)
+    draw(page, 7)
     said = page.wait_for('document.getElementById("trouble").textContent')
     host = digits_url.split('/')[2]
     assert said == f'The server at {host} does not answer. The page keeps trying.'
     assert page.evaluate('document.getElementById("trouble").checkVisibility()')
     page.call('Network.emulateNetworkConditions', offline=False, **network)
     page.wait_for('document.getElementById("trouble").hidden')
-    assert _answer(page)[0] == 7
+    assert answer(page)[0] == 7
     assert not [said for said in page.complaints if 'ERR_INTERNET_DISCONNECTED' not in said]
 
 
@@ -427,14 +371,14 @@ def test_the_page_links_the_card_of_a_model_that_has_one(new_page, page, digits_
     page.evaluate('document.getElementById("card").click()')
     page.wait_for('document.title === "The card of digits"')
     other = new_page()
-    _open(other, digits_url, '?model=undecoded')
+    open_demo(other, digits_url, '?model=undecoded')
     other.wait_for('document.getElementById("reconstructed").hidden')
-    assert not _shown(other, 'card')
+    assert not is_shown(other, 'card')
 
 
 def test_a_model_that_is_not_there_is_named(new_page, digits_url):
     page = new_page()
-    _open(page, digits_url, '?model=n%C3%B6')
+    open_demo(page, digits_url, '?model=n%C3%B6')
     said = page.wait_for('document.getElementById("trouble").textContent')
     assert said == 'The server has no model “nö” that it could ask. The page keeps trying.'
 
@@ -446,7 +390,7 @@ def test_a_model_that_is_not_there_is_named(new_page, digits_url):
 def test_a_network_without_decoder_shows_its_scores_alone(new_page, digits_url, model, title, bar):
     page = new_page()
     page.show(*DESKTOP)
-    _open(page, digits_url, f'?model={model}')
+    open_demo(page, digits_url, f'?model={model}')
     page.wait_for('document.getElementById("served").textContent')
     shown = page.evaluate(
         '[...document.querySelectorAll("main h2")]'
@@ -454,9 +398,9 @@ def test_a_network_without_decoder_shows_its_scores_alone(new_page, digits_url, 
     )
     assert shown == ['Your digit', title]
     assert page.evaluate('document.querySelector(".bar").ariaLabel') == bar
-    _draw(page, 7)
-    assert _answer(page)[0] in range(10)
-    assert _opacity(page, 'seen').max() > 200
+    draw(page, 7)
+    assert answer(page)[0] in range(10)
+    assert opacity(page, '#seen').max() > 200
     assert page.complaints == []
 
 
@@ -465,7 +409,7 @@ def test_a_model_of_photographs_takes_a_picture_and_names_its_classes(
 ):
     page = new_page()
     page.show(*DESKTOP)
-    _open(page, digits_url, '?model=photographs')
+    open_demo(page, digits_url, '?model=photographs')
     page.wait_for('!document.body.classList.contains("strokes")')
     names = page.evaluate('[...document.querySelectorAll(".bar .name")].map((e) => e.textContent)')
     assert names == COLOUR_NAMES
@@ -474,7 +418,7 @@ def test_a_model_of_photographs_takes_a_picture_and_names_its_classes(
     assert 'Drop or choose a picture' in shown
     assert 'digit' not in page.evaluate('document.body.innerText')
     for name in ('drawing', 'undo', 'cursor'):
-        assert not _shown(page, name)
+        assert not is_shown(page, name)
     image = np.zeros((40, 48, 3), np.uint8)
     image[:, :24] = 250, 10, 20
     image[:, 24:] = 5, 200, 90
@@ -482,10 +426,10 @@ def test_a_model_of_photographs_takes_a_picture_and_names_its_classes(
     page.choose('file', tmp_path / 'colours.png')
     page.wait_for('!!document.querySelector(".bar.wins")')
     page.wait_for('document.getElementById("lengths").ariaBusy === "false"')
-    seen = _painted(page, 'seen')
+    seen = painted(page, '#seen')
     np.testing.assert_array_equal(seen[..., :3], image[::2, ::2])
     assert (seen[..., 3] == 255).all()
-    drawn = _painted(page, 'reconstruction')
+    drawn = painted(page, '#reconstruction')
     assert drawn.shape == (20, 24, 4)
     assert np.ptp(drawn[..., :3].astype(int), axis=-1).max() > 0
     winner = page.evaluate('document.querySelector(".bar.wins .name").textContent')
