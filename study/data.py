@@ -7,12 +7,12 @@ import os
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from components.derived_examples import DerivedExamples
 from tfx import v1 as tfx
 
 from capsmodel.data.dataset import LabeledImages, load_examples
 from components.datasets.prepare import prepare
 from components.datasets.tfds_dataset import image_dataset_info
+from components.derived_examples.component import DerivedExamples
 from pipeline import (
     configs,
     console,
@@ -38,7 +38,10 @@ _SHIFTED = (40, 6)
 # With the shift behind it, the node that writes pairs of test images.
 _PAIRS = 'Pairs'
 
-_DERIVED = {'Shifted': 'study.sets.shifted.draw', 'Affine': 'study.sets.affine.draw'}
+_DERIVED = {
+    'Shifted': 'study.sets.shifted.shifted',
+    'Affine': 'study.sets.affine.affine',
+}
 
 
 class Sets:
@@ -58,10 +61,8 @@ class Sets:
             split: Its name.
             node: The node that wrote it.
         """
-        output = 'transformed_examples' if node == 'Transform' else 'derived'
-        if node.startswith(_PAIRS):
-            output = 'pairs'
-        return os.path.join(self._folders[node, output], f'Split-{split}', '*.gz')
+        (folder,) = (path for (id_, _), path in self._folders.items() if id_ == node)
+        return os.path.join(folder, f'Split-{split}', '*.gz')
 
     def pairs(self, shift: int) -> str:
         """The files of the pairs of test images whose digits are shifted by up to `shift`."""
@@ -118,9 +119,15 @@ def _pipeline(config: Config, needed: set[tuple[int, int, int]]) -> tfx.dsl.Pipe
                     splits=json.dumps(['eval', 'test']),
                     function=function,
                     custom_config=json.dumps(
-                        {'seed': _SEED, 'height': config.image_height, 'width': config.image_width}
+                        {
+                            'seed': _SEED,
+                            'image_height': config.image_height,
+                            'image_width': config.image_width,
+                        }
                     ),
-                    code_version=of_modules(['components.derived_examples', *_DERIVED.values()]),
+                    code_version=of_modules(
+                        ['components.derived_examples', function.rpartition('.')[0]]
+                    ),
                 ).with_id(name)
             )
     for shift in sorted({shift for _, shift, digits in needed if digits == 2}):
