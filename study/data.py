@@ -43,6 +43,9 @@ _DERIVED = {
     'Affine': 'study.sets.affine.affine',
 }
 
+# What the outputs with images are called.
+_OUTPUTS = ('transformed_examples', 'derived_examples', 'pairs')
+
 
 class Sets:
     """Where the images of a dataset are.
@@ -61,7 +64,11 @@ class Sets:
             split: Its name.
             node: The node that wrote it.
         """
-        (folder,) = (path for (id_, _), path in self._folders.items() if id_ == node)
+        (folder,) = (
+            path
+            for (id_, output), path in self._folders.items()
+            if id_ == node and output in _OUTPUTS
+        )
         return os.path.join(folder, f'Split-{split}', '*.gz')
 
     def pairs(self, shift: int) -> str:

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from study.data import Sets
 
 _MOST_HOURS = 8
-_SMALL_STEPS, _SMALL_IMAGES = 40, 500
+_SMALLER_BY, _SMALL_IMAGES = 20, 500
 _ROOT = pathlib.Path(__file__).parents[1]
 
 
@@ -66,7 +66,7 @@ class Plan:
         trainings = [
             dataclasses.replace(
                 training,
-                steps=_SMALL_STEPS,
+                steps=training.steps // _SMALLER_BY,
                 settings=tuple(pair for pair in training.settings if pair[0] != 'CNN_WIDTH'),
             )
             for training in claim.trainings(1)
