@@ -139,7 +139,7 @@ def test_a_training_that_diverges_says_at_which_learning_rate(digits):
 
 
 def test_networks_and_settings_that_do_not_exist_are_refused():
-    with pytest.raises(ValueError, match="NETWORK must be one of capsnet, cnn, .*, not 'mlp'"):
+    with pytest.raises(ValueError, match=r"NETWORK must be one of capsnet, cnn, .*, not 'mlp'"):
         training.configured('mlp', (28, 28), 1, {})
     with pytest.raises(SettingError, match='LEARNING_RATE'):
         training.configured('capsnet', (28, 28), 1, {'LEARNING_RATE': 'fast'})
