@@ -73,9 +73,9 @@ def write_picture(model: Network, pairs: Pairs, path: str | os.PathLike, each: i
 def groups(model: Network, pairs: Pairs, each: int) -> list[Group]:
     """Up to three groups of pairs; one without pairs is left out.
 
-    The first pairs of which the network names both digits; the first ones of which it misses at least one;
-    and the first ones of all, reconstructed from the capsules of their first digit and of a class
-    that is not in the image, where there should be nothing.
+    The first pairs of which the network names both digits; the first ones of which it misses at
+    least one; and the first ones of all, reconstructed from the capsules of their first digit and
+    of a class that is not in the image, where there should be nothing.
 
     Args:
         model: A network with a decoder.
