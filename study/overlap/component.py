@@ -25,7 +25,7 @@ _GROUP = 500
 @tfx.dsl.components.component(use_beam=True)
 def OverlappingPairs(  # noqa: N802 (a component is named like a class)
     examples: tfx.dsl.components.InputArtifact[tfx.types.standard_artifacts.Examples],
-    pairs: tfx.dsl.components.OutputArtifact[tfx.types.standard_artifacts.Examples],
+    derived: tfx.dsl.components.OutputArtifact[tfx.types.standard_artifacts.Examples],
     split: tfx.dsl.components.Parameter[str],
     shift: tfx.dsl.components.Parameter[int],
     seed: tfx.dsl.components.Parameter[int] = 1,
@@ -36,7 +36,7 @@ def OverlappingPairs(  # noqa: N802 (a component is named like a class)
 
     Args:
         examples: Transform's examples: square images in grey.
-        pairs: Has one split, of the same name, with a pair for each image: see `pair_files`.
+        derived: Has one split, of the same name, with a pair for each image: see `pair_files`.
         split: The split to read.
         shift: Each digit is moved by up to this many pixels each way.
         seed: Decides, with the images' ids, the partners and how far the digits are moved.
@@ -48,11 +48,11 @@ def OverlappingPairs(  # noqa: N802 (a component is named like a class)
             class.
     """
     check_shift(shift)
-    pairs.splits = [split]
-    examples_utils.set_payload_format(pairs, examples_utils.get_payload_format(examples))
-    examples_utils.set_file_format(pairs, examples_utils.get_file_format(examples))
+    derived.splits = [split]
+    examples_utils.set_payload_format(derived, examples_utils.get_payload_format(examples))
+    examples_utils.set_file_format(derived, examples_utils.get_file_format(examples))
     source = io_utils.all_files_pattern(artifact_utils.get_split_uri([examples], split))
-    target = os.path.join(artifact_utils.get_split_uri([pairs], split), 'data_tfrecord')
+    target = os.path.join(artifact_utils.get_split_uri([derived], split), 'data_tfrecord')
     with beam_pipeline as pipeline:
         read = pipeline | 'Read' >> beam.io.ReadFromTFRecord(source)
         count = read | 'Count' >> beam.combiners.Count.Globally()

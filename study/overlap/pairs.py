@@ -59,7 +59,7 @@ def overlaid(digits: tf.Tensor, offsets: tf.Tensor) -> tuple[tf.Tensor, tf.Tenso
 def check_shift(shift: int) -> None:
     """Raises ValueError unless a digit that is moved by `shift` pixels stays in the image."""
     if not 0 <= shift <= MOST_SHIFT:
-        raise ValueError(f'a digit can be shifted by 0 to {MOST_SHIFT} pixels, not by {shift}')
+        raise ValueError(f'A digit can be shifted by 0 to {MOST_SHIFT} pixels, not by {shift}')
 
 
 class TrainingPairs:
@@ -85,9 +85,11 @@ class TrainingPairs:
         check_shift(shift)
         labels, count = data.labels, len(data.labels)
         if count < batch_size:
-            raise ValueError(f'{batch_size} pairs a step are more than the {count} images')
+            raise ValueError(
+                f'{batch_size} pairs a step are more than the {count} images: lower BATCH_SIZE'
+            )
         if len(np.unique(labels)) < 2:
-            raise ValueError('a pair needs images of two classes, and all are of the same one')
+            raise ValueError('A pair needs images of two classes, and all are of the same one')
         self._data = dataset.for_graph(data)
         self._shift = shift
         self._seed = seed

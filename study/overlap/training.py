@@ -83,7 +83,7 @@ def configured(
         ValueError: There is no such network.
     """
     if network not in NETWORKS:
-        raise ValueError(f'the network must be one of {", ".join(NETWORKS)}, not {network!r}')
+        raise ValueError(f'NETWORK must be one of {", ".join(NETWORKS)}, not {network!r}')
     height, width = (str(size + 2 * PADDING) for size in digit_shape)
     ours = {
         'NETWORK': network,

@@ -37,7 +37,7 @@ def _run(folder, labeled, *, order=None, files=1, **settings):
         beam_pipeline_args=beam_options('--runner=FnApiRunner'),
     )
     tfx.orchestration.LocalDagRunner().run(pipeline)
-    return pair_files.load(str(folder / 'root/OverlappingPairs/pairs/*/Split-test/*'))
+    return pair_files.load(str(folder / 'root/OverlappingPairs/derived/*/Split-test/*'))
 
 
 def _moved(digit, offset):
@@ -111,11 +111,11 @@ def test_large_splits_are_paired_in_groups_and_another_seed_makes_other_pairs(
 @pytest.mark.parametrize(
     ('change', 'settings', 'error'),
     [
-        (lambda digits: digits, {'shift': 9}, 'shifted by 0 to 8 pixels, not by 9'),
+        (lambda digits: digits, {'shift': 9}, 'A digit can be shifted by 0 to 8 pixels, not by 9'),
         (
             lambda digits: LabeledImages(digits.images, np.full(100, 3)),
             {},
-            'two classes, and 100 of the split are of class 3 alone',
+            'A pair needs images of two classes, and 100 of the split are of class 3 alone',
         ),
         (
             lambda digits: LabeledImages(digits.images[:, 1:], digits.labels),

@@ -92,9 +92,9 @@ def test_a_step_can_be_repeated_and_another_seed_is_another_training():
 @pytest.mark.parametrize(
     ('labels', 'shift', 'batch_size', 'error'),
     [
-        ([3, 3, 3], 4, 2, 'images of two classes, and all are of the same one'),
-        ([1, 2, 3], 4, 4, '4 pairs a step are more than the 3 images'),
-        ([1, 2, 3], -1, 2, 'shifted by 0 to 8 pixels, not by -1'),
+        ([3, 3, 3], 4, 2, 'A pair needs images of two classes, and all are of the same one'),
+        ([1, 2, 3], 4, 4, '4 pairs a step are more than the 3 images: lower BATCH_SIZE'),
+        ([1, 2, 3], -1, 2, 'A digit can be shifted by 0 to 8 pixels, not by -1'),
     ],
 )
 def test_what_cannot_be_paired_is_said(labels, shift, batch_size, error):
