@@ -16,8 +16,9 @@ import hashlib
 import importlib.util
 import pathlib
 import re
+from collections.abc import Iterable
 
-_PACKAGES = ('capsmodel', 'components', 'pipeline', 'serving', 'start_tensorflow')
+_PACKAGES = ('capsmodel', 'components', 'pipeline', 'serving', 'start_tensorflow', 'study')
 
 # The modules that each node starts with. To these, a node's code is added by reading the sources.
 STARTS_WITH = {
@@ -54,8 +55,23 @@ def code_version(node: str) -> str:
     Returns:
         16 hexadecimal digits.
     """
+    return version_of(*STARTS_WITH[node])
+
+
+def version_of(*modules: str) -> str:
+    """A hash of the source files that run where some modules of this project do.
+
+    Args:
+        *modules: Their dotted names.
+
+    Returns:
+        16 hexadecimal digits.
+
+    Raises:
+        ModuleNotFoundError: There is no such module.
+    """
     digest = hashlib.sha256()
-    for module, file in sorted(modules_of(node).items()):
+    for module, file in sorted(_run_with(modules).items()):
         digest.update(f'{module} {hashlib.sha256(file.read_bytes()).hexdigest()}\n'.encode())
     return digest.hexdigest()[:16]
 
@@ -69,8 +85,13 @@ def modules_of(node: str) -> dict[str, pathlib.Path]:
     Raises:
         ModuleNotFoundError: There is no such module.
     """
+    return _run_with(STARTS_WITH[node])
+
+
+def _run_with(modules: Iterable[str]) -> dict[str, pathlib.Path]:
+    """These modules and all that they run, with their files."""
     found: dict[str, pathlib.Path] = {}
-    left = set(STARTS_WITH[node])
+    left = set(modules)
     while left:
         module = left.pop()
         file = _file(module)
