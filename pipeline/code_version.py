@@ -55,14 +55,14 @@ def code_version(node: str) -> str:
     Returns:
         16 hexadecimal digits.
     """
-    return of_modules(STARTS_WITH[node])
+    return version_of(*STARTS_WITH[node])
 
 
-def of_modules(modules: Iterable[str]) -> str:
-    """A hash of the source files of some modules, and of what these run.
+def version_of(*modules: str) -> str:
+    """A hash of the source files that run where some modules of this project do.
 
     Args:
-        modules: Dotted names.
+        *modules: Their dotted names.
 
     Returns:
         16 hexadecimal digits.
@@ -71,7 +71,7 @@ def of_modules(modules: Iterable[str]) -> str:
         ModuleNotFoundError: There is no such module.
     """
     digest = hashlib.sha256()
-    for module, file in sorted(_run_by(modules).items()):
+    for module, file in sorted(_run_with(modules).items()):
         digest.update(f'{module} {hashlib.sha256(file.read_bytes()).hexdigest()}\n'.encode())
     return digest.hexdigest()[:16]
 
@@ -85,11 +85,11 @@ def modules_of(node: str) -> dict[str, pathlib.Path]:
     Raises:
         ModuleNotFoundError: There is no such module.
     """
-    return _run_by(STARTS_WITH[node])
+    return _run_with(STARTS_WITH[node])
 
 
-def _run_by(modules: Iterable[str]) -> dict[str, pathlib.Path]:
-    """Some modules and those that they run, with their files."""
+def _run_with(modules: Iterable[str]) -> dict[str, pathlib.Path]:
+    """These modules and all that they run, with their files."""
     found: dict[str, pathlib.Path] = {}
     left = set(modules)
     while left:

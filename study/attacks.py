@@ -1,7 +1,8 @@
 """Changes to images that are small in each pixel and made to mislead a network.
 
-The attacker knows the network and its weights. Images are attacked as they are: the result is
-rounded to whole levels before it is judged, so that it is an image that a file can hold.
+The attacker knows the network and its weights, but not the guard: an attack that minds the
+reconstruction, too, gets past a guard more often (Qin et al. 2019, arXiv:1907.02957). The result of
+an attack is rounded to whole levels before it is judged, so that a file can hold it.
 """
 
 from __future__ import annotations

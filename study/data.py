@@ -24,7 +24,7 @@ from pipeline import (
     var_folder,
 )
 from pipeline.beam_options import beam_options
-from pipeline.code_version import of_modules
+from pipeline.code_version import version_of
 from pipeline.exclusive_runner import ExclusiveRunner
 from pipeline.settings import Config
 from study.overlap.component import OverlappingPairs
@@ -44,7 +44,7 @@ _DERIVED = {
 }
 
 # What the outputs with images are called.
-_OUTPUTS = ('transformed_examples', 'derived_examples', 'pairs')
+_OUTPUTS = ('transformed_examples', 'derived_examples', 'derived')
 
 
 class Sets:
@@ -132,8 +132,8 @@ def _pipeline(config: Config, needed: set[tuple[int, int, int]]) -> tfx.dsl.Pipe
                             'image_width': config.image_width,
                         }
                     ),
-                    code_version=of_modules(
-                        ['components.derived_examples', function.rpartition('.')[0]]
+                    code_version=version_of(
+                        'components.derived_examples.component', function.rpartition('.')[0]
                     ),
                 ).with_id(name)
             )
@@ -143,7 +143,7 @@ def _pipeline(config: Config, needed: set[tuple[int, int, int]]) -> tfx.dsl.Pipe
             split='test',
             shift=shift,
             seed=_SEED,
-            code_version=of_modules(['study.overlap.component']),
+            code_version=version_of('study.overlap.component'),
         )
         derived.append(pairs.with_id(f'{_PAIRS}{shift}'))
     return tfx.dsl.Pipeline(

@@ -52,9 +52,9 @@ _RUN_BY = {
 }
 
 
-def _run(program, folder):
+def _run(program, folder, *arguments):
     done = subprocess.run(
-        [sys.executable, PROGRAMS / program],
+        [sys.executable, PROGRAMS / program, *arguments],
         env={**os.environ, 'PYTHONPATH': str(folder)},
         capture_output=True,
         text=True,
@@ -66,7 +66,7 @@ def _run(program, folder):
 @pytest.fixture(scope='module')
 def copy(root, tmp_path_factory):
     folder = tmp_path_factory.mktemp('copy')
-    for name in _PACKAGES:
+    for name in (*_PACKAGES, 'study'):
         shutil.copytree(pathlib.Path(root, name), folder / name)
     shutil.copy(pathlib.Path(root, 'start_tensorflow.py'), folder)
     return folder
@@ -79,6 +79,27 @@ def test_an_edit_changes_the_keys_of_the_nodes_that_run_it(copy):
         source.write_text(f'{source.read_text()}# edited\n')
         after = dict(_run('versions_of_nodes.py', copy))
         assert {node for node in before if after[node] != before[node]} == nodes, edited
+        before = after
+
+
+def test_the_version_of_modules_is_that_of_all_that_they_run(copy):
+    modules = ('components.derived_examples.component', 'study.sets.affine')
+
+    def version(*modules):
+        ((text,),) = _run('version_of_modules.py', copy, *modules)
+        return text
+
+    before = version(*modules)
+    assert before != version(*modules[:1])
+    for edited, is_run in {
+        'study/sets/draws.py': True,
+        'components/derived_examples/derive.py': True,
+        'study/sets/shifted.py': False,
+    }.items():
+        source = copy / edited
+        source.write_text(f'{source.read_text()}# edited\n')
+        after = version(*modules)
+        assert (after != before) == is_run, edited
         before = after
 
 
