@@ -105,11 +105,9 @@ def test_two_colours_mix_where_both_have_ink(page, becomes_dark):
     _draw_two(page, 3, 0)
     settle(page)
     if becomes_dark:
-        light = painted(page, '#reconstruction')
+        page.evaluate('window.light = document.getElementById("reconstruction").toDataURL()')
         page.show(*DESKTOP, dark=True)
-        # The page hears of it before the next frame.
-        page.evaluate('new Promise((done) => requestAnimationFrame(() => setTimeout(done)))')
-        assert not np.array_equal(painted(page, '#reconstruction'), light)
+        page.wait_for('document.getElementById("reconstruction").toDataURL() !== window.light')
     colours = _colour(page, '--accent'), _colour(page, '--second')
     layers = painted(page, FIRST) / 255, painted(page, SECOND) / 255
     for layer, colour in zip(layers, colours, strict=True):
