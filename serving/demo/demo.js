@@ -276,9 +276,10 @@ function show() {
   $('apart').querySelectorAll('figcaption').forEach((caption, i) => {
     caption.textContent = names[won[i]] ?? '';
   });
-  $('reconstruction').ariaLabel = wantsTwo
-    ? 'Both reconstructions, one on top of the other'
-    : 'The reconstruction';
+  $('reconstruction').setAttribute(
+    'aria-label',
+    wantsTwo ? 'Both reconstructions, one on top of the other' : 'The reconstruction',
+  );
   allowSliders();
   clearTimeout(reading);
   reading = setTimeout(readOut, REST);

@@ -126,6 +126,24 @@ def test_two_colours_mix_where_both_have_ink(page, becomes_dark):
     np.testing.assert_allclose(both[..., 3:], below + above - below * above, atol=0.02)
 
 
+def test_everything_has_a_name_for_who_does_not_see_it(page):
+    click(page, 'two')
+    _draw_two(page, 0, 8)
+    settle(page)
+    names: dict[str, list[str]] = {}
+    for node in page.call('Accessibility.getFullAXTree')['nodes']:
+        if not node['ignored']:
+            names.setdefault(node['role']['value'], []).append(node['name']['value'])
+    assert sorted(names['image']) == [
+        'Both reconstructions, one on top of the other',
+        'The reconstruction from the longest capsule',
+        'The reconstruction from the second longest',
+        'What the network sees',
+    ]
+    assert 'Two digits' in names['button']
+    assert 'slider' not in names
+
+
 def test_one_digit_again(page):
     draw(page, 2)
     settle(page)
