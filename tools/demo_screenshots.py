@@ -12,16 +12,17 @@ import urllib.parse
 
 import numpy as np
 from chromium import browser
+from drawing_page import click, draw, settle
 from photograph import as_photograph
 from project_paths import DATA
 from rest_server import rest_server
-from strokes import DIGITS
 
 _DOCS = pathlib.Path(__file__).parents[1] / 'docs'
 # By file: what is done on the page, width and height of the window, and what else is special.
 _PICTURES = {
     'demo.png': (lambda page: _draw_and_bend(page, 2), 1280, 966, {}),
-    'demo_dark_phone.png': (lambda page: _draw(page, 3), 390, 844, {'dark': True, 'phone': True}),
+    'demo_two_digits.png': (lambda page: _draw_two(page, 3, 0), 1280, 760, {}),
+    'demo_dark_phone.png': (lambda page: draw(page, 3), 390, 844, {'dark': True, 'phone': True}),
     'demo_photograph.png': (lambda page: _photograph(page, 4), 1280, 600, {}),
 }
 # By slider, counted from 0: where the sixteen of the large picture stand.
@@ -43,17 +44,14 @@ def main():
             page.screenshot(folder / name)
 
 
-def _draw(page, digit):
-    x, y, side = page.evaluate(
-        '(({x, y, width}) => [x, y, width])'
-        '(document.getElementById("drawing").getBoundingClientRect())'
-    )
-    for stroke in DIGITS[digit]:
-        page.mouse([(x + side * a, y + side * b) for a, b in stroke])
+def _draw_two(page, one, other):
+    click(page, 'two')
+    draw(page, one, left=-0.08, top=-0.05)
+    draw(page, other, left=0.08, top=0.05)
 
 
 def _draw_and_bend(page, digit):
-    _draw(page, digit)
+    draw(page, digit)
     _wait(page)
     for slider, value in _BENT.items():
         page.evaluate(
@@ -73,7 +71,7 @@ def _photograph(page, digit):
 
 
 def _wait(page):
-    page.wait_for('document.getElementById("lengths").ariaBusy === "false"')
+    settle(page)
     time.sleep(1)  # for bars on their way, and for what is said of a picture that rests
 
 

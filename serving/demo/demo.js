@@ -4,8 +4,8 @@ import { Drawing } from './drawing.js';
 import { overlay, tint } from './overlay.js';
 import { fromPhotograph, fromStrokes } from './pictures.js';
 import { Model, RequestFailed, latestOnly } from './rest.js';
+import { Sliders } from './sliders.js';
 
-const BEND = 0.25; // of one number of a capsule, either way: figure 4 of the paper, arXiv:1710.09829
 const PAUSE = 50; // ms between requests while the drawing or a slider moves
 const RETRY = 2000; // ms
 const REFRESH = 10_000; // ms after which it is asked again which version is served
@@ -31,17 +31,18 @@ let choices = 0; // of photographs
 let answer = null; // {ranking, scores, isKnown, image, capsules}; null without a picture
 let wantsTwo = false; // whether two digits are drawn on top of each other
 let bars = []; // an element for each class
-let sliders = []; // {input, ends: [canvas, canvas]} for each number of a capsule
 let busy = 1; // of `look`, `redraw` and the first question about the model, how many still ask
 let reading; // timer
 
+const sliders = new Sliders(
+  $('sliders'),
+  $('straighten'),
+  (number) => fromTemplate('slider', '.number', number),
+  redraw,
+);
 const drawing = new Drawing($('drawing'), $('cursor'), () => showPicture(null));
 $('undo').addEventListener('click', () => drawing.undo());
 $('clear').addEventListener('click', () => drawing.clear());
-$('straighten').addEventListener('click', () => {
-  straighten();
-  redraw();
-});
 $('two').addEventListener('click', () => lookForTwo(!wantsTwo));
 // The colours are the style sheet's, which has others where it is dark.
 matchMedia('(prefers-color-scheme: dark)').addEventListener('change', showBoth);
@@ -172,7 +173,7 @@ function showPicture(chosen) {
   $('hint').hidden = isThere;
   $('clear').disabled = !isThere;
   $('undo').disabled = !drawing.canUndo;
-  straighten();
+  sliders.straighten();
   look();
 }
 
@@ -240,12 +241,7 @@ function showBoth() {
 async function askForBent() {
   const asked = answer;
   const [winner] = winners();
-  const straight = asked.capsules[winner];
-  const bent = straight.map((value, i) => value + Number(sliders[i].input.value));
-  const ends = straight.flatMap((value, i) =>
-    [-BEND, BEND].map((end) => bent.map((other, j) => (j === i ? value + end : other))),
-  );
-  const capsule = [bent, ...ends];
+  const capsule = sliders.bend(asked.capsules[winner]);
   const label = capsule.map(() => winner);
   const pictures = await model.predict('decode', { capsule, label });
   // Where something else was drawn meanwhile, its answer comes next.
@@ -253,7 +249,7 @@ async function askForBent() {
   const [picture, ...others] = pictures;
   paint($('reconstruction'), picture, 1);
   paint($('bent'), picture, 1);
-  sliders.flatMap((slider) => slider.ends).forEach((canvas, i) => paint(canvas, others[i], 1));
+  sliders.ends.forEach((canvas, i) => paint(canvas, others[i], 1));
 }
 
 function show() {
@@ -276,10 +272,11 @@ function show() {
   $('apart').querySelectorAll('figcaption').forEach((caption, i) => {
     caption.textContent = names[won[i]] ?? '';
   });
-  $('reconstruction').ariaLabel = wantsTwo
-    ? 'Both reconstructions, one on top of the other'
-    : 'The reconstruction';
-  allowSliders();
+  $('reconstruction').setAttribute(
+    'aria-label',
+    wantsTwo ? 'Both reconstructions, one on top of the other' : 'The reconstruction',
+  );
+  sliders.allow(answer !== null);
   clearTimeout(reading);
   reading = setTimeout(readOut, REST);
 }
@@ -304,31 +301,6 @@ function readOut() {
   $('says').textContent = isUnknown()
     ? `None of the classes that the network knows; the closest is ${best}`
     : best;
-}
-
-function straighten() {
-  for (const { input } of sliders) setSlider(input, 0);
-  allowSliders();
-}
-
-function setSlider(input, value) {
-  input.value = value;
-  showSlider(input);
-}
-
-function showSlider(input) {
-  const share = (value) => `${50 + (50 * value) / BEND}%`;
-  const value = Number(input.value);
-  input.style.setProperty('--from', share(Math.min(0, value)));
-  input.style.setProperty('--to', share(Math.max(0, value)));
-  input.parentElement.querySelector('.value').textContent = value
-    ? value.toFixed(2).replace('-', '−')
-    : '';
-}
-
-function allowSliders() {
-  for (const { input } of sliders) input.disabled = !answer;
-  $('straighten').disabled = !sliders.some(({ input }) => Number(input.value));
 }
 
 /**
@@ -357,22 +329,7 @@ function build(classes, length) {
   bars.forEach((bar, i) => {
     bar.setAttribute('aria-label', `${hasCapsules() ? 'Capsule' : 'Score of'} ${names[i]}`);
   });
-  if (sliders.length !== length) {
-    sliders = Array.from({ length }, (_, i) => {
-      const item = fromTemplate('slider', '.number', i + 1);
-      const input = item.querySelector('input');
-      input.min = -BEND;
-      input.max = BEND;
-      input.addEventListener('input', () => {
-        showSlider(input);
-        allowSliders();
-        redraw();
-      });
-      return { item, input, ends: [...item.querySelectorAll('canvas')] };
-    });
-    $('sliders').replaceChildren(...sliders.map(({ item }) => item));
-    straighten();
-  }
+  sliders.build(length);
   show();
 }
 

@@ -105,11 +105,9 @@ def test_two_colours_mix_where_both_have_ink(page, becomes_dark):
     _draw_two(page, 3, 0)
     settle(page)
     if becomes_dark:
-        light = painted(page, '#reconstruction')
+        page.evaluate('window.light = document.getElementById("reconstruction").toDataURL()')
         page.show(*DESKTOP, dark=True)
-        # The page hears of it before the next frame.
-        page.evaluate('new Promise((done) => requestAnimationFrame(() => setTimeout(done)))')
-        assert not np.array_equal(painted(page, '#reconstruction'), light)
+        page.wait_for('document.getElementById("reconstruction").toDataURL() !== window.light')
     colours = _colour(page, '--accent'), _colour(page, '--second')
     layers = painted(page, FIRST) / 255, painted(page, SECOND) / 255
     for layer, colour in zip(layers, colours, strict=True):
@@ -126,6 +124,24 @@ def test_two_colours_mix_where_both_have_ink(page, becomes_dark):
     both = painted(page, '#reconstruction') / 255
     np.testing.assert_allclose(both[..., :3] * both[..., 3:], ink, atol=0.02)
     np.testing.assert_allclose(both[..., 3:], below + above - below * above, atol=0.02)
+
+
+def test_everything_has_a_name_for_who_does_not_see_it(page):
+    click(page, 'two')
+    _draw_two(page, 0, 8)
+    settle(page)
+    names: dict[str, list[str]] = {}
+    for node in page.call('Accessibility.getFullAXTree')['nodes']:
+        if not node['ignored']:
+            names.setdefault(node['role']['value'], []).append(node['name']['value'])
+    assert sorted(names['image']) == [
+        'Both reconstructions, one on top of the other',
+        'The reconstruction from the longest capsule',
+        'The reconstruction from the second longest',
+        'What the network sees',
+    ]
+    assert 'Two digits' in names['button']
+    assert 'slider' not in names
 
 
 def test_one_digit_again(page):
