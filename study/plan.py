@@ -17,6 +17,10 @@ BATCH_SIZE = 64
 # The steps of a pass over the 55,000 images that MNIST has for training.
 EPOCH = 859
 
+# How the time of a step is measured: TURNS times STEPS_OF_A_TURN steps.
+TURNS, STEPS_OF_A_TURN = 5, 20
+TIME_OF_STEPS = f'time of {STEPS_OF_A_TURN} steps'
+
 # Images a second in training, by network and side of the images, on two cores of an EPYC of 2024,
 # with the start of the process; they are for estimates of how long a claim takes.
 _IMAGES_PER_SECOND = {
@@ -140,6 +144,7 @@ class Claim:
         seeds: How many seeds there are by default, the first ones from 1.
         judge: From the rows of this claim to what was found; all trainings are there.
         charts: The pictures of such rows; rows may be missing.
+        timed: Trainings of which the time of a step is measured, in turns.
     """
 
     name: str
@@ -152,6 +157,7 @@ class Claim:
     seeds: int
     judge: Callable[[Sequence[Row]], Verdict]
     charts: Callable[[Sequence[Row]], list[Chart]]
+    timed: tuple[Training, ...] = ()
 
 
 def errors(rows: Sequence[Row], network: str, recipe: str, condition: str) -> Mapping[int, float]:

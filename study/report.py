@@ -12,9 +12,20 @@ import sys
 import textwrap
 from collections.abc import Iterator, Sequence
 
+import numpy as np
+
 from study import statistics
 from study.claims import CLAIMS
-from study.plan import Chart, Claim, Training, Verdict
+from study.plan import (
+    BATCH_SIZE,
+    STEPS_OF_A_TURN,
+    TIME_OF_STEPS,
+    TURNS,
+    Chart,
+    Claim,
+    Training,
+    Verdict,
+)
 from study.results import RESULTS, ResultError, Row, read
 
 DOCS = pathlib.Path(__file__).parents[1] / 'docs'
@@ -103,7 +114,7 @@ def _section(claim: Claim, rows: Sequence[Row]) -> str:
         ),
     ]
     if rows:
-        parts += [_table(claim, rows), _wrapped(_effort(rows))]
+        parts += [_table(claim, rows), _wrapped(_effort(rows)), *_times(claim, rows)]
         parts += [f'![{chart.title}](study/{chart.name}.png)' for chart in _charts(claim, rows)]
     return '\n\n'.join(parts)
 
@@ -139,6 +150,32 @@ def _table(claim: Claim, rows: Sequence[Row]) -> str:
             cells.append(str(statistics.mean(values)) if values else '')
         lines.append(cells)
     return '\n'.join(f'| {" | ".join(cells)} |' for cells in lines)
+
+
+def _times(claim: Claim, rows: Sequence[Row]) -> list[str]:
+    """The times of a step as a paragraph and a table; empty where there are none."""
+    lines = ['| network | recipe | milliseconds a step | ratio |', '| --- | --- | --- | --- |']
+    first = None
+    for training in claim.timed:
+        key = (training.network, training.recipe, training.row_condition(TIME_OF_STEPS))
+        times = [
+            1000 * row.seconds / row.steps
+            for row in rows
+            if (row.network, row.recipe, row.condition) == key and row.seconds is not None
+        ]
+        if times:
+            median = float(np.median(times))
+            first = first or median
+            cells = [f'`{training.network}`', training.recipe]
+            cells += [f'{median:.1f}', f'{median / first:.2f}']
+            lines.append(f'| {" | ".join(cells)} |')
+    if first is None:
+        return []
+    text = (
+        f'Time of a step of {BATCH_SIZE} images, the median of {TURNS} turns of '
+        f'{STEPS_OF_A_TURN} steps:'
+    )
+    return [text, '\n'.join(lines)]
 
 
 def _charts(claim: Claim, rows: Sequence[Row]) -> list[Chart]:

@@ -15,12 +15,12 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pipeline import configs, console
 from study import results
 from study.claims import CLAIMS
-from study.plan import Claim, Training
+from study.plan import STEPS_OF_A_TURN, TIME_OF_STEPS, TURNS, Claim, Training
 from study.results import Row
 
 if TYPE_CHECKING:
@@ -88,6 +88,11 @@ class Plan:
             <= keys
         ]
 
+    def untimed(self) -> list[Training]:
+        """The trainings whose time of a step is to be measured; none if that has been done."""
+        has_times = any(row.condition.endswith(TIME_OF_STEPS) for row in self.rows())
+        return [] if has_times else list(self.claim.timed)
+
     def rows(self) -> list[Row]:
         """The results of the claim that are there."""
         if not self.results.exists():
@@ -131,6 +136,41 @@ def run(plan: Plan, var: str) -> None:
         print(f'  error {errors}; about {console.duration(left)} left', flush=True)
 
 
+def time_steps(plan: Plan) -> None:
+    """Measures the time of a step where the claim asks for it; a row for each turn."""
+    from study import step_times
+
+    trainings = plan.untimed()
+    if not trainings:
+        return
+    print(f'Steps in turns: {TURNS} times {STEPS_OF_A_TURN} steps of each', flush=True)
+    measured = step_times.measured(trainings, plan.preset)
+    for training, seconds in zip(trainings, measured, strict=True):
+        for turn, each in enumerate(seconds, start=1):
+            row = _row(plan, training, TIME_OF_STEPS, seed=turn, steps=STEPS_OF_A_TURN)
+            results.append(dataclasses.replace(row, seconds=round(each, 4)), plan.results)
+
+
+def _row(plan: Plan, training: Training, test: str, **others: Any) -> Row:
+    """A row without results."""
+    return Row(
+        **{
+            'claim': plan.claim.name,
+            'network': training.network,
+            'recipe': training.recipe,
+            'condition': training.row_condition(test),
+            'seed': training.seed,
+            'epochs': 1,
+            'steps': training.steps,
+            'test_error_percent': None,
+            'seconds': None,
+            'commit': _commit(),
+            'command': f'make study CLAIM={plan.claim.name}',
+            **others,
+        }
+    )
+
+
 def _rows(plan: Plan, training: Training, sets: Sets) -> list[Row]:
     """Trains, tests, and writes the rows of a training."""
     from study import tested, train
@@ -147,21 +187,15 @@ def _rows(plan: Plan, training: Training, sets: Sets) -> list[Row]:
     rows = []
     has = {(row.network, row.recipe, row.condition, row.seed) for row in plan.rows()}
     for number, measure in enumerate(measures):
-        row = Row(
-            claim=plan.claim.name,
-            network=training.network,
-            recipe=training.recipe,
-            condition=training.row_condition(measure.condition),
-            seed=training.seed,
-            epochs=1,
-            steps=training.steps,
+        row = _row(
+            plan,
+            training,
+            measure.condition,
             test_error_percent=round(measure.error_percent, 4),
-            # A training has one time, whatever it is tested on.
-            seconds=round(seconds, 1) if number == 0 else None,
-            commit=_commit(),
-            command=f'make study CLAIM={plan.claim.name}',
             refused_percent=_rounded(measure.refused_percent),
             coupling_entropy=_rounded(measure.coupling_entropy),
+            # A training has one time, whatever it is tested on.
+            seconds=round(seconds, 1) if number == 0 else None,
             cpu_seconds=round(cpu_seconds, 1) if number == 0 else None,
         )
         rows.append(row)
@@ -219,7 +253,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         f'{claim.title}: {len(plan.trainings)} trainings, of which '
         f'{len(plan.trainings) - len(missing)} have results.'
     )
-    if not missing:
+    if not missing and not plan.untimed():
         print('Nothing is left to train. The report: make study-report')
         return
     if plan.preset != 'tiny':
@@ -230,6 +264,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     config = configs.from_environment({'VAR': var, 'PIPELINE_NAME': f'study-{claim.name}'})
     with console.exit_on_error(config):
         run(plan, var)
+        time_steps(plan)
     print(f'The results are in {plan.results}')
 
 

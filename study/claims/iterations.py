@@ -139,4 +139,5 @@ CLAIM = Claim(
     seeds=5,
     judge=_judge,
     charts=_charts,
+    timed=tuple(each for each in _trainings(1) if each.dataset == 'mnist'),
 )
