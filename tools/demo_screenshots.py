@@ -21,7 +21,7 @@ _DOCS = pathlib.Path(__file__).parents[1] / 'docs'
 # By file: what is done on the page, width and height of the window, and what else is special.
 _PICTURES = {
     'demo.png': (lambda page: _draw_and_bend(page, 2), 1280, 966, {}),
-    'demo_two_digits.png': (lambda page: _draw_two(page, 3, 0), 1280, 760, {}),
+    'demo_two_digits.png': (lambda page: _draw_two(page, 4, 8), 1280, 760, {}),
     'demo_dark_phone.png': (lambda page: draw(page, 3), 390, 844, {'dark': True, 'phone': True}),
     'demo_photograph.png': (lambda page: _photograph(page, 4), 1280, 600, {}),
 }

@@ -43,8 +43,9 @@ def _winners(page):
     return [int(name) for some in names for name in some], lengths
 
 
-def _highest_two(lengths):
-    return sorted(range(len(lengths)), key=lambda label: -lengths[label])[:2]
+def _are_highest(found, lengths):
+    """Whether these are the two highest, in order; lengths that are shown may be alike."""
+    return [lengths[label] for label in found] == sorted(lengths, reverse=True)[:2]
 
 
 def _colour(page, name):
@@ -64,13 +65,13 @@ def test_the_two_highest_are_the_answer(page):
     click(page, 'two')
     # No new look at the drawing is needed.
     found, lengths = _winners(page)
-    assert found == _highest_two(lengths)
+    assert _are_highest(found, lengths)
     assert found[0] == 0
     click(page, 'clear')
     assert _winners(page) == ([], [0] * 10)
     _draw_two(page, 0, 7)
     found, lengths = _winners(page)
-    assert found == _highest_two(lengths)
+    assert _are_highest(found, lengths)
     captions = '[...document.querySelectorAll("#apart figcaption")].map((e) => e.textContent)'
     assert page.evaluate(captions) == [str(label) for label in found]
     said = ', and '.join(f'{label}, length {lengths[label]:.2f}' for label in found)
@@ -96,7 +97,7 @@ def test_each_is_redrawn_from_its_own_capsule(page, digits_url):
     for canvas, picture in zip((FIRST, SECOND), expected, strict=True):
         np.testing.assert_allclose(opacity(page, canvas), 255 * np.array(picture), atol=2)
     # Otherwise the check could not tell one from the other.
-    assert np.abs(np.subtract(*expected)).max() > 0.05
+    assert np.abs(np.subtract(*expected)).max() > 0.03
 
 
 @pytest.mark.parametrize('becomes_dark', [False, True])
@@ -111,10 +112,10 @@ def test_two_colours_mix_where_both_have_ink(page, becomes_dark):
     colours = _colour(page, '--accent'), _colour(page, '--second')
     layers = painted(page, FIRST) / 255, painted(page, SECOND) / 255
     for layer, colour in zip(layers, colours, strict=True):
-        inked = layer[..., 3] > 0.3
+        inked = layer[..., 3] > 0.15
         assert inked.any()
         np.testing.assert_allclose(
-            layer[inked][:, :3], np.broadcast_to(colour, (inked.sum(), 3)), atol=0.02
+            layer[inked][:, :3], np.broadcast_to(colour, (inked.sum(), 3)), atol=0.03
         )
     # Compositing and Blending Level 1, section 5.1, with its formulas for multiply and screen.
     below, above = (layer[..., 3:] for layer in layers)
@@ -194,7 +195,7 @@ def test_by_keyboard(page):
     for _ in range(20):
         page.press('ArrowRight')
     found, lengths = _winners(page)
-    assert found == _highest_two(lengths)
+    assert _are_highest(found, lengths)
 
 
 def test_on_a_phone_by_finger(new_page, digits_url):
@@ -211,7 +212,7 @@ def test_on_a_phone_by_finger(new_page, digits_url):
     page.wait_for('document.getElementById("apart").checkVisibility()')
     _draw_two(page, 0, 1, hand='touch')
     found, lengths = _winners(page)
-    assert found == _highest_two(lengths)
+    assert _are_highest(found, lengths)
     width, scrolled = page.evaluate('[document.documentElement.scrollWidth, scrollY]')
     assert (width, scrolled) == (PHONE[0], 0)
     # Both pictures are in sight of the drawing, and the buttons take no third row.
@@ -231,9 +232,7 @@ def test_a_network_without_decoder_shows_its_two_highest_scores(new_page, digits
     click(page, 'two')
     _draw_two(page, 0, 1)
     found, lengths = _winners(page)
-    assert len(found) == 2
-    # Scores that were not learned may be alike in the two digits that are shown.
-    assert sorted(lengths[label] for label in found) == sorted(lengths)[-2:]
+    assert _are_highest(found, lengths)
     assert not is_shown(page, 'apart')
     page.wait_for(f'document.getElementById("says").textContent.startsWith("{found[0]}, {score} ")')
     assert page.complaints == []
@@ -242,8 +241,17 @@ def test_a_network_without_decoder_shows_its_two_highest_scores(new_page, digits
 def test_a_model_of_photographs_does_not_look_for_two(new_page, digits_url):
     page = new_page()
     page.show(*DESKTOP)
+    # Whoever presses the button before it is known what the model reads.
+    early = 'document.getElementById("two").click(); window.early = document.body.className'
+    page.call(
+        'Page.addScriptToEvaluateOnNewDocument',
+        source=f'addEventListener("DOMContentLoaded", () => {{ {early}; }})',
+    )
     open_demo(page, digits_url, '?model=photographs')
     page.wait_for('!document.body.classList.contains("strokes")')
-    assert not is_shown(page, 'two')
-    assert not is_shown(page, 'apart')
+    assert page.evaluate('window.early') == 'strokes capsules two'
+    assert page.evaluate('document.body.className') == 'capsules'
+    for name in ('two', 'apart'):
+        assert not is_shown(page, name)
+    assert is_shown(page, 'bend')
     assert page.complaints == []
