@@ -85,3 +85,15 @@ def test_training_sees_what_was_there_before(monkeypatch, visible):
         assert os.environ['CUDA_VISIBLE_DEVICES'] == '-1'
         assert start_tensorflow.training_environment() == before
     assert before.get('CUDA_VISIBLE_DEVICES') == visible
+
+
+def test_clients_of_vertex_ai_are_imported_when_they_are_used(root):
+    program = f"""{_LOAD}
+import sys
+from tfx import v1
+print('google.cloud.aiplatform' in sys.modules)
+from tfx.extensions.google_cloud_ai_platform import runner
+print(runner.start_cloud_training.__name__, 'google.cloud.aiplatform' in sys.modules)
+"""
+    done = _python(root, '-c', program)
+    assert done.stdout.splitlines() == ['False', 'start_cloud_training True'], done.stderr
