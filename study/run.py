@@ -11,6 +11,7 @@ import argparse
 import dataclasses
 import os
 import pathlib
+import re
 import subprocess
 import sys
 import time
@@ -232,19 +233,20 @@ def main(arguments: Sequence[str] | None = None) -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument('--claim', required=True, help=f'one of {", ".join(CLAIMS)}')
-    parser.add_argument('--seeds', type=int, help='how many, instead of those of the claim')
+    parser.add_argument('--seeds', default='', help='how many, instead of those of the claim')
     parser.add_argument('--small', default='', help='yes: small networks, few images, one seed')
     options = parser.parse_args(arguments)
     if options.claim not in CLAIMS:
         sys.exit(f"CLAIM is '{options.claim}': it must be one of {', '.join(CLAIMS)}")
     if options.small not in ('', 'yes', 'no'):
         sys.exit(f"SMALL is '{options.small}': it must be yes or no")
-    if options.seeds is not None and options.seeds < 1:
-        sys.exit(f'SEEDS is {options.seeds}: it must be at least 1')
+    if options.seeds and not re.fullmatch('[1-9][0-9]*', options.seeds):
+        sys.exit(f"SEEDS is '{options.seeds}': it must be a whole number from 1")
     var = _var(os.environ)
     claim = CLAIMS[options.claim]
     try:
-        plan = Plan.of(claim, options.seeds or claim.seeds, var, is_small=options.small == 'yes')
+        seeds = int(options.seeds or claim.seeds)
+        plan = Plan.of(claim, seeds, var, is_small=options.small == 'yes')
         missing = plan.missing()
     except results.ResultError as error:
         sys.exit(str(error))

@@ -78,7 +78,8 @@ def _wait_until(is_so, process, seconds=300):
     [
         (['--claim', 'routing'], "CLAIM is 'routing': it must be one of iterations, examples,"),
         (['--claim', 'overlap', '--small', '1'], "SMALL is '1': it must be yes or no"),
-        (['--claim', 'overlap', '--seeds', '0'], 'SEEDS is 0: it must be at least 1'),
+        (['--claim', 'overlap', '--seeds', '0'], "SEEDS is '0': it must be a whole number from 1"),
+        (['--claim', 'overlap', '--seeds', 'x'], "SEEDS is 'x': it must be a whole number from 1"),
     ],
 )
 def test_a_wrong_option_is_named(arguments, sentence, monkeypatch):
