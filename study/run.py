@@ -18,6 +18,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from components import locks
 from pipeline import configs, console
 from study import results
 from study.claims import CLAIMS
@@ -264,7 +265,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
             'other work. You can stop at any time; the same command resumes.'
         )
     config = configs.from_environment({'VAR': var, 'PIPELINE_NAME': f'study-{claim.name}'})
-    with console.exit_on_error(config):
+    waiting = 'Waiting for another study to end ...'
+    with console.exit_on_error(config), locks.held(str(plan.folder / 'lock'), waiting):
         run(plan, var)
         time_steps(plan)
     print(f'The results are in {plan.results}')
