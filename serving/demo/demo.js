@@ -115,10 +115,9 @@ async function askAboutModel() {
     isNamed ? facts.class_names[0] : numbers(classes),
     canBend ? Number(signatures.decode.inputs.capsule.tensor_shape.dim[1].size) : 0,
   );
-  if (isFirst) {
-    look();
-    showBusy(false);
-  }
+  answer = null; // it was the answer of the version before
+  look();
+  if (isFirst) showBusy(false);
 }
 
 function numbers(count) {

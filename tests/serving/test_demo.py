@@ -4,10 +4,11 @@ import base64
 import io
 import json
 import operator
+import shutil
 
 import numpy as np
 import pytest
-from chromium import needs_chromium
+from chromium import browser, needs_chromium
 from drawing_page import (
     DESKTOP,
     PHONE,
@@ -22,7 +23,7 @@ from drawing_page import (
 )
 from photograph import as_photograph
 from PIL import Image
-from rest_server import request
+from rest_server import request, rest_server
 from strokes import DIGITS
 
 COLOUR_NAMES = ['red', 'dark green', 'dög']
@@ -438,3 +439,35 @@ def test_a_model_of_photographs_takes_a_picture_and_names_its_classes(
     )
     assert page.evaluate('document.querySelectorAll("#sliders input:enabled").length') == 4
     assert page.complaints == []
+
+
+@pytest.mark.slow
+def test_a_new_version_answers_for_what_is_drawn_already(digits_url, tmp_path_factory, tmp_path):
+    temporary = tmp_path_factory.getbasetemp()
+    models = next(
+        folder / 'digits'
+        for folder in (temporary, temporary.parent)
+        if (folder / 'digits').exists()
+    )
+    base = tmp_path / 'changing'
+    shutil.copytree(models / 'digits' / '3', base / '1')
+    flags = ['--model_name=digits', f'--model_base_path={base}', '--demo']
+    with rest_server(*flags) as url, browser() as open_page:
+        page = open_page()
+        page.show(*DESKTOP)
+        open_demo(page, url)
+        draw(page, 7)
+        winner, before = answer(page)
+        assert winner == 7
+        (other,) = (models / 'perceptron').iterdir()
+        shutil.copytree(other, tmp_path / 'unfinished')
+        (tmp_path / 'unfinished').rename(base / '2')
+        page.wait_for(
+            'document.getElementById("served").textContent.endsWith("version 2")', seconds=60
+        )
+        page.wait_for('!!document.querySelector(".bar.wins")')
+        _, after = answer(page)
+        assert after != before
+        assert max(after) > 0
+        assert page.evaluate('document.querySelector(".bar").ariaLabel') == 'Score of 0'
+        assert page.complaints == []
