@@ -29,8 +29,11 @@ from pipeline import configs, run_node
 
 _TRAINING_IMAGES = 55000  # of 60,000; the others are what EVAL_SPLIT shows by default
 _TARGETS = (99.0, 99.5, 99.6)
-# The error falls most while the learning rate falls, which is at the end: so ours is short.
-_SETTINGS = 'EPOCHS=10 LEARNING_RATE_SCHEDULE=cosine'
+# The average of the weights is evaluated, which does not wait for the learning rate to fall.
+_SETTINGS = (
+    'EPOCHS=12 BATCH_SIZE=128 LEARNING_RATE=1e-3 LEARNING_RATE_WARMUP=0 LEARNING_RATE_FLOOR=0.01 '
+    'AUGMENTATION=shift:2 EMA_DECAY=0.998'
+)
 _PEER_BATCH_SIZE = 100  # the default of CapsNet-Keras
 _COLUMNS = {
     'name': '',
