@@ -129,7 +129,7 @@ function winners() {
   return answer?.ranking.slice(0, wantsTwo ? 2 : 1) ?? [];
 }
 
-/** Whether the model says that it is none of its classes, which it can say of one digit only. */
+/** Whether the model knows no such class, which it can say of one digit only. */
 function isUnknown() {
   return answer?.isKnown === false && !wantsTwo;
 }

@@ -65,7 +65,7 @@ def affine(
     """Transforms a digit and puts it at a random place of a larger image, where it is not cut.
 
     The place is uniform among all where each pixel of the digit stays inside, in fractions of
-    pixels. If there is none, the transformation is drawn again.
+    pixels. If no place is left, the transformation is drawn again.
 
     Args:
         image: uint8 [height, width], light on black.

@@ -314,13 +314,13 @@ def test_version_that_does_not_load_in_time_blocks_no_other(world):
     world.publish(2, model='n')
     disk = StuckDisk(3)
     world.stack.callback(disk.go_on.set)
-    manager = world.serve('', 'name: "n"', load=disk.load, load_seconds=0.5)
+    manager = world.serve('', 'name: "n"', load=disk.load, load_seconds=3)
     assert (ask(manager), ask(manager, 'n')) == (1, 2)
     assert states(manager) == {3: 'END', 1: 'AVAILABLE'}
     (late, _) = manager.status('m')
     assert (late.error_code, late.error_message) == (
         'DEADLINE_EXCEEDED',
-        'It was not loaded within 0.5 seconds (--max_load_seconds).',
+        'It was not loaded within 3 seconds (--max_load_seconds).',
     )
     # Nor is it tried again, though others come and fail.
     saved_models.broken(world.path(), 4)
