@@ -37,6 +37,8 @@ _IMAGES_PER_SECOND = {
 }
 # Seconds that a training takes besides: the process starts, graphs are traced, tests are run.
 _SECONDS_BESIDES = 25
+# The attacks on 1,000 images take longer than the training.
+_SECONDS_OF_ATTACKS = 300
 
 
 @dataclasses.dataclass(frozen=True)
@@ -83,7 +85,9 @@ class Training:
     def estimated_seconds(self) -> float:
         """How long it takes, about."""
         rate = _IMAGES_PER_SECOND[self.network, self.side]
-        return _SECONDS_BESIDES + self.steps * BATCH_SIZE / rate
+        attacks = any('PGD' in test for test in self.tests)
+        besides = _SECONDS_BESIDES + (_SECONDS_OF_ATTACKS if attacks else 0)
+        return besides + self.steps * BATCH_SIZE / rate
 
     def row_condition(self, test: str) -> str:
         """The condition of a row of results.csv."""
