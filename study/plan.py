@@ -21,17 +21,17 @@ EPOCH = 859
 TURNS, STEPS_OF_A_TURN = 5, 20
 TIME_OF_STEPS = f'time of {STEPS_OF_A_TURN} steps'
 
-# Images a second in training, by network and side of the images, on two cores of an EPYC of 2024,
-# with the start of the process; they are for estimates of how long a claim takes.
+# About how many images a second are trained, by network and side of the images, on two cores. They
+# are good for an estimate of how long a claim takes, and for nothing else.
 _IMAGES_PER_SECOND = {
     ('capsnet', 28): 750,
-    ('capsnet', 36): 260,
+    ('capsnet', 36): 350,
     ('capsnet', 40): 180,
     ('efficient_capsnet', 28): 900,
     ('efficient_capsnet', 40): 350,
-    ('cnn', 28): 700,
-    ('cnn', 36): 400,
-    ('cnn', 40): 300,
+    ('cnn', 28): 520,
+    ('cnn', 36): 320,
+    ('cnn', 40): 250,
     ('cnn_large_kernels', 28): 450,
     ('cnn_large_kernels', 40): 150,
 }
