@@ -158,7 +158,7 @@ def measure(
     """
     count = min(count, len(test_data.labels))
     if count < 1:
-        raise ValueError('An attack needs test images, but there are none.')
+        raise ValueError('There is no test image to attack.')
     thresholds = guard.thresholds(model, evaluation_data.images, FALSE_ALARMS)
     size = _images_at_once(model)
     measures = []

@@ -51,10 +51,10 @@ class Sets:
     """Where the images of a dataset are.
 
     Args:
-        folders: What `results.output_folders` returns.
+        folders: The folder that each node wrote its images to.
     """
 
-    def __init__(self, folders: Mapping[tuple[str, str], str]) -> None:
+    def __init__(self, folders: Mapping[str, str]) -> None:
         self._folders = folders
 
     def pattern(self, split: str, node: str = 'Transform') -> str:
@@ -64,12 +64,7 @@ class Sets:
             split: Its name.
             node: The node that wrote it.
         """
-        (folder,) = (
-            path
-            for (id_, output), path in self._folders.items()
-            if id_ == node and output in _OUTPUTS
-        )
-        return os.path.join(folder, f'Split-{split}', '*.gz')
+        return os.path.join(self._folders[node], f'Split-{split}', '*.gz')
 
     def pairs(self, shift: int) -> str:
         """The files of the pairs of test images whose digits are shifted by up to `shift`."""
@@ -109,7 +104,8 @@ def make(config: Config, trainings: Iterable[Training]) -> Sets:
         pipeline = _pipeline(inside, needed)
         lines = console.node_lines(config, len(pipeline.components), is_summarized=False)
         ExclusiveRunner(config, lines).run(pipeline)
-    return Sets(results.output_folders(config))
+    folders = results.output_folders(config)
+    return Sets({node: path for (node, output), path in folders.items() if output in _OUTPUTS})
 
 
 def _pipeline(config: Config, needed: set[tuple[int, int, int]]) -> tfx.dsl.Pipeline:

@@ -1,4 +1,4 @@
-"""What a claim is, and the trainings by which it is judged.
+"""A claim, and the trainings that test it.
 
 This module and `claims` import no TensorFlow: whoever reads the plan or makes the report needs it
 in no time.
@@ -7,7 +7,7 @@ in no time.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from study import statistics
@@ -39,6 +39,14 @@ _IMAGES_PER_SECOND = {
 _SECONDS_BESIDES = 25
 # The attacks on 1,000 images take longer than the training.
 _SECONDS_OF_ATTACKS = 300
+
+# Network, recipe, condition and seed.
+Key = tuple[str, str, str, int]
+
+
+def key_of(row: Row) -> Key:
+    """What tells a row from the others of its claim."""
+    return row.network, row.recipe, row.condition, row.seed
 
 
 @dataclasses.dataclass(frozen=True)
@@ -93,6 +101,13 @@ class Training:
         """The condition of a row of results.csv."""
         return f'{self.condition}: {test}'
 
+    @property
+    def keys(self) -> list[Key]:
+        """The `key_of` of its rows, one for each test."""
+        return [
+            (self.network, self.recipe, self.row_condition(test), self.seed) for test in self.tests
+        ]
+
 
 class Verdict(NamedTuple):
     """What was found about a claim.
@@ -135,7 +150,7 @@ class Chart(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Claim:
-    """A claim about capsule networks, with the rule by which it is judged.
+    """A claim about capsule networks, and the rule that decides it.
 
     Attributes:
         name: CLAIM.
@@ -164,7 +179,7 @@ class Claim:
     timed: tuple[Training, ...] = ()
 
 
-def errors(rows: Sequence[Row], network: str, recipe: str, condition: str) -> Mapping[int, float]:
+def errors(rows: Sequence[Row], network: str, recipe: str, condition: str) -> dict[int, float]:
     """The test errors in per cent of a group of trainings, by seed."""
     return {
         row.seed: row.test_error_percent

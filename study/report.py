@@ -10,7 +10,7 @@ import os
 import pathlib
 import sys
 import textwrap
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -23,8 +23,8 @@ from study.plan import (
     TURNS,
     Chart,
     Claim,
-    Training,
     Verdict,
+    key_of,
 )
 from study.results import RESULTS, ResultError, Row, read
 
@@ -68,13 +68,10 @@ def _wrapped(paragraph: str) -> str:
 
 def judged(claim: Claim, rows: Sequence[Row]) -> Verdict:
     """What was found about a claim; undecided as long as seeds are missing."""
-    there = {(row.network, row.recipe, row.condition, row.seed) for row in rows}
+    there = {key_of(row) for row in rows}
     complete = 0
-    for seed in range(1, max((row.seed for row in rows), default=0) + 1):
-        needed = {key for training in claim.trainings(seed) for key in _keys(training)}
-        if not {key for key in needed if key[-1] == seed} <= there:
-            break
-        complete = seed
+    while all(there.issuperset(each.keys) for each in claim.trainings(complete + 1)):
+        complete += 1
     if complete < min(_LEAST_SEEDS, claim.seeds):
         return Verdict(
             None,
@@ -83,11 +80,6 @@ def judged(claim: Claim, rows: Sequence[Row]) -> Verdict:
     verdict = claim.judge([row for row in rows if row.seed <= complete])
     seeds = f'by {complete} seeds' if complete != claim.seeds else f'by all {complete} seeds'
     return Verdict(verdict.holds, f'{verdict.sentence}; {seeds}.')
-
-
-def _keys(training: Training) -> Iterator[tuple[str, str, str, int]]:
-    for test in training.tests:
-        yield training.network, training.recipe, training.row_condition(test), training.seed
 
 
 def _summary(rows: Sequence[Row]) -> str:
@@ -120,17 +112,12 @@ def _section(claim: Claim, rows: Sequence[Row]) -> str:
 
 
 def _table(claim: Claim, rows: Sequence[Row]) -> str:
+    found = {key_of(row): row for row in rows}
     groups: dict[tuple[str, str, str], list[Row]] = {}
     for training in claim.trainings(max(row.seed for row in rows)):
-        for network, recipe, condition, seed in _keys(training):
-            for row in rows:
-                if (row.network, row.recipe, row.condition, row.seed) == (
-                    network,
-                    recipe,
-                    condition,
-                    seed,
-                ):
-                    groups.setdefault((network, recipe, condition), []).append(row)
+        for key in training.keys:
+            if key in found:
+                groups.setdefault(key[:3], []).append(found[key])
     columns = {
         'error, %': 'test_error_percent',
         'refused, %': 'refused_percent',
@@ -153,7 +140,7 @@ def _table(claim: Claim, rows: Sequence[Row]) -> str:
 
 
 def _times(claim: Claim, rows: Sequence[Row]) -> list[str]:
-    """The times of a step as a paragraph and a table; empty where there are none."""
+    """A paragraph and a table of the times of a step; an empty list if they were not measured."""
     lines = ['| network | recipe | milliseconds a step | ratio |', '| --- | --- | --- | --- |']
     first = None
     for training in claim.timed:

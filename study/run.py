@@ -22,7 +22,7 @@ from components import locks
 from pipeline import configs, console
 from study import results
 from study.claims import CLAIMS
-from study.plan import STEPS_OF_A_TURN, TIME_OF_STEPS, TURNS, Claim, Training
+from study.plan import STEPS_OF_A_TURN, TIME_OF_STEPS, TURNS, Claim, Training, key_of
 from study.results import Row
 
 if TYPE_CHECKING:
@@ -78,17 +78,8 @@ class Plan:
 
     def missing(self) -> list[Training]:
         """The trainings that have not all of their results yet."""
-        rows = self.rows()
-        keys = {(row.network, row.recipe, row.condition, row.seed) for row in rows}
-        return [
-            training
-            for training in self.trainings
-            if not {
-                (training.network, training.recipe, training.row_condition(test), training.seed)
-                for test in training.tests
-            }
-            <= keys
-        ]
+        keys = {key_of(row) for row in self.rows()}
+        return [training for training in self.trainings if not keys.issuperset(training.keys)]
 
     def untimed(self) -> list[Training]:
         """The trainings whose time of a step is to be measured; none if that has been done."""
@@ -187,7 +178,7 @@ def _rows(plan: Plan, training: Training, sets: Sets) -> list[Row]:
         seconds, cpu_seconds = trained.seconds, trained.cpu_seconds
         measures = tested.measures(trained.network, training, sets)
     rows = []
-    has = {(row.network, row.recipe, row.condition, row.seed) for row in plan.rows()}
+    has = {key_of(row) for row in plan.rows()}
     for number, measure in enumerate(measures):
         row = _row(
             plan,
@@ -201,7 +192,7 @@ def _rows(plan: Plan, training: Training, sets: Sets) -> list[Row]:
             cpu_seconds=round(cpu_seconds, 1) if number == 0 else None,
         )
         rows.append(row)
-        if (row.network, row.recipe, row.condition, row.seed) not in has:
+        if key_of(row) not in has:
             results.append(row, plan.results)
     if trained:
         train.remove_checkpoints(trained)

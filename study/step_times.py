@@ -5,19 +5,12 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 
-import keras
 import numpy as np
-import tensorflow as tf
 
-from capsmodel.data import dataset
-from capsmodel.networks import table
-from capsmodel.training.optimizer import FusedAdam
-from capsmodel.training.schedules import Schedule
-from capsmodel.training.steps import make_train_step
+from benchmarks import epochs
+from capsmodel.data.dataset import LabeledImages
 from study import train
-from study.plan import BATCH_SIZE, STEPS_OF_A_TURN, TURNS, Training
-
-_WARM_UP = 3
+from study.plan import STEPS_OF_A_TURN, TURNS, Training
 
 
 def measured(trainings: Sequence[Training], preset: str) -> list[list[float]]:
@@ -33,40 +26,23 @@ def measured(trainings: Sequence[Training], preset: str) -> list[list[float]]:
     Returns:
         For each training, one number for each turn.
     """
-    steps = [_step(training, preset) for training in trainings]
-    for step in steps:
-        for _ in range(_WARM_UP):
-            step()
-    seconds: list[list[float]] = [[] for _ in steps]
+    turns = [_turn(training, preset) for training in trainings]
+    for turn in turns:
+        turn()  # traces the graph
+    seconds: list[list[float]] = [[] for _ in turns]
     for _ in range(TURNS):
-        for step, times in zip(steps, seconds, strict=True):
+        for turn, times in zip(turns, seconds, strict=True):
             started = time.perf_counter()
-            for _ in range(STEPS_OF_A_TURN):
-                step()
+            turn()
             times.append(time.perf_counter() - started)
     return seconds
 
 
-def _step(training: Training, preset: str) -> Callable[[], float]:
-    """A function that makes a step of a training and returns its loss."""
+def _turn(training: Training, preset: str) -> Callable[[], None]:
+    """A function that makes STEPS_OF_A_TURN steps of a training."""
     network, config = train.network_and_training(train.settings_of(training, preset))
-    keras.utils.set_random_seed(config.seed)
-    model = table.create(network)
-    optimizer = FusedAdam(Schedule(config, training.steps))
-    optimizer.build(model.trainable_variables)
-    step = make_train_step(model, optimizer, config, tf.distribute.get_strategy())
     random = np.random.default_rng(config.seed)
-    images = random.integers(0, 256, (10 * BATCH_SIZE, *network.image_shape), np.uint8)
-    labels = random.integers(0, network.num_classes, len(images))
-    batches = iter(
-        dataset.training_dataset(
-            dataset.LabeledImages(images, labels),
-            tf.distribute.InputContext(num_replicas_in_sync=1),
-            first_step=0,
-            last_step=training.steps,
-            seed=config.seed,
-            batch_size=config.batch_size,
-            augmentation=config.augmentation,
-        )
-    )
-    return lambda: float(step(batches)['loss'])
+    shape = (STEPS_OF_A_TURN * config.batch_size, *network.image_shape)
+    labels = random.integers(0, network.num_classes, shape[0])
+    images = LabeledImages(random.integers(0, 256, shape, np.uint8), labels)
+    return epochs.Training(network, config, images).epoch

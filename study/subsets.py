@@ -9,8 +9,8 @@ import uuid
 import numpy as np
 import tensorflow as tf
 
-from capsmodel.data import features
 from capsmodel.data.dataset import LabeledImages
+from components import image_examples
 
 
 def chosen(labels: np.ndarray, count: int, seed: int) -> np.ndarray:
@@ -65,16 +65,8 @@ def write(
                 rows = places[numbers % len(places)]
                 pixels = np.pad(images.images[rows], room)
                 for number, label, image in zip(numbers, images.labels[rows], pixels, strict=True):
-                    writer.write(_example(int(number), int(label), image.tobytes()))
+                    identifier = f'{number:08}'.encode()
+                    writer.write(image_examples.serialized(image.tobytes(), label, identifier))
         os.replace(unfinished, path)
     finally:
         unfinished.unlink(missing_ok=True)
-
-
-def _example(number: int, label: int, image: bytes) -> bytes:
-    values = {
-        features.ID: tf.train.Feature(bytes_list={'value': [f'{number:08}'.encode()]}),
-        features.LABEL: tf.train.Feature(int64_list={'value': [label]}),
-        features.IMAGE: tf.train.Feature(bytes_list={'value': [image]}),
-    }
-    return tf.train.Example(features={'feature': values}).SerializeToString(deterministic=True)

@@ -15,7 +15,7 @@ _PACKAGES = {
     'pipeline': 'start_tensorflow capsmodel components',
     'kubeflow': 'start_tensorflow capsmodel components pipeline',
     'benchmarks': 'start_tensorflow capsmodel components pipeline serving',
-    'study': 'start_tensorflow capsmodel components pipeline',
+    'study': 'start_tensorflow capsmodel components pipeline benchmarks',
 }
 
 # The rooms of a package from the ground up, a floor a row: a room may import itself and the floors

@@ -100,6 +100,7 @@ async function askAboutModel() {
   // All is known: from here on nothing waits, so that nobody sees half of a change.
   const isFirst = signature === undefined;
   [signature, version] = [asked, served];
+  answer = null; // it was the answer of the version before
   canBend = 'decode' in signatures;
   document.body.classList.toggle('strokes', !isNamed || facts.framing[0] === 'strokes');
   if (!readsStrokes()) lookForTwo(false);
@@ -115,7 +116,6 @@ async function askAboutModel() {
     isNamed ? facts.class_names[0] : numbers(classes),
     canBend ? Number(signatures.decode.inputs.capsule.tensor_shape.dim[1].size) : 0,
   );
-  answer = null; // it was the answer of the version before
   look();
   if (isFirst) showBusy(false);
 }

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from study import statistics
+from study.claims import networks
 from study.claims.networks import CONVOLUTIONAL, NETWORKS, compared, recipe_of
 from study.plan import Chart, Claim, Series, Training, Verdict, errors
 from study.results import Row
@@ -23,21 +24,14 @@ _JUDGED = 'PGD, epsilon 0.1'
 
 def _trainings(seeds: int) -> list[Training]:
     return [
-        Training(
-            network=network,
-            recipe=recipe_of(network),
-            dataset='mnist',
-            seed=seed,
-            settings=settings + _AUGMENTATION,
-            tests=TESTS,
-        )
+        training
         for seed in range(1, seeds + 1)
-        for network, settings in NETWORKS.items()
+        for training in networks.trainings(seed, settings=_AUGMENTATION, tests=TESTS)
     ]
 
 
 def _errors(rows: Sequence[Row], network: str, test: str) -> dict[int, float]:
-    return dict(errors(rows, network, recipe_of(network), f'MNIST: {test}'))
+    return errors(rows, network, recipe_of(network), f'MNIST: {test}')
 
 
 def _judge(rows: Sequence[Row]) -> Verdict:
@@ -47,9 +41,7 @@ def _judge(rows: Sequence[Row]) -> Verdict:
             for network in CONVOLUTIONAL
         ]
     )
-    if all(sign < 0 for sign in signs):
-        return Verdict(True, text)
-    return Verdict(False if any(sign > 0 for sign in signs) else None, text)
+    return networks.verdict(signs, text)
 
 
 def _charts(rows: Sequence[Row]) -> list[Chart]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from study import statistics
+from study.claims import networks
 from study.claims.networks import CONVOLUTIONAL, NETWORKS, compared, recipe_of
 from study.plan import Chart, Claim, Series, Training, Verdict, errors
 from study.results import Row
@@ -23,23 +24,17 @@ def _condition(images: int) -> str:
 
 def _trainings(seeds: int) -> list[Training]:
     return [
-        Training(
-            network=network,
-            recipe=recipe_of(network),
-            dataset='mnist',
-            seed=seed,
-            settings=settings + _AUGMENTATION,
-            images=images,
-            tests=(_TEST,),
-        )
+        training
         for seed in range(1, seeds + 1)
         for images in _IMAGES
-        for network, settings in NETWORKS.items()
+        for training in networks.trainings(
+            seed, settings=_AUGMENTATION, images=images, tests=(_TEST,)
+        )
     ]
 
 
 def _errors(rows: Sequence[Row], network: str, images: int) -> dict[int, float]:
-    return dict(errors(rows, network, recipe_of(network), _condition(images)))
+    return errors(rows, network, recipe_of(network), _condition(images))
 
 
 def _judge(rows: Sequence[Row]) -> Verdict:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from study import statistics
-from study.plan import Chart, Claim, Series, Training, Verdict, described, errors
+from study.claims import networks
+from study.plan import Chart, Claim, Series, Training, Verdict, errors
 from study.results import Row
 
 _ITERATIONS = (1, 2, 3, 5)
@@ -37,7 +38,7 @@ def _trainings(seeds: int) -> list[Training]:
 
 def _errors(rows: Sequence[Row], dataset: str, iterations: int) -> dict[int, float]:
     condition = f'{_DATASETS[dataset]}: test images'
-    return dict(errors(rows, 'capsnet', _recipe(iterations), condition))
+    return errors(rows, 'capsnet', _recipe(iterations), condition)
 
 
 def _entropies(rows: Sequence[Row], title: str, iterations: int) -> list[float]:
@@ -51,26 +52,21 @@ def _entropies(rows: Sequence[Row], title: str, iterations: int) -> list[float]:
 
 def _judge(rows: Sequence[Row]) -> Verdict:
     pairs = [(dataset, other) for dataset in _DATASETS for other in _OTHERS]
-    found = [
-        statistics.difference(_errors(rows, dataset, 3), _errors(rows, dataset, other))
-        for dataset, other in pairs
-    ]
-    p_values = statistics.holm([difference.p for difference in found])
-    said = '; '.join(
-        f'on {_DATASETS[dataset]} '
-        + described('3 iterations', f'{other}', difference, p).replace('errs', 'err')
-        for (dataset, other), difference, p in zip(pairs, found, p_values, strict=True)
+    errors_of = [(_errors(rows, dataset, 3), _errors(rows, dataset, n)) for dataset, n in pairs]
+    found = networks.verdict(
+        *networks.compared(
+            [
+                (f'on {_DATASETS[dataset]} capsnet with 3 iterations', three, f'with {n}', other)
+                for (dataset, n), (three, other) in zip(pairs, errors_of, strict=True)
+            ]
+        )
     )
-    is_sure = [p < 1 - statistics.LEVEL for p in p_values]
-    means = [difference.estimate.mean for difference in found]
-    if all(sure and mean < 0 for sure, mean in zip(is_sure, means, strict=True)):
-        return Verdict(True, said)
-    is_worse = any(sure and mean > 0 for sure, mean in zip(is_sure, means, strict=True))
+    intervals = [statistics.difference(three, other).estimate for three, other in errors_of]
     is_same = all(
-        -_SAME[dataset] < difference.estimate.low and difference.estimate.high < _SAME[dataset]
-        for (dataset, _), difference in zip(pairs, found, strict=True)
+        -_SAME[dataset] < interval.low and interval.high < _SAME[dataset]
+        for (dataset, _), interval in zip(pairs, intervals, strict=True)
     )
-    return Verdict(False if is_worse or is_same else None, said)
+    return found._replace(holds=False) if is_same and found.holds is None else found
 
 
 def _charts(rows: Sequence[Row]) -> list[Chart]:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 from study import statistics
-from study.plan import described
+from study.plan import Training, Verdict, described
 
 # Each by its own preset `quick`, but with the same changes of the images.
 NETWORKS: dict[str, tuple[tuple[str, str], ...]] = {
@@ -22,6 +23,42 @@ def recipe_of(network: str) -> str:
     """How a network of NETWORKS is trained, in a few words."""
     settings = ''.join(f', {name}={value}' for name, value in NETWORKS[network])
     return f'quick{settings}'
+
+
+def trainings(
+    seed: int,
+    networks: Iterable[str] = NETWORKS,
+    settings: tuple[tuple[str, str], ...] = (),
+    and_so: str = '',
+    **others: Any,
+) -> list[Training]:
+    """A training of MNIST for each network.
+
+    Args:
+        seed: Of the trainings.
+        networks: Keys of NETWORKS.
+        settings: What all of them have besides their own.
+        and_so: The end of their recipe.
+        **others: Other attributes of Training.
+    """
+    return [
+        Training(
+            network=network,
+            recipe=f'{recipe_of(network)}{and_so}',
+            dataset='mnist',
+            seed=seed,
+            settings=NETWORKS[network] + settings,
+            **others,
+        )
+        for network in networks
+    ]
+
+
+def verdict(signs: Sequence[int], text: str) -> Verdict:
+    """The claim holds if all signs of `compared` are -1, and does not if one is 1."""
+    if all(sign < 0 for sign in signs):
+        return Verdict(True, text)
+    return Verdict(False if any(sign > 0 for sign in signs) else None, text)
 
 
 def compared(

@@ -5,14 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from study import statistics
+from study.claims import networks
 from study.claims.networks import compared, recipe_of
 from study.plan import Chart, Claim, Series, Training, Verdict, errors
 from study.results import Row
 
-_NETWORKS: dict[str, tuple[tuple[str, str], ...]] = {
-    'capsnet': (),
-    'cnn': (('CNN_WIDTH', '0.25'),),
-}
+_NETWORKS = ('capsnet', 'cnn')
 _SHIFTS = (4, 6)
 _BOTH, _EACH = 'both right', 'each by itself'
 _STEPS = 1718
@@ -20,27 +18,18 @@ _STEPS = 1718
 
 def _trainings(seeds: int) -> list[Training]:
     return [
-        Training(
-            network=network,
-            recipe=recipe_of(network),
-            dataset='mnist',
-            seed=seed,
-            steps=_STEPS,
-            settings=settings,
-            digits=2,
-            side=36,
-            shift=shift,
-            tests=(_BOTH, _EACH),
-        )
+        training
         for seed in range(1, seeds + 1)
         for shift in _SHIFTS
-        for network, settings in _NETWORKS.items()
+        for training in networks.trainings(
+            seed, _NETWORKS, steps=_STEPS, digits=2, side=36, shift=shift, tests=(_BOTH, _EACH)
+        )
     ]
 
 
 def _errors(rows: Sequence[Row], network: str, shift: int, test: str) -> dict[int, float]:
     condition = f'MultiMNIST shifted by {shift}: {test}'
-    return dict(errors(rows, network, recipe_of(network), condition))
+    return errors(rows, network, recipe_of(network), condition)
 
 
 def _judge(rows: Sequence[Row]) -> Verdict:
@@ -55,9 +44,7 @@ def _judge(rows: Sequence[Row]) -> Verdict:
             for shift in _SHIFTS
         ]
     )
-    if all(sign < 0 for sign in signs):
-        return Verdict(True, text)
-    return Verdict(False if any(sign > 0 for sign in signs) else None, text)
+    return networks.verdict(signs, text)
 
 
 def _charts(rows: Sequence[Row]) -> list[Chart]:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from study import statistics
+from study.claims import networks
 from study.claims.networks import CONVOLUTIONAL, NETWORKS, compared, recipe_of
 from study.plan import Chart, Claim, Series, Training, Verdict, errors
 from study.results import Row
@@ -16,32 +17,30 @@ _SHIFTED, _AFFINE = 'shifted test images', 'affNIST-like test images'
 _SETTINGS = (('AUGMENTATION', 'shift:6'),)
 
 
-def _recipe(network: str, steps: int) -> str:
-    return f'{recipe_of(network)}, {steps:,} steps'
+def _length(steps: int) -> str:
+    return f', {steps:,} steps'
 
 
 def _trainings(seeds: int) -> list[Training]:
     return [
-        Training(
-            network=network,
-            recipe=_recipe(network, steps),
-            dataset='mnist',
-            seed=seed,
+        training
+        for seed in range(1, seeds + 1)
+        for steps in _STEPS
+        for training in networks.trainings(
+            seed,
+            settings=_SETTINGS,
+            and_so=_length(steps),
             steps=steps,
-            settings=settings + _SETTINGS,
             side=40,
             shift=6,
             tests=(_SHIFTED, _AFFINE),
         )
-        for seed in range(1, seeds + 1)
-        for steps in _STEPS
-        for network, settings in NETWORKS.items()
     ]
 
 
 def _errors(rows: Sequence[Row], network: str, steps: int, test: str) -> dict[int, float]:
     condition = f'MNIST shifted by 6: {test}'
-    return dict(errors(rows, network, _recipe(network, steps), condition))
+    return errors(rows, network, f'{recipe_of(network)}{_length(steps)}', condition)
 
 
 def _curves(rows: Sequence[Row], network: str) -> dict[int, list[tuple[float, float]]]:

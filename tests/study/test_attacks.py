@@ -18,6 +18,7 @@ from capsmodel.networks.settings import CapsNetConfig, NetworkConfig
 from capsmodel.training import loop
 from capsmodel.training.settings import TrainingConfig
 from study import attacks
+from study.claims import attacks as claim
 
 _DIGITS = transformed_examples.digits()[1]
 _CONDITIONS = [
@@ -245,5 +246,9 @@ def test_images_without_a_gradient_are_said(capsys):
 
 def test_no_images_are_refused_in_a_sentence():
     none = LabeledImages(np.zeros((0, 4, 4), np.uint8), np.zeros(0, np.int64))
-    with pytest.raises(ValueError, match='needs test images, but there are none'):
+    with pytest.raises(ValueError, match='There is no test image to attack'):
         attacks.measure(_Halves(cross_entropy), none, none, seed=1)
+
+
+def test_the_claim_names_what_is_measured():
+    assert list(claim.TESTS) == _CONDITIONS
