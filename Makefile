@@ -11,6 +11,8 @@ venv = PATH="$$PWD/.venv/bin:$$PATH"
 quiet = $(venv) PYTHONWARNINGS=ignore
 quietly = $(quiet) python -m start_tensorflow
 setting = $$($(venv) python -m pipeline.configs $(1))
+# Gives several settings at once to variables of their names.
+settings = found=$$($(venv) python -m pipeline.configs --assign $(1)); eval "$$found"
 commands = $(venv) python -m pipeline.make_commands
 
 # The variables of each target that are not settings.
@@ -45,12 +47,12 @@ side_by_side = -n 2 --dist loadfile --no-loadscope-reorder
 
 # What the servers need to know of the pipeline. Both of them read one models.config, which is made
 # when it is not there or was moved, and which `make rollback` writes.
-serving = name=$(call setting,pipeline_name); base=$(call setting,serving_model_dir); \
-	folder=$(call setting,var)/serving_config/$$name; port=$${PORT:-8501}; \
+serving = $(call settings,pipeline_name serving_model_dir var request_log_dir); \
+	folder=$$var/serving_config/$$pipeline_name; port=$${PORT:-8501}; \
 	$(commands) check $@; \
 	roll() { $(quiet) python -m serving.rollback --model_config_file "$$folder/models.config" \
-		--model_name "$$name" --model_base_path "$$base" --url "http://127.0.0.1:$$port" "$$@"; }; \
-	grep -qsF "base_path: \"$$base\"" "$$folder/models.config" || roll --keep
+		--model_name "$$pipeline_name" --model_base_path "$$serving_model_dir" --url "http://127.0.0.1:$$port" "$$@"; }; \
+	grep -qsF "base_path: \"$$serving_model_dir\"" "$$folder/models.config" || roll --keep
 
 # What `make serve` keeps of the requests, as flags of the server.
 logging = set --; [ -z "$$LOG_REQUESTS$$LOG_IMAGES" ] || { \
@@ -60,7 +62,7 @@ logging = set --; [ -z "$$LOG_REQUESTS$$LOG_IMAGES" ] || { \
 	case "$${LOG_IMAGES:=yes}" in yes) images=true;; no) images=false;; \
 		*) echo "LOG_IMAGES is $$LOG_IMAGES: it must be yes or no" >&2; exit 1;; esac; \
 	echo "sampling_config { sampling_rate: $$LOG_REQUESTS }" \
-		"log_collector_config { filename_prefix: '$(call setting,request_log_dir)/requests' }" \
+		"log_collector_config { filename_prefix: '$$request_log_dir/requests' }" \
 		>"$$folder/request_log.config"; \
 	set -- --request_log_config_file="$$folder/request_log.config" --request_log_images=$$images; \
 }
@@ -94,19 +96,16 @@ setup-docs: ## Make .venv-docs, in which the site is built and the notebook runs
 	@tools/setup.sh docs
 
 run: data ## Train, evaluate and push a model (PRESET=quick|paper|tiny, IMAGES=folder and other settings)
-	@set -e; name=$(call setting,pipeline_name); home=$(call setting,var)/tfx; \
-	keras=$(call setting,cache_dir)/keras; \
-	export LOCAL_HOME="$$home" KERAS_HOME="$$keras"; \
+	@set -e; $(call settings,pipeline_name var cache_dir); \
+	export LOCAL_HOME="$$var/tfx" KERAS_HOME="$$cache_dir/keras"; \
 	$(quiet) python -m pipeline.register; \
-	echo "tfx run create --engine=local --pipeline_name=$$name"; \
-	$(quietly) tfx run create --engine=local --pipeline_name="$$name"
+	echo "tfx run create --engine=local --pipeline_name=$$pipeline_name"; \
+	$(quietly) tfx run create --engine=local --pipeline_name="$$pipeline_name"
 
 data: setup ## Prepare the dataset (IDX_DIR=folder with the four files of mnist or fashion_mnist)
-	@set -e; images=$(call setting,images); [ -z "$$images" ] || exit 0; \
-	dataset=$(call setting,dataset); version=$(call setting,dataset_version); \
-	folder=$(call setting,data_dir); \
-	$(quiet) python -m components.datasets.prepare --dataset "$$dataset" --data_dir "$$folder" \
-		$${version:+--version "$$version"} $${IDX_DIR:+--idx_dir "$$IDX_DIR"}
+	@set -e; $(call settings,images dataset dataset_version data_dir); [ -z "$$images" ] || exit 0; \
+	$(quiet) python -m components.datasets.prepare --dataset "$$dataset" --data_dir "$$data_dir" \
+		$${dataset_version:+--version "$$dataset_version"} $${IDX_DIR:+--idx_dir "$$IDX_DIR"}
 
 tensorboard: setup ## Show all trainings in the browser, running ones too (PORT=6006 LISTEN=localhost)
 	@set -e; folder=$(call setting,tensorboard_dir); \
@@ -165,7 +164,7 @@ serve-docker: setup ## Serve the pushed model by TensorFlow Serving itself, in d
 			"$$($(commands) show serve $${PORT:+"PORT=$$PORT"})" >&2; \
 		exit 1; \
 	}; \
-	$(serving); MODEL_NAME="$$name" MODEL_BASE_PATH="$$base" MODELS_CONFIG_DIR="$$folder" PORT="$$port" \
+	$(serving); MODEL_NAME="$$pipeline_name" MODEL_BASE_PATH="$$serving_model_dir" MODELS_CONFIG_DIR="$$folder" PORT="$$port" \
 	SERVING_USER="$$(id -u):$$(id -g)" docker compose -f serving/config/docker-compose.yml up
 
 kubeflow: setup ## Compile for Kubeflow Pipelines, to build/kubeflow/ (CLUSTER=file)

@@ -61,7 +61,9 @@ def export(
     _remove(unfinished)
     try:
         signatures = module.signatures()
-        tf.saved_model.save(module, unfinished, signatures=signatures)
+        # Gradients are for training: a fifth of the functions, which each process would load.
+        options = tf.saved_model.SaveOptions(experimental_custom_gradients=False)
+        tf.saved_model.save(module, unfinished, signatures=signatures, options=options)
         warmup_requests.write(model, signatures, unfinished, warmup_images)
         model_facts.write(unfinished, class_names, model.config)
         model_facts.write_network(unfinished, model.config.exported, framing)

@@ -11,6 +11,7 @@ import dataclasses
 import difflib
 import os
 import re
+import shlex
 import sys
 import urllib.parse
 from collections.abc import Mapping, Sequence
@@ -276,13 +277,18 @@ def as_text(value: Any) -> str:
 
 
 def main() -> None:
-    """Prints the settings in force as a table, or with names as arguments their values alone."""
+    """Prints the settings in force as a table, or with names as arguments their values alone.
+
+    With `--assign` before the names it prints assignments for a shell.
+    """
     config = from_environment_or_exit()
-    for name in sys.argv[1:]:
+    names = [name for name in sys.argv[1:] if name != '--assign']
+    for name in names:
         if not hasattr(config, name):
             sys.exit(no_such_setting(name))
-        print(getattr(config, name))
-    if len(sys.argv) > 1:
+        value = str(getattr(config, name))
+        print(f'{name}={shlex.quote(value)}' if '--assign' in sys.argv else value)
+    if names:
         return
     without = without_part(config)
     for variable, name in NAMES.items():

@@ -53,6 +53,8 @@ def eval_config(
     ours = {'module': _METRICS, 'config': version}
     calibration = {'module': 'pipeline.calibration_metric', 'config': version}
     model = {
+        # Otherwise TFMA finds out by loading each model once more, as one of Keras.
+        'model_type': 'tf_generic',
         'signature_name': 'examples',
         'label_key': features.LABEL,
         'prediction_key': 'scores',

@@ -40,6 +40,19 @@ def test_the_real_one_says_nothing(root):
     assert (done.returncode, done.stdout, done.stderr) == (0, '1\n', '')
 
 
+def test_garbage_is_searched_for_in_what_comes_after_it(root):
+    program = f"""{_LOAD}
+import gc, weakref
+class Node: pass
+frozen, node = gc.get_freeze_count(), Node()
+node.itself, gone = node, weakref.ref(node)
+del node
+garbage = [[] for _ in range(100_000)]
+print(frozen > 100_000, gc.isenabled(), gone())
+"""
+    assert _python(root, '-c', program).stdout == 'True True None\n'
+
+
 def test_warnings_get_through_and_afterwards_everything_does(played):
     done = played()
     assert done.stderr.splitlines() == [
@@ -91,8 +104,10 @@ def test_clients_of_vertex_ai_are_imported_when_they_are_used(root):
     program = f"""{_LOAD}
 import sys
 from tfx import v1
-print('google.cloud.aiplatform' in sys.modules)
 from tfx.extensions.google_cloud_ai_platform import runner
+for module in list(sys.modules.values()):
+    vars(module), hasattr(module, '__wrapped__')
+print('google.cloud.aiplatform' in sys.modules)
 print(runner.start_cloud_training.__name__, 'google.cloud.aiplatform' in sys.modules)
 """
     done = _python(root, '-c', program)

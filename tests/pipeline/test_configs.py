@@ -226,6 +226,14 @@ def _run(*arguments, **environment):
 
 def test_command_prints_settings_and_refuses_in_one_sentence():
     assert _run('epochs', 'pipeline_name', PRESET='tiny', EPOCHS='9').stdout == '9\ncapsnet-tiny\n'
+    assigned = _run('--assign', 'images', 'var', IMAGES="/it's $HOME", VAR='/my var').stdout
+    printed = subprocess.run(
+        ['sh', '-c', f'{assigned}\nprintf "%s|%s" "$images" "$var"'],
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    assert printed == "/it's $HOME|/my var"
     table = _run(PRESET='tiny').stdout
     for variable, name in configs.NAMES.items():
         has = name not in configs.lacking('capsnet')
