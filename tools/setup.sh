@@ -170,15 +170,16 @@ install_all() {
     local seconds=$SECONDS
     [ "$folder" != .venv ] || echo "TFX $line, since $why."
     echo "Setting up Python $version and $(grep -c '^[^ #].*==' "$lock") packages in $folder" \
-        "(a few seconds, and the time to download about $download if it is the first time) ..."
+        "(a minute, and the time to download about $download if it is the first time) ..."
     "$uv" venv --quiet --no-project --python "$python" "$folder" >>"$log" 2>&1 ||
         fail_logged "the virtual environment could not be made: $(cause)"
-    # Six packages come as source only: the lock decides what builds them, too. Python compiles a
-    # module when it is first imported: two thirds of them never are.
-    "$uv" pip install --python "$folder/bin/python" --no-deps --require-hashes \
+    # Six packages come as source only: the lock decides what builds them, too. The bytecode is most
+    # of the time, but without it and with PYTHONDONTWRITEBYTECODE each process would compile all
+    # that it imports.
+    "$uv" pip install --python "$folder/bin/python" --no-deps --require-hashes --compile-bytecode \
         --build-constraints "$lock" -r "$lock" 2>&1 |
         tee -a "$log" |
-        sed -nE '/^(Prepared|Installed)|^Downloading .*[0-9]{2}\.[0-9]MiB/ s/^/  /p' ||
+        sed -nE '/^(Prepared|Installed|Bytecode)|^Downloading .*[0-9]{2}\.[0-9]MiB/ s/^/  /p' ||
         fail_logged "$(cause)"
     # A path file, and last on the path, so that no folder here hides an installed package.
     pwd -P >"$folder/lib/python$version/site-packages/capsnet_tfx.pth" || fail_logged "$(cause)"
