@@ -76,7 +76,7 @@ def probe(model_dir: str, timeout: float) -> dict[str, int]:
     refused = 'The exported model failed the infra check: '
     with tempfile.TemporaryFile('w+', errors='replace') as server_errors:
         try:
-            with _serving(model_dir, server_errors) as server_output:
+            with _serving(model_dir, timeout, server_errors) as server_output:
                 # -I: Python imports nothing from the working directory or from PYTHONPATH.
                 done = subprocess.run(
                     [sys.executable, '-I', '-W', 'ignore', PROBE, model_dir],
@@ -112,11 +112,12 @@ def probe(model_dir: str, timeout: float) -> dict[str, int]:
 
 
 @contextlib.contextmanager
-def _serving(model_dir: str, errors: TextIO) -> Iterator[IO[str] | None]:
+def _serving(model_dir: str, timeout: float, errors: TextIO) -> Iterator[IO[str] | None]:
     """Runs the server of serving/ on a model, and yields its standard output.
 
     Args:
         model_dir: The SavedModel.
+        timeout: Seconds in which it must load.
         errors: The server's standard error.
     """
     with tempfile.TemporaryDirectory() as base_path:
@@ -125,6 +126,7 @@ def _serving(model_dir: str, errors: TextIO) -> Iterator[IO[str] | None]:
             [
                 *(sys.executable, '-W', 'ignore', '-m', 'serving.server'),
                 *('--rest_api_port=0', f'--model_base_path={base_path}'),
+                f'--max_load_seconds={timeout:g}',
             ],
             cwd=_PACKAGES,
             stdout=subprocess.PIPE,

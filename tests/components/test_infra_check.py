@@ -220,6 +220,16 @@ def test_model_that_takes_too_long_is_refused(tmp_path):
         component.probe(_export(tmp_path), 0.1)
 
 
+def test_the_server_may_take_as_long_as_the_process(tmp_path, monkeypatch):
+    (tmp_path / 'serving').mkdir()
+    (tmp_path / 'serving/__init__.py').touch()
+    (tmp_path / 'serving/server.py').write_text('import sys; sys.exit(" ".join(sys.argv))')
+    monkeypatch.setattr(component, '_PACKAGES', str(tmp_path))
+    model = _export(tmp_path / 'model')
+    with pytest.raises(GateRefused, match=r'the server did not start: .*--max_load_seconds=300'):
+        component.probe(model, 300)
+
+
 def test_component_blesses_as_the_pusher_expects_also_behind_a_proxy(tmp_path, monkeypatch, caplog):
     monkeypatch.setenv('http_proxy', 'http://127.0.0.1:9')  # leads nowhere
     model, blessing = standard_artifacts.Model(), standard_artifacts.InfraBlessing()
