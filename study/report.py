@@ -75,7 +75,7 @@ def judged(claim: Claim, rows: Sequence[Row]) -> Verdict:
     if complete < min(_LEAST_SEEDS, claim.seeds):
         return Verdict(
             None,
-            f'only {complete} of {claim.seeds} seeds are trained so far.',
+            f'only {complete} of {claim.seeds} seeds are complete so far.',
         )
     verdict = claim.judge([row for row in rows if row.seed <= complete])
     seeds = f'by {complete} seeds' if complete != claim.seeds else f'by all {complete} seeds'

@@ -74,7 +74,7 @@ def test_what_is_not_trained_is_not_judged(name):
     claim = CLAIMS[name]
     rows = rows_of(claim, 2, _better)
     verdict = judged(claim, rows)
-    assert verdict == (None, f'only 2 of {claim.seeds} seeds are trained so far.')
+    assert verdict == (None, f'only 2 of {claim.seeds} seeds are complete so far.')
     assert judged(claim, []).holds is None
     # Without one row of the third seed there are two seeds only.
     third = [row for row in rows_of(claim, 3, _better) if row.seed == 3]
