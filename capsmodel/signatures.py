@@ -61,9 +61,8 @@ def export(
     _remove(unfinished)
     try:
         signatures = module.signatures()
-        # Gradients are for training: a fifth of the functions, which each process would load.
-        options = tf.saved_model.SaveOptions(experimental_custom_gradients=False)
-        tf.saved_model.save(module, unfinished, signatures=signatures, options=options)
+        options = tf.saved_model.SaveOptions(experimental_custom_gradients=False)  # for training
+        tf.saved_model.save(module, unfinished, signatures, options)
         warmup_requests.write(model, signatures, unfinished, warmup_images)
         model_facts.write(unfinished, class_names, model.config)
         model_facts.write_network(unfinished, model.config.exported, framing)
@@ -237,9 +236,8 @@ class ServingModule(tf.Module):
         if self.model.capsule_dim:
             answer['capsules'] = self.model.capsules(outputs)
         if self.model.config.has_decoder:
-            reconstruction = self.model.reconstruct(answer['capsules'], answer['label'])
-            answer['reconstruction'] = reconstruction
-            answer['reconstruction_error'] = reconstruction_loss(pixels, reconstruction)
+            answer['reconstruction'] = self.model.reconstruct(answer['capsules'], label)
+            answer['reconstruction_error'] = reconstruction_loss(pixels, answer['reconstruction'])
         measured = guard.measures(pixels, answer['scores'], answer.get('reconstruction'))
         answer['known'] = guard.is_known(pixels, measured, self._guard_thresholds)
         return answer
