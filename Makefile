@@ -10,8 +10,7 @@ venv = PATH="$$PWD/.venv/bin:$$PATH"
 # Warnings of third-party packages are for their developers.
 quiet = $(venv) PYTHONWARNINGS=ignore
 quietly = $(quiet) python -m start_tensorflow
-setting = $$($(venv) python -m pipeline.configs $(1))
-# Gives several settings at once to variables of their names.
+# Gives settings to variables of the shell with their names.
 settings = found=$$($(venv) python -m pipeline.configs --assign $(1)); eval "$$found"
 commands = $(venv) python -m pipeline.make_commands
 
@@ -51,7 +50,8 @@ serving = $(call settings,pipeline_name serving_model_dir var request_log_dir); 
 	folder=$$var/serving_config/$$pipeline_name; port=$${PORT:-8501}; \
 	$(commands) check $@; \
 	roll() { $(quiet) python -m serving.rollback --model_config_file "$$folder/models.config" \
-		--model_name "$$pipeline_name" --model_base_path "$$serving_model_dir" --url "http://127.0.0.1:$$port" "$$@"; }; \
+		--model_name "$$pipeline_name" --model_base_path "$$serving_model_dir" \
+		--url "http://127.0.0.1:$$port" "$$@"; }; \
 	grep -qsF "base_path: \"$$serving_model_dir\"" "$$folder/models.config" || roll --keep
 
 # What `make serve` keeps of the requests, as flags of the server.
@@ -108,11 +108,11 @@ data: setup ## Prepare the dataset (IDX_DIR=folder with the four files of mnist 
 		$${dataset_version:+--version "$$dataset_version"} $${IDX_DIR:+--idx_dir "$$IDX_DIR"}
 
 tensorboard: setup ## Show all trainings in the browser, running ones too (PORT=6006 LISTEN=localhost)
-	@set -e; folder=$(call setting,tensorboard_dir); \
+	@set -e; $(call settings,tensorboard_dir); \
 	$(commands) check tensorboard; \
-	[ -d "$$folder" ] || echo "Nothing is trained yet: reload the page when the run is at it."; \
+	[ -d "$$tensorboard_dir" ] || echo "Nothing is trained yet: reload the page when the run is at it."; \
 	$(quietly) tensorboard --load_fast=false --host "$${LISTEN:-localhost}" $${PORT:+--port "$$PORT"} \
-		--logdir "$$folder"
+		--logdir "$$tensorboard_dir"
 
 serve: setup ## Serve the pushed model, with a page for pictures (PORT=8501 LISTEN=127.0.0.1 LOG_REQUESTS=0.1)
 	@set -e; $(serving); $(logging); echo "Loading; then show it pictures at http://127.0.0.1:$$port/demo/"; \
@@ -126,9 +126,9 @@ predict: setup ## Ask the server what a picture shows (IMAGE=file.png; URL=of th
 	@set -e; [ -n "$$IMAGE" ] || { \
 		echo "Name a picture: $$($(commands) show predict IMAGE=docs/seven.png)" >&2; exit 1; \
 	}; \
-	name=$(call setting,pipeline_name); \
+	$(call settings,pipeline_name); \
 	$(quiet) python -m serving.client \
-		--url "$${URL:-http://127.0.0.1:$${PORT:-8501}/v1/models/$$name}" \
+		--url "$${URL:-http://127.0.0.1:$${PORT:-8501}/v1/models/$$pipeline_name}" \
 		$${SHOW:+--show="$$SHOW"} -- "$$IMAGE" || { \
 		[ $$? != 2 ] || [ -n "$$URL" ] || { \
 			$(commands) check predict; \
@@ -164,7 +164,8 @@ serve-docker: setup ## Serve the pushed model by TensorFlow Serving itself, in d
 			"$$($(commands) show serve $${PORT:+"PORT=$$PORT"})" >&2; \
 		exit 1; \
 	}; \
-	$(serving); MODEL_NAME="$$pipeline_name" MODEL_BASE_PATH="$$serving_model_dir" MODELS_CONFIG_DIR="$$folder" PORT="$$port" \
+	$(serving); MODEL_NAME="$$pipeline_name" MODEL_BASE_PATH="$$serving_model_dir" \
+	MODELS_CONFIG_DIR="$$folder" PORT="$$port" \
 	SERVING_USER="$$(id -u):$$(id -g)" docker compose -f serving/config/docker-compose.yml up
 
 kubeflow: setup ## Compile for Kubeflow Pipelines, to build/kubeflow/ (CLUSTER=file)
@@ -177,8 +178,8 @@ kubeflow-run: setup ## Run what `make kubeflow` compiled on a cluster (HOST=http
 	$(quiet) python -m kubeflow.submit --host "$$HOST" $${NAMESPACE:+--namespace "$$NAMESPACE"}
 
 bench: data setup-bench ## Measure the training step, answers and XLA's count (10 minutes)
-	@set -e; folder=$(call setting,data_dir); \
-	$(quiet) python -m benchmarks.train_step --data_dir "$$folder"; \
+	@set -e; $(call settings,data_dir); \
+	$(quiet) python -m benchmarks.train_step --data_dir "$$data_dir"; \
 	$(quiet) python -m benchmarks.inference; \
 	$(quiet) python -m benchmarks.cost
 
@@ -191,8 +192,8 @@ study-report: setup-docs ## Write docs/study.md and its charts from study/result
 
 notebook: setup setup-docs ## Run docs/tutorial.ipynb on the pushed model
 	@set -e; $(commands) check notebook; \
-	folder=$(call setting,var); unset CAPSNET_VAR; \
-	VAR="$$folder" PYTHONWARNINGS=ignore .venv-docs/bin/python tools/run_notebook.py docs/tutorial.ipynb
+	$(call settings,var); unset CAPSNET_VAR; \
+	VAR="$$var" PYTHONWARNINGS=ignore .venv-docs/bin/python tools/run_notebook.py docs/tutorial.ipynb
 
 docs: setup-docs ## Build the site, with pages of the API, in build/docs
 	@.venv-docs/bin/python tools/docs_site.py build/docs

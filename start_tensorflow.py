@@ -40,8 +40,8 @@ _NOISE = (
 # for components that this project does not have.
 _DEFERRED = 'tfx.extensions.google_cloud_ai_platform.runner'
 
-# Of these, more than have gone, until Python searches them for garbage; 700 by default. Tracing and
-# loading graphs make hundreds of thousands that stay.
+# Python searches for garbage when it has made this many objects more than it has removed; 700 by
+# default. Graphs are hundreds of thousands of objects that stay.
 _NEW_OBJECTS = 10_000
 
 
@@ -51,9 +51,8 @@ def load() -> None:
     TF_CPP_MIN_LOG_LEVEL is 3 from then on, where nobody has set it. A part of TFX that is seldom
     needed is imported when somebody uses it.
 
-    What has been imported is there to stay, and Python's search for cycles of garbage leaves it out
-    from then on. It takes a third of the time of importing TensorFlow otherwise, and comes again
-    with every large graph.
+    Python does not search for garbage during the import: the search would take a third of the time.
+    Later searches leave out what was imported, since it stays until the process ends.
     """
     os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')
     gc.disable()

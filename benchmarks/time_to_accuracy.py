@@ -5,8 +5,7 @@ images, and after each epoch evaluates on the other 5,000 of the training set. T
 the program that has used the least time, so that all meet the same load. A program ends when it has
 reached the highest accuracy, when it has used `--minutes`, or when its recipe is over. Ours is the
 preset `quick` with the settings of `--settings`. The time is that of whole epochs, with their
-evaluations.
-The first epoch of a program has the tracing of its graphs.
+evaluations. The first epoch of a program has the tracing of its graphs.
 """
 
 from __future__ import annotations

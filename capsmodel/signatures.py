@@ -61,8 +61,8 @@ def export(
     _remove(unfinished)
     try:
         signatures = module.signatures()
-        options = tf.saved_model.SaveOptions(experimental_custom_gradients=False)  # for training
-        tf.saved_model.save(module, unfinished, signatures, options)
+        without_gradients = tf.saved_model.SaveOptions(experimental_custom_gradients=False)
+        tf.saved_model.save(module, unfinished, signatures, without_gradients)
         warmup_requests.write(model, signatures, unfinished, warmup_images)
         model_facts.write(unfinished, class_names, model.config)
         model_facts.write_network(unfinished, model.config.exported, framing)

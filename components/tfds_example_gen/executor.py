@@ -87,7 +87,7 @@ def _read_slice(
 ) -> beam.pvalue.PCollection:
     builder = _builder(exec_properties)
     shards = len(builder.info.splits[split_pattern].file_instructions)
-    parts = tfds.even_splits(split_pattern, n=max(1, shards))
+    parts = tfds.even_splits(split_pattern, n=shards)
     return pipeline | beam.Create(parts) | beam.FlatMap(_serialized_examples, builder)
 
 

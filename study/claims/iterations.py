@@ -66,7 +66,9 @@ def _judge(rows: Sequence[Row]) -> Verdict:
         -_SAME[dataset] < interval.low and interval.high < _SAME[dataset]
         for (dataset, _), interval in zip(pairs, intervals, strict=True)
     )
-    return found._replace(holds=False) if is_same and found.holds is None else found
+    if found.holds is None and is_same:
+        return Verdict(False, found.sentence)
+    return found
 
 
 def _charts(rows: Sequence[Row]) -> list[Chart]:
