@@ -10,7 +10,6 @@ from typing import Any
 from tfx import v1 as tfx
 
 from capsmodel.data.dataset import LabeledImages, load_examples
-from components.datasets.prepare import prepare
 from components.datasets.tfds_dataset import image_dataset_info
 from components.derived_examples.component import DerivedExamples
 from pipeline import (
@@ -95,10 +94,9 @@ def make(config: Config, trainings: Iterable[Training]) -> Sets:
         trainings: What the images are for.
 
     Raises:
-        DatasetError: The dataset cannot be prepared or used.
+        DatasetError: The dataset is not prepared, or cannot be used.
         NodeFailed: A node failed.
     """
-    prepare(config.dataset, config.data_dir)
     needed = {(training.side, training.shift, training.digits) for training in trainings}
     with var_folder.entered(config) as inside:
         pipeline = _pipeline(inside, needed)

@@ -105,15 +105,22 @@ def run(plan: Plan, var: str) -> None:
         DatasetError: A dataset cannot be prepared or used.
         ResultError: The file of results cannot be used.
     """
+    from components.datasets.prepare import prepare
     from study import data
 
     missing = plan.missing()
     if not plan.results.exists():
         plan.results.parent.mkdir(parents=True, exist_ok=True)
         results.create(plan.results)
+    datasets = {
+        dataset: data.config_of(dataset, var, is_small=plan.preset == 'tiny')
+        for dataset in dict.fromkeys(training.dataset for training in missing)
+    }
+    # All of them first: you hear at once if one cannot be had.
+    for config in datasets.values():
+        prepare(config.dataset, config.data_dir)
     sets = {}
-    for dataset in dict.fromkeys(training.dataset for training in missing):
-        config = data.config_of(dataset, var, is_small=plan.preset == 'tiny')
+    for dataset, config in datasets.items():
         print(f'Images of {dataset}:', flush=True)
         sets[dataset] = data.make(config, [each for each in missing if each.dataset == dataset])
     started, estimated = time.monotonic(), sum(each.estimated_seconds for each in missing)

@@ -127,10 +127,7 @@ def _idx_files(dataset: str, work: pathlib.Path, idx_dir: str | None) -> dict[st
         except DatasetError as error:
             print(f'  not possible: {error}', flush=True)
             reasons.append(f'{source}: {error}')
-    raise DatasetError(
-        f'mnist cannot be fetched ({"; ".join(reasons)}). '
-        'Name a folder with its four IDX files with --idx_dir'
-    )
+    raise DatasetError(f'mnist cannot be fetched ({"; ".join(reasons)}). {_from_folder(dataset)}')
 
 
 def _idx_builder(builder: Any, work: pathlib.Path, files: dict[str, bytes]) -> Any:
@@ -169,17 +166,17 @@ def _idx_builder(builder: Any, work: pathlib.Path, files: dict[str, bytes]) -> A
     return FromFiles(data_dir=work)
 
 
+def _from_folder(dataset: str) -> str:
+    return f'Name a folder with its four IDX files: make data DATASET={dataset} IDX_DIR=folder'
+
+
 def _check_reachable(builder: Any) -> None:
     """Raises DatasetError if the dataset's first URL does not answer, because TFDS would hang."""
     for url in list(builder.url_infos or ())[:1]:
         if not mnist_source.answers(url):
             raise DatasetError(
                 f'{builder.name} is not prepared and cannot be downloaded: no answer from {url}'
-                + (
-                    '. Name a folder with its four IDX files with --idx_dir'
-                    if builder.name in _OF_IDX_FILES
-                    else ''
-                )
+                + (f'. {_from_folder(builder.name)}' if builder.name in _OF_IDX_FILES else '')
             )
 
 

