@@ -177,11 +177,18 @@ kubeflow-run: setup ## Run what `make kubeflow` compiled on a cluster (HOST=http
 		"$$($(commands) show kubeflow-run HOST=http://localhost:8080)" >&2; exit 1; }; \
 	$(quiet) python -m kubeflow.submit --host "$$HOST" $${NAMESPACE:+--namespace "$$NAMESPACE"}
 
-bench: data setup-bench ## Measure the training step, answers and XLA's count (10 minutes)
+bench: data setup-bench ## Measure steps, answers, XLA's count, a run and the server (20 minutes)
 	@set -e; $(call settings,data_dir); \
-	$(quiet) python -m benchmarks.train_step --data_dir "$$data_dir"; \
-	$(quiet) python -m benchmarks.inference; \
-	$(quiet) python -m benchmarks.cost
+	var=$$(mktemp -d); trap 'rm -rf "$$var"' EXIT; \
+	measure() { echo; echo "python -m benchmarks.$$*"; $(quiet) python -m "benchmarks.$$@"; }; \
+	measure train_step --data_dir "$$data_dir"; \
+	measure inference; \
+	measure cost; \
+	measure scale --training --images 60000,600000 --classes 10 --pixels 28; \
+	measure pipeline --data_dir "$$data_dir" --var "$$var"; \
+	measure serving --turns 3 --signature serving_default --model "$$var"/serving_model/*/*; \
+	measure serving --turns 3; \
+	measure request_log
 
 study: setup ## Train what the study of a claim still lacks (CLAIM=iterations SEEDS=number SMALL=yes)
 	@[ -n "$$CLAIM" ] || { echo "Name a claim: $$($(commands) show study CLAIM=iterations)" >&2; exit 1; }; \

@@ -1,8 +1,9 @@
 """The time of each node in a run of the pipeline, and in a second run that is cached.
 
 `python -m benchmarks.pipeline --preset quick` runs the commands of `make run` with a new folder for
-everything that a run writes. The dataset must exist (`make data`). A node's time is the one between
-its start and its end in ML Metadata. Other settings come from the environment, as in `make run`.
+everything that a run writes; `--var FOLDER` keeps it. The dataset must exist (`make data`). A
+node's time is the one between its start and its end in ML Metadata. Other settings come from the
+environment, as in `make run`.
 """
 
 from __future__ import annotations
@@ -84,11 +85,15 @@ def _main() -> None:
     )
     parser.add_argument('--preset', default='quick', choices=list(configs.PRESETS))
     parser.add_argument('--data_dir', default='var/data', help="TFDS's folder")
+    parser.add_argument('--var', help='an empty folder for what the runs write, which is kept')
     parser.add_argument('--json', help='a file for the rows')
     arguments = parser.parse_args()
+    if arguments.var and not (os.path.isdir(arguments.var) and not os.listdir(arguments.var)):
+        parser.error(f'--var must be an empty folder: {arguments.var}')
     if not os.path.isdir(arguments.data_dir):
         parser.error(f'there is no folder {arguments.data_dir}: `make data` prepares it')
-    with tempfile.TemporaryDirectory(prefix='capsnet-') as var:
+    with tempfile.TemporaryDirectory(prefix='capsnet-') as temporary:
+        var = os.path.abspath(arguments.var or temporary)
         os.symlink(os.path.abspath(arguments.data_dir), os.path.join(var, 'data'))
         environment = {
             'TF_CPP_MIN_LOG_LEVEL': '3',

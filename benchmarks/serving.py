@@ -3,7 +3,9 @@
 `python -m benchmarks.serving` takes about two minutes. The clients share one process; each sends
 the next image when it has the answer to the last one. They are plain sockets, because an HTTP
 client in Python would add half a millisecond to each request. The bare call is a call of the
-server's own function in a process that does nothing else. All of them take turns.
+server's own function in a process that does nothing else. All of them take turns. `ready_s` is
+how many seconds a server takes to be ready, `idle_cpu` the share of a processor core that it takes
+while nobody asks.
 
 Without `--model`, requests go to a network with its first weights, with the signature `pixels`: 784
 numbers each. A pushed model, `--model var/serving_model/capsnet/VERSION`, can also be asked with
@@ -33,6 +35,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import PIL.Image
+import psutil
 
 import start_tensorflow
 from benchmarks.inference import export
@@ -58,7 +61,26 @@ _COLUMNS = {
     'p99_ms': '.2f',
     'over_bare': '+.1%',
     'ratio_to_unbatched': '.2f',
+    'ready_s': '.1f',
+    'idle_cpu': '.2%',
 }
+
+
+_IDLE_SECONDS = 5
+
+
+class Server(NamedTuple):
+    """A running server: the URL of its model, the seconds until it was ready, its process."""
+
+    url: str
+    ready_s: float
+    process: psutil.Process
+
+    def idle_cpu(self) -> float:
+        """The share of a processor core that it takes while nobody asks."""
+        before = sum(self.process.cpu_times()[:2])
+        time.sleep(_IDLE_SECONDS)
+        return (sum(self.process.cpu_times()[:2]) - before) / _IDLE_SECONDS
 
 
 class Sample(NamedTuple):
@@ -190,32 +212,36 @@ def _process(program: Callable[..., None], *arguments: Any) -> Iterator[Callable
 
 
 @contextlib.contextmanager
-def _server(base_path: str, flags: tuple[str, ...]) -> Iterator[str]:
-    """Starts a server; yields the URL of its model."""
+def _server(base_path: str, flags: tuple[str, ...]) -> Iterator[Server]:
+    """Starts a server, and yields it when it is ready."""
     command = [
         *(sys.executable, '-W', 'ignore', '-m', 'serving.server', '--rest_api_port=0'),
         *('--model_name=capsnet', f'--model_base_path={base_path}', *flags),
     ]
+    started = time.monotonic()
     with subprocess.Popen(command, cwd=_ROOT, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout
         try:
             ready = re.search(r'at (http://\S+)', process.stdout.readline())
             if not ready:
                 raise SystemExit('The server did not start: see what it says above.')
-            yield ready[1]
+            yield Server(ready[1], time.monotonic() - started, psutil.Process(process.pid))
         finally:
             process.terminate()
 
 
 def _samples(
     base_path: str, signature: str, turns: int, seconds: float
-) -> dict[tuple[str, int], list[Sample]]:
-    """The samples of all turns, by the row's name and the number of connections."""
+) -> tuple[dict[tuple[str, int], list[Sample]], dict[str, dict[str, float]]]:
+    """The samples of all turns, by the row's name and the number of connections.
+
+    Also, by the name of each server, what it is like while nobody asks.
+    """
     samples: dict[tuple[str, int], list[Sample]] = {}
     with contextlib.ExitStack() as stack:
         call = stack.enter_context(_process(serve_calls, f'{base_path}/1', signature))
         request = stack.enter_context(_process(serve_requests))
-        urls = {
+        servers = {
             name: stack.enter_context(_server(base_path, flags)) for name, flags in _SERVERS.items()
         }
         for turn in range(1 + turns):
@@ -223,17 +249,24 @@ def _samples(
             length = seconds if turn else 0.5
             sampled = {('bare call', 1): call(length)}
             for connections in _CONNECTIONS:
-                for name, url in urls.items():
-                    sampled[name, connections] = request((url, signature, connections, length))
+                for name, server in servers.items():
+                    sampled[name, connections] = request(
+                        (server.url, signature, connections, length)
+                    )
             if turn:
                 for row, sample in sampled.items():
                     samples.setdefault(row, []).append(sample)
-    return samples
+        idle = {
+            name: {'ready_s': server.ready_s, 'idle_cpu': server.idle_cpu()}
+            for name, server in servers.items()
+        }
+    return samples, idle
 
 
 def _rows(base_path: str, signature: str, turns: int, seconds: float) -> list[dict[str, Any]]:
     rows: list[dict[str, Any]] = []
-    for (name, connections), samples in _samples(base_path, signature, turns, seconds).items():
+    all_samples, idle = _samples(base_path, signature, turns, seconds)
+    for (name, connections), samples in all_samples.items():
         latencies = [latency for sample in samples for latency in sample.latencies]
         row = {
             'name': name,
@@ -245,6 +278,7 @@ def _rows(base_path: str, signature: str, turns: int, seconds: float) -> list[di
         if connections == 1:
             bare = (rows or [row])[0]
             row['over_bare'] = row['p50_ms'] / bare['p50_ms'] - 1
+            row |= idle.get(name, {})
         if name == _BATCHED:
             row['ratio_to_unbatched'] = row['requests_per_s'] / rows[-1]['requests_per_s']
         rows.append(row)
@@ -268,7 +302,7 @@ def _main() -> None:
         if arguments.model:
             os.symlink(os.path.abspath(arguments.model), f'{base_path}/1')
         else:
-            export('auto', f'{base_path}/1')
+            export('ours', f'{base_path}/1')
         rows = _rows(base_path, arguments.signature, arguments.turns, arguments.seconds)
         report(rows, _COLUMNS, arguments.json)
 

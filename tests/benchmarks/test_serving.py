@@ -1,0 +1,33 @@
+"""Tests of the benchmark of the server."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+
+@pytest.mark.slow
+def test_rates_start_and_idle_time_of_a_network_with_its_first_weights(tmp_path, root):
+    rows = tmp_path / 'rows.json'
+    options = ['--turns', '1', '--seconds', '0.3', '--json', str(rows)]
+    done = subprocess.run(
+        [sys.executable, '-m', 'benchmarks.serving', *options],
+        cwd=root,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    by_key = {(row['name'], row['connections']): row for row in json.loads(rows.read_text())}
+    servers = 'server', 'server, batching'
+    assert by_key.keys() == {
+        ('bare call', 1),
+        *((server, connections) for server in servers for connections in (1, 8, 32)),
+    }
+    assert all(0 < row['p50_ms'] <= row['p99_ms'] for row in by_key.values())
+    for server in servers:
+        row = by_key[server, 1]
+        assert 0.5 < row['ready_s'] < 120
+        assert 0 <= row['idle_cpu'] < 0.5
+        assert row['over_bare'] > -0.9
