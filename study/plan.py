@@ -7,11 +7,15 @@ in no time.
 from __future__ import annotations
 
 import dataclasses
+import pathlib
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from study import statistics
 from study.results import Row
+
+# Where the report is; its pictures are in the folder `study` there.
+DOCS = pathlib.Path(__file__).parents[1] / 'docs'
 
 BATCH_SIZE = 64
 # The steps of a pass over the 55,000 images that MNIST has for training.
@@ -148,6 +152,18 @@ class Chart(NamedTuple):
     is_logarithmic: bool = False
 
 
+class Picture(NamedTuple):
+    """What the first training of a claim draws, for people to look at.
+
+    Attributes:
+        file: Its name.
+        title: What it shows.
+    """
+
+    file: str
+    title: str
+
+
 @dataclasses.dataclass(frozen=True)
 class Claim:
     """A claim about capsule networks, and the rule that decides it.
@@ -164,6 +180,7 @@ class Claim:
         judge: From the rows of this claim to what was found; all trainings are there.
         charts: The pictures of such rows; rows may be missing.
         timed: Trainings of which the time of a step is measured, in turns.
+        picture: What its first training draws besides.
     """
 
     name: str
@@ -177,6 +194,7 @@ class Claim:
     judge: Callable[[Sequence[Row]], Verdict]
     charts: Callable[[Sequence[Row]], list[Chart]]
     timed: tuple[Training, ...] = ()
+    picture: Picture | None = None
 
 
 def errors(rows: Sequence[Row], network: str, recipe: str, condition: str) -> dict[int, float]:

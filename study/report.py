@@ -18,6 +18,7 @@ from study import statistics
 from study.claims import CLAIMS
 from study.plan import (
     BATCH_SIZE,
+    DOCS,
     STEPS_OF_A_TURN,
     TIME_OF_STEPS,
     TURNS,
@@ -27,8 +28,6 @@ from study.plan import (
     key_of,
 )
 from study.results import RESULTS, ResultError, Row, read
-
-DOCS = pathlib.Path(__file__).parents[1] / 'docs'
 
 # The fewest seeds by which a claim is judged.
 _LEAST_SEEDS = 3
@@ -108,6 +107,8 @@ def _section(claim: Claim, rows: Sequence[Row]) -> str:
     if rows:
         parts += [_table(claim, rows), _wrapped(_effort(rows)), *_times(claim, rows)]
         parts += [f'![{chart.title}](study/{chart.name}.png)' for chart in _charts(claim, rows)]
+        if claim.picture:
+            parts.append(f'![{claim.picture.title}](study/{claim.picture.file})')
     return '\n\n'.join(parts)
 
 

@@ -22,7 +22,7 @@ from components import locks
 from pipeline import configs, console
 from study import results
 from study.claims import CLAIMS
-from study.plan import STEPS_OF_A_TURN, TIME_OF_STEPS, TURNS, Claim, Training, key_of
+from study.plan import DOCS, STEPS_OF_A_TURN, TIME_OF_STEPS, TURNS, Claim, Training, key_of
 from study.results import Row
 
 if TYPE_CHECKING:
@@ -43,6 +43,7 @@ class Plan:
         preset: Of the networks, see `train.settings_of`.
         folder: For images and checkpoints.
         results: The file of results.
+        pictures: The folder of pictures.
     """
 
     claim: Claim
@@ -50,6 +51,7 @@ class Plan:
     preset: str
     folder: pathlib.Path
     results: pathlib.Path
+    pictures: pathlib.Path
 
     @classmethod
     def of(cls, claim: Claim, seeds: int, var: str, *, is_small: bool) -> Plan:
@@ -63,7 +65,8 @@ class Plan:
         """
         folder = pathlib.Path(var, 'study')
         if not is_small:
-            return cls(claim, claim.trainings(seeds), 'quick', folder, results.RESULTS)
+            trainings = claim.trainings(seeds)
+            return cls(claim, trainings, 'quick', folder, results.RESULTS, DOCS / 'study')
         folder /= 'small'
         trainings = [
             dataclasses.replace(
@@ -74,7 +77,7 @@ class Plan:
             for training in claim.trainings(1)
             if training.dataset == 'mnist' and training.images <= _SMALL_IMAGES
         ]
-        return cls(claim, trainings, 'tiny', folder, folder / 'results.csv')
+        return cls(claim, trainings, 'tiny', folder, folder / 'results.csv', folder)
 
     def missing(self) -> list[Training]:
         """The trainings that have not all of their results yet."""
@@ -176,8 +179,9 @@ def _rows(plan: Plan, training: Training, sets: Sets) -> list[Row]:
     from study import tested, train
 
     if training.digits == 2:
+        picture = plan.claim.picture
         measures, seconds, cpu_seconds = train.train_on_pairs(
-            training, sets, plan.folder, plan.preset
+            training, sets, plan.preset, plan.pictures / picture.file if picture else None
         )
         trained = None
     else:

@@ -17,9 +17,8 @@ import statistics
 import sys
 from collections.abc import Iterator, Sequence
 
+from study.plan import DOCS
 from study.results import KEY, ResultError, Row, mean_and_deviation, read
-
-DOCS = pathlib.Path(__file__).parents[1] / 'docs'
 
 _GROUP = KEY[:-1]  # seeds of the same training share a line
 _BEGIN = '<!-- results of '

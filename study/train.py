@@ -31,8 +31,6 @@ CLASSES = 10
 # The side of the images of the datasets.
 SIDE = 28
 
-PICTURE = 'overlap-reconstructions.png'
-
 
 class Trained(NamedTuple):
     """A network after its training.
@@ -114,17 +112,15 @@ def train(training: Training, sets: Sets, folder: pathlib.Path, preset: str) -> 
 
 
 def train_on_pairs(
-    training: Training, sets: Sets, folder: pathlib.Path, preset: str
+    training: Training, sets: Sets, preset: str, picture_file: pathlib.Path | None
 ) -> tuple[list[Measure], float, float]:
     """Trains on two digits on top of each other, by `study.overlap`, and measures the network.
-
-    The first network with a decoder is drawn as `overlap-reconstructions.png`.
 
     Args:
         training: What to train.
         sets: The images of its dataset.
-        folder: For the picture.
         preset: See `settings_of`.
+        picture_file: Where a network with a decoder is drawn, unless that is there; None: nowhere.
 
     Returns:
         The measures; the seconds of training and test; the same of all processor cores together.
@@ -141,10 +137,9 @@ def train_on_pairs(
         {**given, **dict(training.settings)},
     )
     seconds, cpu = time.monotonic() - started, time.process_time() - cpu
-    path = folder / PICTURE
-    if network.config.has_decoder and not path.exists():
+    if picture_file and network.config.has_decoder and not picture_file.exists():
         pairs = pair_files.load(sets.pairs(training.shift))
-        picture.write_picture(network, pairs, path)
+        picture.write_picture(network, pairs, picture_file)
     return measures, seconds, cpu
 
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from study import statistics
 from study.claims import networks
 from study.claims.networks import compared, recipe_of
-from study.plan import Chart, Claim, Series, Training, Verdict, errors
+from study.plan import Chart, Claim, Picture, Series, Training, Verdict, errors
 from study.results import Row
 
 _NETWORKS = ('capsnet', 'cnn')
@@ -101,4 +101,9 @@ CLAIM = Claim(
     seeds=3,
     judge=_judge,
     charts=_charts,
+    picture=Picture(
+        'overlap-reconstructions.png',
+        'Pairs of test images, and what two capsules of the first network make of each, as in '
+        'figure 5 of the paper',
+    ),
 )
