@@ -95,7 +95,10 @@ def _bars(axes: Any, chart: Chart, places: list[Any]) -> None:
 
 
 def _whisker(estimate: Estimate) -> tuple[float, float]:
-    """How far the interval goes down and up from the mean; no error is below 0."""
+    """How far the interval goes down and up from the mean; no error is below 0.
+
+    NaN for a single value, which matplotlib draws without a whisker.
+    """
     if math.isnan(estimate.low):
-        return 0.0, 0.0
+        return math.nan, math.nan
     return estimate.mean - max(0.0, estimate.low), estimate.high - estimate.mean
