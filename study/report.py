@@ -66,27 +66,37 @@ def _wrapped(paragraph: str) -> str:
 
 
 def judged(claim: Claim, rows: Sequence[Row]) -> Verdict:
-    """What was found about a claim; undecided as long as seeds are missing."""
+    """What was found about a claim; undecided as long as too many seeds are missing."""
+    complete = _complete_seeds(claim, rows)
+    if complete < min(_LEAST_SEEDS, claim.seeds):
+        return Verdict(None, f'only {_seeds(claim, complete)} are complete so far.')
+    verdict = claim.judge([row for row in rows if row.seed <= complete])
+    return Verdict(verdict.holds, f'{verdict.sentence}; by {_seeds(claim, complete)}.')
+
+
+def _complete_seeds(claim: Claim, rows: Sequence[Row]) -> int:
+    """How many seeds, from 1 on, have all of their rows."""
     there = {key_of(row) for row in rows}
     complete = 0
     while all(there.issuperset(each.keys) for each in claim.trainings(complete + 1)):
         complete += 1
-    if complete < min(_LEAST_SEEDS, claim.seeds):
-        return Verdict(
-            None,
-            f'only {complete} of {claim.seeds} seeds are complete so far.',
-        )
-    verdict = claim.judge([row for row in rows if row.seed <= complete])
-    seeds = f'by {complete} seeds' if complete != claim.seeds else f'by all {complete} seeds'
-    return Verdict(verdict.holds, f'{verdict.sentence}; {seeds}.')
+    return complete
+
+
+def _seeds(claim: Claim, complete: int) -> str:
+    if complete < claim.seeds:
+        return f'{complete} of {claim.seeds} seeds'
+    return f'{complete} seeds'
 
 
 def _summary(rows: Sequence[Row]) -> str:
-    lines = ['| claim | found |', '| --- | --- |']
+    lines = ['| claim | found | by |', '| --- | --- | --- |']
     for claim in CLAIMS.values():
-        verdict = judged(claim, [row for row in rows if row.claim == claim.name])
+        of_claim = [row for row in rows if row.claim == claim.name]
+        verdict, seeds = judged(claim, of_claim), _complete_seeds(claim, of_claim)
         anchor = claim.title.lower().replace(' ', '-')
-        lines.append(f'| [{claim.statement.rstrip(".")}](#{anchor}) | {_WORDS[verdict.holds]} |')
+        link = f'[{claim.statement.rstrip(".")}](#{anchor})'
+        lines.append(f'| {link} | {_WORDS[verdict.holds]} | {_seeds(claim, seeds)} |')
     return '\n'.join(lines)
 
 
@@ -120,22 +130,22 @@ def _table(claim: Claim, rows: Sequence[Row]) -> str:
             if key in found:
                 groups.setdefault(key[:3], []).append(found[key])
     columns = {
-        'error, %': 'test_error_percent',
-        'refused, %': 'refused_percent',
-        'entropy, bits': 'coupling_entropy',
+        'error, %': ('test_error_percent', 2),
+        'refused, %': ('refused_percent', 2),
+        'entropy, bits': ('coupling_entropy', 4),
     }
     shown = {
-        title: name
-        for title, name in columns.items()
+        title: (name, decimals)
+        for title, (name, decimals) in columns.items()
         if any(getattr(row, name) is not None for row in rows)
     }
     head = ['network', 'recipe', 'condition', 'seeds', *shown]
     lines = [head, ['---'] * len(head)]
     for (network, recipe, condition), group in groups.items():
         cells = [f'`{network}`', recipe, condition, f'{len(group)}']
-        for name in shown.values():
+        for name, decimals in shown.values():
             values = [value for row in group for value in [getattr(row, name)] if value is not None]
-            cells.append(str(statistics.mean(values)) if values else '')
+            cells.append(statistics.mean(values).text(decimals) if values else '')
         lines.append(cells)
     return '\n'.join(f'| {" | ".join(cells)} |' for cells in lines)
 

@@ -27,10 +27,10 @@ class Estimate(NamedTuple):
     high: float
     n: int
 
-    def __str__(self) -> str:
-        if math.isnan(self.low):
-            return f'{self.mean:.2f}'
-        return f'{self.mean:.2f} ({self.low:.2f} to {self.high:.2f})'
+    def text(self, decimals: int) -> str:
+        """As in '1.02 (0.99 to 1.05)'."""
+        mean, low, high = (f'{value:.{decimals}f}' for value in self[:3])
+        return mean if math.isnan(self.low) else f'{mean} ({low} to {high})'
 
 
 class Difference(NamedTuple):

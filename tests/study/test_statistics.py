@@ -15,14 +15,14 @@ def test_an_interval_is_students():
     assert estimate.low == pytest.approx(3 - 2.776 * 0.7071, abs=1e-3)
     assert estimate.high == pytest.approx(3 + 2.776 * 0.7071, abs=1e-3)
     assert estimate.n == 5
-    assert str(estimate) == '3.00 (1.04 to 4.96)'
+    assert estimate.text(2) == '3.00 (1.04 to 4.96)'
 
 
 def test_a_single_value_has_no_interval():
     estimate = statistics.mean([1.5])
     assert math.isnan(estimate.low)
     assert math.isnan(estimate.high)
-    assert str(estimate) == '1.50'
+    assert estimate.text(2) == '1.50'
 
 
 def test_a_difference_is_paired_by_seed():
