@@ -42,6 +42,7 @@ from benchmarks.inference import export
 from benchmarks.interleaved import report
 
 _CONNECTIONS = (1, 8, 32)
+_IDLE_SECONDS = 5
 # The name of each signature's input.
 _INPUTS = {'pixels': 'pixels', 'serving_default': 'image_bytes'}
 _ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
@@ -64,9 +65,6 @@ _COLUMNS = {
     'ready_s': '.1f',
     'idle_cpu': '.2%',
 }
-
-
-_IDLE_SECONDS = 5
 
 
 class Server(NamedTuple):

@@ -7,15 +7,11 @@ in no time.
 from __future__ import annotations
 
 import dataclasses
-import pathlib
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from study import statistics
 from study.results import Row
-
-# Where the report is; its pictures are in the folder `study` there.
-DOCS = pathlib.Path(__file__).parents[1] / 'docs'
 
 BATCH_SIZE = 64
 # The steps of a pass over the 55,000 images that MNIST has for training.

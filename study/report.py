@@ -18,7 +18,6 @@ from study import statistics
 from study.claims import CLAIMS
 from study.plan import (
     BATCH_SIZE,
-    DOCS,
     STEPS_OF_A_TURN,
     TIME_OF_STEPS,
     TURNS,
@@ -27,7 +26,7 @@ from study.plan import (
     Verdict,
     key_of,
 )
-from study.results import RESULTS, ResultError, Row, read
+from study.results import DOCS, RESULTS, ResultError, Row, read
 
 # The fewest seeds by which a claim is judged.
 _LEAST_SEEDS = 3

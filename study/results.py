@@ -14,6 +14,8 @@ from collections.abc import Sequence
 from typing import Any
 
 RESULTS = pathlib.Path(__file__).with_name('results.csv')
+# Where the report and the tables are; pictures are in the folder `study` there.
+DOCS = pathlib.Path(__file__).parents[1] / 'docs'
 
 # What tells a training from others.
 KEY = ('claim', 'network', 'recipe', 'condition', 'seed')

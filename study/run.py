@@ -22,7 +22,7 @@ from components import locks
 from pipeline import configs, console
 from study import results
 from study.claims import CLAIMS
-from study.plan import DOCS, STEPS_OF_A_TURN, TIME_OF_STEPS, TURNS, Claim, Training, key_of
+from study.plan import STEPS_OF_A_TURN, TIME_OF_STEPS, TURNS, Claim, Training, key_of
 from study.results import Row
 
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ class Plan:
         folder = pathlib.Path(var, 'study')
         if not is_small:
             trainings = claim.trainings(seeds)
-            return cls(claim, trainings, 'quick', folder, results.RESULTS, DOCS / 'study')
+            return cls(claim, trainings, 'quick', folder, results.RESULTS, results.DOCS / 'study')
         folder /= 'small'
         trainings = [
             dataclasses.replace(

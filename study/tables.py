@@ -17,8 +17,7 @@ import statistics
 import sys
 from collections.abc import Iterator, Sequence
 
-from study.plan import DOCS
-from study.results import KEY, ResultError, Row, mean_and_deviation, read
+from study.results import DOCS, KEY, ResultError, Row, mean_and_deviation, read
 
 _GROUP = KEY[:-1]  # seeds of the same training share a line
 _BEGIN = '<!-- results of '

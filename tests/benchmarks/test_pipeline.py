@@ -1,26 +1,16 @@
 """Tests of the benchmark of the pipeline's nodes."""
 
-import json
-import subprocess
-import sys
-
 import pytest
+from benchmark_process import rows_of, run
 
 
 @pytest.mark.slow
 @pytest.mark.e2e
-def test_nodes_of_a_cold_and_a_cached_run(mnist_dir, tmp_path, root):
-    rows = tmp_path / 'rows.json'
-    options = ['--preset', 'tiny', '--data_dir', mnist_dir, '--json', str(rows)]
-    done = subprocess.run(
-        [sys.executable, '-m', 'benchmarks.pipeline', *options],
-        cwd=root,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    by_name = {row['name']: row for row in json.loads(rows.read_text())}
+def test_nodes_of_a_cold_and_a_cached_run(mnist_dir, tmp_path):
+    kept = tmp_path / 'kept'
+    kept.mkdir()
+    options = ['--preset', 'tiny', '--data_dir', mnist_dir, '--var', str(kept)]
+    by_name = {row['name']: row for row in rows_of(tmp_path, 'pipeline', *options)}
     nodes = {name: row for name, row in by_name.items() if row['kind'] == 'node'}
     assert len(nodes) == 18
     assert by_name['tfx run create']['cold_s'] > sum(row['cold_s'] for row in nodes.values())
@@ -29,15 +19,17 @@ def test_nodes_of_a_cold_and_a_cached_run(mnist_dir, tmp_path, root):
     cached = sum(row['cached_s'] for row in nodes.values())
     assert cached < by_name['tfx run create']['cached_s'] < by_name['tfx run create']['cold_s']
     assert by_name['tfx pipeline create']['cached_s'] is None
+    assert len(list(kept.glob('serving_model/*/*/saved_model.pb'))) == 1
 
 
-def test_missing_data_end_in_a_sentence(tmp_path, root):
-    done = subprocess.run(
-        [sys.executable, '-m', 'benchmarks.pipeline', '--data_dir', str(tmp_path / 'data')],
-        cwd=root,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+@pytest.mark.parametrize(
+    ('options', 'sentence'),
+    [
+        (['--data_dir', 'no_folder'], 'there is no folder no_folder: `make data` prepares it'),
+        (['--var', 'benchmarks'], '--var must be an empty folder: benchmarks'),
+    ],
+)
+def test_wrong_folders_end_in_a_sentence(options, sentence):
+    done = run('pipeline', *options)
     assert done.returncode == 2
-    assert done.stderr.rstrip().endswith('`make data` prepares it')
+    assert done.stderr.rstrip().endswith(sentence)

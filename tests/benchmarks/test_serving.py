@@ -1,25 +1,13 @@
 """Tests of the benchmark of the server."""
 
-import json
-import subprocess
-import sys
-
 import pytest
+from benchmark_process import rows_of
 
 
 @pytest.mark.slow
-def test_rates_start_and_idle_time_of_a_network_with_its_first_weights(tmp_path, root):
-    rows = tmp_path / 'rows.json'
-    options = ['--turns', '1', '--seconds', '0.3', '--json', str(rows)]
-    done = subprocess.run(
-        [sys.executable, '-m', 'benchmarks.serving', *options],
-        cwd=root,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    by_key = {(row['name'], row['connections']): row for row in json.loads(rows.read_text())}
+def test_rates_start_and_idle_time_of_a_network_with_its_first_weights(tmp_path):
+    rows = rows_of(tmp_path, 'serving', '--turns', '1', '--seconds', '0.3')
+    by_key = {(row['name'], row['connections']): row for row in rows}
     servers = 'server', 'server, batching'
     assert by_key.keys() == {
         ('bare call', 1),

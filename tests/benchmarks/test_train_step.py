@@ -1,10 +1,9 @@
 """Tests of the training step's benchmark: its rows, its floor, its peers, its options."""
 
-import json
 import subprocess
-import sys
 
 import pytest
+from benchmark_process import rows_of
 
 from benchmarks import train_step
 from benchmarks.interleaved import Timing
@@ -102,16 +101,10 @@ def test_a_wrong_option_ends_in_a_sentence(option, value, message, capsys):
 
 
 @pytest.mark.slow
-def test_two_batch_sizes_are_measured_of_real_steps(mnist_dir, tmp_path, root):
-    rows = tmp_path / 'rows.json'
-    options = ['--batches', '2,4', '--turns', '1', '--data_dir', mnist_dir, '--json', str(rows)]
-    subprocess.run(
-        [sys.executable, '-W', 'ignore', '-m', 'benchmarks.train_step', *options],
-        cwd=root,
-        capture_output=True,
-        check=True,
-    )
-    steps = [row for row in json.loads(rows.read_text()) if row['kind'] == 'step']
+def test_two_batch_sizes_are_measured_of_real_steps(mnist_dir, tmp_path):
+    options = ['--batches', '2,4', '--turns', '1', '--data_dir', mnist_dir]
+    rows = rows_of(tmp_path, 'train_step', *options)
+    steps = [row for row in rows if row['kind'] == 'step']
     assert [(row['name'], row['batch']) for row in steps] == [
         ('textbook', 2),
         ('ours', 2),
