@@ -148,7 +148,7 @@ def test_values_of_every_kind_and_rank(tmp_path):
             'serving_default',
             {'x': X.astype(np.float64)},
             'INVALID_ARGUMENT',
-            'Type mismatch: actual double vs. expect float',
+            'Expects arg[0] to be float but double is provided',
         ),
         (
             'regress_x_to_y',
