@@ -7,10 +7,16 @@ from collections.abc import Callable, Iterable
 
 import apache_beam as beam
 import tensorflow_model_analysis as tfma
+from tensorflow.python.autograph.core import config
 from tensorflow_model_analysis.metrics import metric_types
 
 RECONSTRUCTION_ERROR = 'reconstruction_error'
 REFUSED = 'refused'
+
+# TensorFlow Model Analysis takes other metrics from tf_keras. AutoGraph would rewrite their code
+# before it first runs, which takes a tenth of an evaluation. It has a rule that leaves Keras as it
+# is, which does not know this name of it. Each process that computes metrics imports this module.
+config.CONVERSION_RULES = (config.DoNotConvert('tf_keras'), *config.CONVERSION_RULES)
 
 
 class ReconstructionError(tfma.metrics.Metric):
