@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import tensorflow as tf
 
 # Background and pieces are searched for in a copy whose longer side has this many pixels.
@@ -134,18 +136,36 @@ def _background(grey: tf.Tensor, border_only: bool = False) -> tuple[tf.Tensor, 
     strip = tf.maximum(tf.reduce_min(size) // 16, 1)
     rows, columns = (tf.minimum(tf.range(n), n - 1 - tf.range(n)) for n in tf.unstack(size))
     is_border = tf.reshape((rows < strip)[:, tf.newaxis] | (columns < strip), [-1, 1])
-    surface = tf.concat([[[quantile(values[is_border], 0.5)]], tf.zeros([5, 1])], 0)
-    for round_ in range(_FITS // 2 if border_only else _FITS):
+    median = tf.concat([[[quantile(values[is_border], 0.5)]], tf.zeros([5, 1])], 0)
+
+    def fit(surface: tf.Tensor, index: tf.Tensor) -> tf.Tensor:
         differences = values - terms @ surface
-        looked_at = is_border if round_ < _FITS // 2 else tf.ones_like(is_border)
+        looked_at = is_border | (index >= _FITS // 2)
         scale = 2 * _noise(differences[looked_at]) + 2
         weights = tf.cast(looked_at, tf.float32) / (1 + (differences / scale) ** 2) ** 2
         # Keeps the surface flat where a few pixels alone would bend it.
-        flatness = tf.linalg.diag([0.0] + [1e-3 if round_ == 0 else 1e-4] * 5)
+        flatness = tf.linalg.diag([0.0] + [1.0] * 5) * tf.where(index == 0, 1e-3, 1e-4)
         weighted = terms * weights
         normal = tf.matmul(weighted, terms, transpose_a=True) + flatness * tf.reduce_sum(weights)
-        surface = tf.linalg.solve(normal, tf.matmul(weighted, values, transpose_a=True))
+        return tf.linalg.solve(normal, tf.matmul(weighted, values, transpose_a=True))
+
+    surface = _repeated(fit, median, _FITS // 2 if border_only else _FITS)
     return surface, _NOISE_FACTOR * _noise(values - terms @ surface)
+
+
+def _repeated(
+    change: Callable[[tf.Tensor, tf.Tensor], tf.Tensor], value: tf.Tensor, rounds: int
+) -> tf.Tensor:
+    """Changes a value in each round, whose index is the second argument.
+
+    A loop in Python would put each round into the graph, which everybody who loads a model reads.
+    """
+    _, value = tf.while_loop(
+        lambda index, _: index < rounds,
+        lambda index, value: (index + 1, change(value, index)),
+        (0, value),
+    )
+    return value
 
 
 def _terms(size: tf.Tensor) -> tf.Tensor:
@@ -239,12 +259,14 @@ def _pieces(is_ink: tf.Tensor) -> tf.Tensor:
     size, count = tf.shape(is_ink), tf.size(is_ink) + 1
     inside = tf.cast(is_ink, tf.float32)
     numbers = tf.reshape(tf.range(1, count), size) * tf.cast(is_ink, tf.int32)
-    for _ in range(_JOINING):
+
+    def join(numbers: tf.Tensor, _: tf.Tensor) -> tf.Tensor:
         near = largest_near(tf.cast(numbers, tf.float32)[tf.newaxis], 3)[0] * inside
         # By number: the one that it is replaced by.
         larger = tf.math.unsorted_segment_max(tf.cast(near, tf.int32), numbers, count)
         larger = tf.maximum(larger, 0)  # no pixel has this number
         for _ in range(_DOUBLING):
             larger = tf.gather(larger, larger)
-        numbers = tf.gather(larger, numbers)
-    return numbers
+        return tf.gather(larger, numbers)
+
+    return _repeated(join, numbers, _JOINING)
