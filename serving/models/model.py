@@ -198,7 +198,8 @@ class LoadedModel:
                     self._tensors(signature.inputs), self._tensors(signature.outputs)
                 )
             except (KeyError, ValueError) as error:
-                raise invalid(f'Signature "{signature_name}" cannot run: {error.args[0]}') from error
+                said = f'Signature "{signature_name}" cannot run: {error.args[0]}'
+                raise invalid(said) from error
         return self._prepared[signature_name]
 
     def _tensors(self, infos: Mapping[str, meta_graph_pb2.TensorInfo]) -> dict[str, Any]:

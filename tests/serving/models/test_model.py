@@ -165,6 +165,23 @@ def test_request_that_the_model_cannot_answer(half_plus_two, signature, inputs, 
     np.testing.assert_array_equal(half_plus_two.run('serving_default', {'x': X})['y'], Y)
 
 
+def test_signature_whose_tensors_are_not_there(tmp_path):
+    directory = saved_models.half_plus_two_tf1(str(tmp_path))
+    path = os.path.join(directory, 'saved_model.pb')
+    with open(path, 'rb') as file:
+        saved_model = saved_model_pb2.SavedModel.FromString(file.read())
+    signature = saved_model.meta_graphs[0].signature_def['serving_default']
+    signature.outputs['y'].name = 'gone:0'
+    with open(path, 'wb') as file:
+        file.write(saved_model.SerializeToString())
+    model = LoadedModel(directory)
+    with pytest.raises(
+        ServingError, match=r'^Signature "serving_default" cannot run: .*gone'
+    ) as it:
+        model.run('serving_default', {'x': X})
+    assert it.value.code == 'INVALID_ARGUMENT'
+
+
 def test_threads_get_each_their_own_answer(half_plus_two):
     together = threading.Barrier(8)
 
