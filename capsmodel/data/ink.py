@@ -158,7 +158,7 @@ def _repeated(
 ) -> tf.Tensor:
     """Changes a value in each round, whose index is the second argument.
 
-    A loop in Python would put each round into the graph, which everybody who loads a model reads.
+    A loop in Python would put each round into the graph, and whatever loads a model reads that.
     """
     _, value = tf.while_loop(
         lambda index, _: index < rounds,
