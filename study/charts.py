@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 import pathlib
 from typing import Any
@@ -95,10 +94,8 @@ def _bars(axes: Any, chart: Chart, places: list[Any]) -> None:
 
 
 def _whisker(estimate: Estimate) -> tuple[float, float]:
-    """How far the interval goes down and up from the mean; no error is below 0.
+    """How far the interval goes down and up from the mean.
 
     NaN for a single value, which matplotlib draws without a whisker.
     """
-    if math.isnan(estimate.low):
-        return math.nan, math.nan
-    return estimate.mean - max(0.0, estimate.low), estimate.high - estimate.mean
+    return estimate.mean - estimate.low, estimate.high - estimate.mean

@@ -39,9 +39,9 @@ _INTRODUCTION = (
     'written down before the trainings (see the history of `study/claims/`).',
     '`make study CLAIM=iterations` trains what a claim still lacks, and `make study-report` writes '
     'this page and its charts from [`study/results.csv`](../study/results.csv). Errors are means '
-    "over seeds in per cent, with 95% intervals by Student's distribution; `p` is that of "
-    "Student's test, paired by seed. The networks are trained for about one pass, as `make run` "
-    'does: longer trainings may differ.',
+    "over seeds in per cent, with 95% intervals by Student's distribution, cut at 0 and at 100; "
+    "`p` is that of Student's test, paired by seed. The networks are trained for about one pass, "
+    'as `make run` does: longer trainings may differ.',
 )
 _WORDS = {True: 'The claim holds', False: 'The claim does not hold', None: 'It remains undecided'}
 
@@ -129,22 +129,22 @@ def _table(claim: Claim, rows: Sequence[Row]) -> str:
             if key in found:
                 groups.setdefault(key[:3], []).append(found[key])
     columns = {
-        'error, %': ('test_error_percent', 2),
-        'refused, %': ('refused_percent', 2),
-        'entropy, bits': ('coupling_entropy', 4),
+        'error, %': ('test_error_percent', 2, statistics.percentage),
+        'refused, %': ('refused_percent', 2, statistics.percentage),
+        'entropy, bits': ('coupling_entropy', 4, statistics.mean),
     }
     shown = {
-        title: (name, decimals)
-        for title, (name, decimals) in columns.items()
+        title: (name, decimals, estimated)
+        for title, (name, decimals, estimated) in columns.items()
         if any(getattr(row, name) is not None for row in rows)
     }
     head = ['network', 'recipe', 'condition', 'seeds', *shown]
     lines = [head, ['---'] * len(head)]
     for (network, recipe, condition), group in groups.items():
         cells = [f'`{network}`', recipe, condition, f'{len(group)}']
-        for name, decimals in shown.values():
+        for name, decimals, estimated in shown.values():
             values = [value for row in group for value in [getattr(row, name)] if value is not None]
-            cells.append(statistics.mean(values).text(decimals) if values else '')
+            cells.append(estimated(values).text(decimals) if values else '')
         lines.append(cells)
     return '\n'.join(f'| {" | ".join(cells)} |' for cells in lines)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -45,18 +45,25 @@ class Difference(NamedTuple):
     p: float
 
 
-def mean(values: Sequence[float]) -> Estimate:
+def mean(values: Collection[float]) -> Estimate:
     """The mean of one or more values, with Student's interval at LEVEL.
 
     The interval is that of Student 1908, "The probable error of a mean": the mean plus and minus
     t s / sqrt(n), with n - 1 degrees of freedom.
     """
-    array = np.asarray(values, np.float64)
+    array = np.fromiter(values, np.float64)
     middle = float(array.mean())
     if len(array) < 2:
         return Estimate(middle, math.nan, math.nan, len(array))
     half = stats.t.ppf((1 + LEVEL) / 2, len(array) - 1) * array.std(ddof=1) / math.sqrt(len(array))
     return Estimate(middle, middle - float(half), middle + float(half), len(array))
+
+
+def percentage(values: Collection[float]) -> Estimate:
+    """The `mean` of percentages; where Student's interval goes past 0 or 100, it is cut there."""
+    estimate = mean(values)
+    low, high = np.clip((estimate.low, estimate.high), 0.0, 100.0)
+    return estimate._replace(low=float(low), high=float(high))
 
 
 def difference(first: Mapping[int, float], second: Mapping[int, float]) -> Difference:

@@ -69,7 +69,7 @@ def _charts(rows: Sequence[Row]) -> list[Chart]:
                 Series(
                     network,
                     [
-                        (test.replace(', ', ',\n'), statistics.mean(found))
+                        (test.replace(', ', ',\n'), statistics.percentage(found))
                         for test in TESTS
                         if (found := values(network, test, name == 'attacks'))
                     ],

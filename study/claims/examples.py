@@ -69,7 +69,7 @@ def _charts(rows: Sequence[Row]) -> list[Chart]:
                 Series(
                     network,
                     [
-                        (images or _ALL, statistics.mean(list(values.values())))
+                        (images or _ALL, statistics.percentage(values.values()))
                         for images in _IMAGES
                         if (values := _errors(rows, network, images))
                     ],

@@ -76,7 +76,7 @@ def _charts(rows: Sequence[Row]) -> list[Chart]:
         Series(
             title,
             [
-                (iterations, statistics.mean(list(values.values())))
+                (iterations, statistics.percentage(values.values()))
                 for iterations in _ITERATIONS
                 if (values := _errors(rows, dataset, iterations))
             ],

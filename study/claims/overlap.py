@@ -58,7 +58,7 @@ def _charts(rows: Sequence[Row]) -> list[Chart]:
                 Series(
                     network,
                     [
-                        (f'{test},\nshifts of {shift}', statistics.mean(list(values.values())))
+                        (f'{test},\nshifts of {shift}', statistics.percentage(values.values()))
                         for test in (_BOTH, _EACH)
                         for shift in _SHIFTS
                         if (values := _errors(rows, network, shift, test))

@@ -25,6 +25,21 @@ def test_a_single_value_has_no_interval():
     assert estimate.text(2) == '1.50'
 
 
+@pytest.mark.parametrize(
+    ('values', 'low', 'high'),
+    [
+        ([0.1, 0.1, 10.0], 0.0, 17.60),
+        ([99.0, 99.8, 100.0], 98.29, 100.0),
+        ([50.0, 51.0], 44.15, 56.85),
+    ],
+)
+def test_an_interval_of_percentages_ends_at_0_and_100(values, low, high):
+    estimate = statistics.percentage(values)
+    assert estimate.mean == pytest.approx(sum(values) / len(values))
+    assert (estimate.low, estimate.high) == pytest.approx((low, high), abs=0.01)
+    assert math.isnan(statistics.percentage(values[:1]).low)
+
+
 def test_a_difference_is_paired_by_seed():
     first, second = {1: 1.0, 2: 2.0, 3: 3.1, 9: 50.0}, {3: 3.6, 2: 2.6, 1: 1.4, 4: -50.0}
     found = statistics.difference(first, second)
