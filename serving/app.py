@@ -11,7 +11,6 @@ import os
 import socket
 import urllib.parse
 
-import tensorflow as tf
 from tensorflow_serving.config.model_server_config_pb2 import ModelServerConfig
 
 from serving.config_files import (
@@ -48,8 +47,6 @@ async def serve(arguments: argparse.Namespace, listener: socket.socket, stopping
     Raises:
         ServingError: A configuration file is wrong, or a model cannot be served.
     """
-    # TensorFlow warns that sessions are deprecated; the real server runs models in them as well.
-    tf.get_logger().setLevel('ERROR')
     path = arguments.model_config_file
     if path:
         config = read_model_config(path)

@@ -14,12 +14,8 @@ def load_error(folder: str) -> str:
     """
     start_tensorflow.hide_gpus()
     start_tensorflow.load()
-    import tensorflow as tf
-
     from serving.models.model import LoadedModel
 
-    # TensorFlow warns that sessions are deprecated; the real server runs models in them as well.
-    tf.get_logger().setLevel('ERROR')
     try:
         LoadedModel(folder).close()
     except ServingError as error:

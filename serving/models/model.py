@@ -18,6 +18,7 @@ import tensorflow as tf
 from google.protobuf import message
 from tensorflow.core.protobuf import config_pb2, meta_graph_pb2, rewriter_config_pb2
 from tensorflow.python.client import pywrap_tf_session
+from tensorflow.python.util import deprecation
 from tensorflow_serving.apis import input_pb2, prediction_log_pb2
 
 from serving.errors import ServingError, invalid
@@ -175,7 +176,8 @@ class LoadedModel:
         self, directory: str, tags: Collection[str]
     ) -> dict[str, meta_graph_pb2.SignatureDef]:
         try:
-            with self._session.graph.as_default():
+            # TensorFlow calls its loader for sessions deprecated; the real server loads models so.
+            with deprecation.silence(), self._session.graph.as_default():
                 meta_graph = tf.compat.v1.saved_model.load(self._session, list(tags), directory)
                 self._session._extend_graph()  # what `run` calls does not
         except tf.errors.OpError as error:
