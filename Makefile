@@ -9,7 +9,6 @@ unexport PYTHONPATH PYTHONHOME CDPATH
 venv = PATH="$$PWD/.venv/bin:$$PATH"
 # Warnings of third-party packages are for their developers.
 quiet = $(venv) PYTHONWARNINGS=ignore
-quietly = $(quiet) python -m start_tensorflow
 # Gives settings to variables of the shell with their names.
 settings = found=$$($(venv) python -m pipeline.configs --assign $(1)); eval "$$found"
 commands = $(venv) python -m pipeline.make_commands
@@ -96,11 +95,8 @@ setup-docs: ## Make .venv-docs, in which the site is built and the notebook runs
 	@tools/setup.sh docs
 
 run: data ## Train, evaluate and push a model (PRESET=quick|paper|tiny, IMAGES=folder and other settings)
-	@set -e; $(call settings,pipeline_name var cache_dir); \
-	export LOCAL_HOME="$$var/tfx" KERAS_HOME="$$cache_dir/keras"; \
-	$(quiet) python -m pipeline.register; \
-	echo "tfx run create --engine=local --pipeline_name=$$pipeline_name"; \
-	$(quietly) tfx run create --engine=local --pipeline_name="$$pipeline_name"
+	@set -e; $(call settings,cache_dir); \
+	KERAS_HOME="$$cache_dir/keras" $(quiet) python pipeline/local_runner.py
 
 data: setup ## Prepare the dataset (IDX_DIR=folder with the four files of mnist or fashion_mnist)
 	@set -e; $(call settings,images dataset dataset_version data_dir); [ -z "$$images" ] || exit 0; \
@@ -111,8 +107,8 @@ tensorboard: setup ## Show all trainings in the browser, running ones too (PORT=
 	@set -e; $(call settings,tensorboard_dir); \
 	$(commands) check tensorboard; \
 	[ -d "$$tensorboard_dir" ] || echo "Nothing is trained yet: reload the page when the run is at it."; \
-	$(quietly) tensorboard --load_fast=false --host "$${LISTEN:-localhost}" $${PORT:+--port "$$PORT"} \
-		--logdir "$$tensorboard_dir"
+	$(quiet) python -m start_tensorflow tensorboard --load_fast=false --host "$${LISTEN:-localhost}" \
+		$${PORT:+--port "$$PORT"} --logdir "$$tensorboard_dir"
 
 serve: setup ## Serve the pushed model, with a page for pictures (PORT=8501 LISTEN=127.0.0.1 LOG_REQUESTS=0.1)
 	@set -e; $(serving); $(logging); echo "Loading; then show it pictures at http://127.0.0.1:$$port/demo/"; \

@@ -1,6 +1,6 @@
 """The time of each node in a run of the pipeline, and in a second run that is cached.
 
-`python -m benchmarks.pipeline --preset quick` runs the commands of `make run` with a new folder for
+`python -m benchmarks.pipeline --preset quick` starts what `make run` starts, with a new folder for
 everything that a run writes; `--var FOLDER` keeps it. The dataset must exist (`make data`). A
 node's time is the one between its start and its end in ML Metadata. Other settings come from the
 environment, as in `make run`.
@@ -31,52 +31,35 @@ def measure_runs(config: configs.Config, environment: Mapping[str, str]) -> list
         environment: The same settings as environment variables.
 
     Returns:
-        For each node and command its name, its kind, and its seconds in the first run and in the
-        second one, None if it was not part of that. The kind is 'node', 'command', or 'rest': the
-        time of the command that runs the pipeline outside of the nodes.
+        Seconds in the first run and in the second one, of each node, of the run in all, and of what
+        a run does beside its nodes. The kind of these rows is 'node', 'run' and 'rest'.
 
     Raises:
-        SystemExit: A command fails.
+        SystemExit: A run fails.
     """
     from pipeline import results
 
     root = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
     runner = os.path.join(root, 'pipeline', 'local_runner.py')
-    create = _tfx('pipeline', 'create', f'--pipeline_path={runner}', environment=environment)
     run = []
     nodes = []
     for _ in range(2):
-        run.append(
-            _tfx(
-                'run', 'create', f'--pipeline_name={config.pipeline_name}', environment=environment
-            )
-        )
+        start = time.monotonic()
+        if subprocess.call([sys.executable, runner], env=environment, stdout=sys.stderr):
+            raise SystemExit('The run has failed: see what it says above')
+        run.append(time.monotonic() - start)
         nodes.append(results.node_seconds(config))
     rows: list[dict[str, Any]] = [
         {'name': name, 'kind': 'node', 'cold_s': seconds, 'cached_s': nodes[1][name]}
         for name, seconds in nodes[0].items()
     ]
     rest = [seconds - sum(of.values()) for seconds, of in zip(run, nodes, strict=True)]
-    commands = {
-        'tfx run create, beside its nodes': ('rest', *rest),
-        'tfx run create': ('command', *run),
-        'tfx pipeline create': ('command', create, None),
-    }
-    for name, (kind, cold, cached) in commands.items():
+    for name, kind, (cold, cached) in (
+        ('beside the nodes', 'rest', rest),
+        ('in all', 'run', run),
+    ):
         rows.append({'name': name, 'kind': kind, 'cold_s': cold, 'cached_s': cached})
     return [{**row, 'preset': config.preset} for row in rows]
-
-
-def _tfx(*arguments: str, environment: Mapping[str, str]) -> float:
-    """Runs a tfx command, with its output on standard error, and returns its seconds."""
-    tfx = os.path.join(os.path.dirname(sys.executable), 'tfx')
-    start = time.monotonic()
-    done = subprocess.run(
-        [tfx, *arguments, '--engine=local'], env=environment, stdout=sys.stderr, check=False
-    )
-    if done.returncode:
-        raise SystemExit(f'tfx {" ".join(arguments[:2])} has failed: see what it says above')
-    return time.monotonic() - start
 
 
 def _main() -> None:
@@ -100,7 +83,6 @@ def _main() -> None:
             **os.environ,
             'PATH': f'{os.path.dirname(sys.executable)}:{os.environ.get("PATH", os.defpath)}',
             'PYTHONWARNINGS': 'ignore',
-            'LOCAL_HOME': os.path.join(var, 'tfx'),
             'KERAS_HOME': os.path.join(var, 'cache', 'keras'),
             'PRESET': arguments.preset,
             'VAR': var,

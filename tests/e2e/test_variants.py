@@ -17,8 +17,6 @@ pytestmark = [pytest.mark.e2e, pytest.mark.slow]
 
 
 def _run_to_the_end(project):
-    created = project.create()
-    assert created.returncode == 0, created.stderr
     done = project.run()
     assert done.returncode == 0, done.stderr
     assert set(project.states().values()) == {COMPLETE}
@@ -28,6 +26,8 @@ def _run_to_the_end(project):
 
 def _run_killed_in_training(project):
     """A run by the tfx CLI that is killed, with all its processes, after its first checkpoint."""
+    created = project.create()
+    assert created.returncode == 0, created.stderr
     checkpoints = pathlib.Path(project.config.checkpoint_dir)
     command = project.command('run', 'create', f'--pipeline_name={project.config.pipeline_name}')
     with project.start(*command, start_new_session=True) as process:
@@ -159,7 +159,6 @@ def test_tuner_finds_settings_that_the_trainer_uses(root, mnist_dir, tmp_path):
 
 def test_dataset_that_is_not_prepared_is_named(root, tmp_path):
     project = Project(root, tmp_path)
-    assert project.create().returncode == 0
     done = project.run()
     assert done.returncode == 1
     assert 'mnist is not prepared' in done.stderr

@@ -78,9 +78,9 @@ def write(folder, data_dir):
         flush=True,
     )
     project = Project(ROOT, folder / 'var')
-    for done in (project.create(), project.run()):
-        if done.returncode:
-            sys.exit(done.stderr)
+    done = project.run()
+    if done.returncode:
+        sys.exit(done.stderr)
     (version,) = project.versions()
     pushed = f'{project.config.serving_model_dir}/{version}'
     # The model gets no name here. `google.cloud.bigquery`, which `project.run` imported, keeps this

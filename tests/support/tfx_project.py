@@ -62,9 +62,7 @@ class Project:
         )
 
     def create(self):
-        """Registers the pipeline with the tfx CLI, as `make run` does."""
-        with self.start(sys.executable, '-m', 'pipeline.register') as process:
-            return finished(process)
+        return self.tfx('pipeline', 'create', f'--pipeline_path={self.runner}')
 
     def start(self, *command, start_new_session=False, **settings):
         """Starts a command in the project's folder; `finished` waits for its end."""
@@ -82,7 +80,7 @@ class Project:
         return self.tfx('run', 'create', f'--pipeline_name={self.config.pipeline_name}', **settings)
 
     def run(self, **settings):
-        """What `tfx run create` starts, without the ten seconds that the command takes itself."""
+        """What `make run` starts, and `tfx run create` after ten seconds of its own."""
         with self.start(sys.executable, self.runner, **settings) as process:
             return finished(process)
 
