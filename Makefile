@@ -173,7 +173,7 @@ kubeflow-run: setup ## Run what `make kubeflow` compiled on a cluster (HOST=http
 		"$$($(commands) show kubeflow-run HOST=http://localhost:8080)" >&2; exit 1; }; \
 	$(quiet) python -m kubeflow.submit --host "$$HOST" $${NAMESPACE:+--namespace "$$NAMESPACE"}
 
-bench: data setup-bench ## Measure steps, answers, XLA's count, a run and the server
+bench: data setup-bench ## Measure steps, answers, XLA's count, a run and the server (15 minutes)
 	@set -e; $(call settings,data_dir); \
 	var=$$(mktemp -d); trap 'rm -rf "$$var"' EXIT; \
 	measure() { echo; echo "python -m benchmarks.$$*"; $(quiet) python -m "benchmarks.$$@"; }; \
