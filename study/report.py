@@ -134,9 +134,9 @@ def _table(claim: Claim, rows: Sequence[Row]) -> str:
         'entropy, bits': ('coupling_entropy', 4, statistics.mean),
     }
     shown = {
-        title: (name, decimals, estimated)
-        for title, (name, decimals, estimated) in columns.items()
-        if any(getattr(row, name) is not None for row in rows)
+        title: column
+        for title, column in columns.items()
+        if any(getattr(row, column[0]) is not None for row in rows)
     }
     head = ['network', 'recipe', 'condition', 'seeds', *shown]
     lines = [head, ['---'] * len(head)]

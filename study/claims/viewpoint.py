@@ -95,7 +95,7 @@ def _charts(rows: Sequence[Row]) -> list[Chart]:
             shifted = _errors(rows, network, steps, _SHIFTED)
             affine = _errors(rows, network, steps, _AFFINE)
             if shifted and affine:
-                x = statistics.percentage(list(shifted.values())).mean
+                x = statistics.percentage(shifted.values()).mean
                 points.append((x, statistics.percentage(affine.values())))
         series.append(Series(network, points))
     return [
