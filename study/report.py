@@ -181,13 +181,24 @@ def _charts(claim: Claim, rows: Sequence[Row]) -> list[Chart]:
 
 
 def _effort(rows: Sequence[Row]) -> str:
+    # A training has a row for each of its tests, and its time in the first of them.
+    trainings = {
+        (row.network, row.recipe, row.condition.partition(': ')[0], row.seed)
+        for row in rows
+        if row.test_error_percent is not None
+    }
     hours = sum(row.cpu_seconds or 0 for row in rows) / 3600
-    trainings = sum(row.cpu_seconds is not None for row in rows)
+    measured = sum(row.cpu_seconds is not None for row in rows)
     commits = sorted({row.commit for row in rows if row.commit})
-    return (
-        f'{trainings} trainings took {hours:.1f} hours of processor cores in all, at commit'
-        f'{"s" if len(commits) > 1 else ""} {", ".join(commits)}.'
+    text = (
+        f'{measured} trainings took {hours:.1f} hours of processor cores in all, at commit'
+        f'{"s" if len(commits) > 1 else ""} {", ".join(commits)}'
     )
+    resumed = len(trainings) - measured
+    if resumed:
+        they = 'more was resumed: its' if resumed == 1 else 'more were resumed: their'
+        text += f'. {resumed} {they} time is not known'
+    return f'{text}.'
 
 
 def write(rows: Sequence[Row], docs: pathlib.Path = DOCS) -> None:

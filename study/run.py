@@ -178,6 +178,8 @@ def _rows(plan: Plan, training: Training, sets: Sets) -> list[Row]:
     """Trains, tests, and writes the rows of a training."""
     from study import tested, train
 
+    seconds: float | None
+    cpu_seconds: float | None
     if training.digits == 2:
         picture = plan.claim.picture
         measures, seconds, cpu_seconds = train.train_on_pairs(
@@ -199,8 +201,8 @@ def _rows(plan: Plan, training: Training, sets: Sets) -> list[Row]:
             refused_percent=_rounded(measure.refused_percent),
             coupling_entropy=_rounded(measure.coupling_entropy),
             # A training has one time, whatever it is tested on.
-            seconds=round(seconds, 1) if number == 0 else None,
-            cpu_seconds=round(cpu_seconds, 1) if number == 0 else None,
+            seconds=_rounded(seconds, 1) if number == 0 else None,
+            cpu_seconds=_rounded(cpu_seconds, 1) if number == 0 else None,
         )
         rows.append(row)
         if key_of(row) not in has:
@@ -210,8 +212,8 @@ def _rows(plan: Plan, training: Training, sets: Sets) -> list[Row]:
     return rows
 
 
-def _rounded(value: float | None) -> float | None:
-    return None if value is None else round(value, 4)
+def _rounded(value: float | None, decimals: int = 4) -> float | None:
+    return None if value is None else round(value, decimals)
 
 
 def _described(training: Training) -> str:

@@ -37,14 +37,15 @@ class Trained(NamedTuple):
 
     Attributes:
         network: With the weights of its last step.
-        seconds: From the start of the process to its end; shorter for one that resumed.
-        cpu_seconds: Of the process, all processor cores together.
+        seconds: From the start of the process to its end; None: it was resumed, and nobody knows
+            how long it had run before.
+        cpu_seconds: Of the process, all processor cores together; None as for `seconds`.
         checkpoints: The folder of its checkpoints, to be removed when the results are written.
     """
 
     network: Network
-    seconds: float
-    cpu_seconds: float
+    seconds: float | None
+    cpu_seconds: float | None
     checkpoints: str
 
 
@@ -103,12 +104,14 @@ def train(training: Training, sets: Sets, folder: pathlib.Path, preset: str) -> 
         code_version=code_version('Trainer'),
         **dataclasses.asdict(settings.filled(ProcessSettings, config)),
     )
+    begun = {path.parent.name for path in (folder / 'checkpoints').glob('*/step-*')}
     started, cpu = time.monotonic(), _cpu_seconds()
     checkpoints = launcher.train(request)
-    seconds, cpu = time.monotonic() - started, _cpu_seconds() - cpu
+    times = time.monotonic() - started, _cpu_seconds() - cpu
     model = table.create(network)
     load_best(model, checkpoints)
-    return Trained(model, seconds, cpu, os.fspath(checkpoints.folder))
+    seconds, cpu_seconds = (None, None) if checkpoints.folder.name in begun else times
+    return Trained(model, seconds, cpu_seconds, os.fspath(checkpoints.folder))
 
 
 def train_on_pairs(

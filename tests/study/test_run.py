@@ -35,9 +35,13 @@ def _said(process):
 @pytest.mark.slow
 def test_a_small_study_resumes_after_a_kill(root, mnist_dir, tmp_path):
     (tmp_path / 'data').symlink_to(mnist_dir)
-    file = tmp_path / 'study' / 'small' / 'results.csv'
+    folder = tmp_path / 'study' / 'small'
+    file = folder / 'results.csv'
     killed = _make(root, tmp_path, 'CLAIM=iterations', 'SMALL=yes')
     _wait_until(lambda: file.exists() and results.read(file), killed)
+    # The first training removes its checkpoint; with that of the second one, it is at its end.
+    _wait_until(lambda: not _checkpoints(folder), killed)
+    _wait_until(lambda: _checkpoints(folder), killed)
     before = results.read(file)
     for child in psutil.Process(killed.pid).children(recursive=True):
         child.send_signal(signal.SIGKILL)
@@ -55,14 +59,20 @@ def test_a_small_study_resumes_after_a_kill(root, mnist_dir, tmp_path):
     assert all(row.seconds and row.test_error_percent is None for row in timed)
     rows = rows[: -len(timed)]
     assert [row.recipe for row in rows] == [each.recipe for each in plan.trainings]
+    # Nobody knows how long the second one had run before the kill.
+    assert [row.seconds is None for row in rows] == [number == 1 for number in range(len(rows))]
     # A small network has learned something, and its coefficients are equal with one iteration.
     assert all((row.test_error_percent or 100) < 60 for row in rows)
     assert rows[0].coupling_entropy == pytest.approx(3.3219, abs=1e-4)
     assert all((row.coupling_entropy or 4) < 3.3219 for row in rows[1:])
-    assert list((tmp_path / 'study' / 'small' / 'checkpoints').glob('*/step-*')) == []
+    assert _checkpoints(folder) == []
     code, out, _ = _said(_make(root, tmp_path, 'CLAIM=iterations', 'SMALL=yes'))
     assert code == 0
     assert 'Nothing is left to train' in out
+
+
+def _checkpoints(folder):
+    return list(folder.glob('checkpoints/*/step-*[0-9]'))
 
 
 def _wait_until(is_so, process, seconds=300):
