@@ -12,6 +12,8 @@ from study.statistics import Estimate
 # The color-blind safe palette of Okabe and Ito.
 _COLORS = ('#0072B2', '#D55E00', '#009E73', '#CC79A7')
 
+_APART = 0.01  # of the axis, between the whiskers of two series
+
 
 def draw(chart: Chart, path: pathlib.Path) -> None:
     """Writes a chart as PNG. Whiskers are the intervals of the estimates.
@@ -50,8 +52,10 @@ def draw(chart: Chart, path: pathlib.Path) -> None:
 
 
 def _lines(axes: Any, chart: Chart, places: list[float]) -> None:
-    for series, color in zip(chart.series, _COLORS * len(chart.series)):  # noqa: B905
-        xs = [float(place) for place, _ in series.points]
+    for number, (series, color) in enumerate(
+        zip(chart.series, _COLORS * len(chart.series))  # noqa: B905
+    ):
+        xs = _aside(chart, places, number)
         means = [estimate.mean for _, estimate in series.points]
         whiskers = [_whisker(estimate) for _, estimate in series.points]
         axes.errorbar(
@@ -73,6 +77,20 @@ def _lines(axes: Any, chart: Chart, places: list[float]) -> None:
             axis.set_minor_formatter(ticker.NullFormatter())
     if all(place == int(place) for place in places):
         axes.set_xticks(places, [f'{int(place):,}' for place in places])
+
+
+def _aside(chart: Chart, places: list[float], number: int) -> list[float]:
+    """Where the points of a series are drawn, so that whiskers stand beside those of others.
+
+    Series that share no place stay where they are: their places were measured.
+    """
+    xs = [float(place) for place, _ in chart.series[number].points]
+    if len(places) == sum(len(series.points) for series in chart.series):
+        return xs
+    steps = (number - (len(chart.series) - 1) / 2) * _APART
+    if chart.is_logarithmic:
+        return [x * (places[-1] / places[0]) ** steps for x in xs]
+    return [x + (places[-1] - places[0]) * steps for x in xs]
 
 
 def _bars(axes: Any, chart: Chart, places: list[Any]) -> None:
