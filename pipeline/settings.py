@@ -120,7 +120,8 @@ class GateSettings(Settings):
     )
     min_test_images: int = setting(
         1000,
-        'the fewest test images: on fewer, an accuracy says little, and the model is rejected',
+        'the fewest test images: on fewer, an accuracy says little, and the run stops before the '
+        'training',
         at_least=0,
     )
     infra_check_timeout: int = setting(

@@ -65,7 +65,8 @@ _PRESETS = """\
 
 `PRESET` names values that the other settings start from. `quick` is the default, and `folder` is
 the default with `IMAGES`. A preset that sets `NETWORK` is for that network only; the others are for
-every network.
+every network. The column `default` of the other tables is the value that a setting has if the
+preset does not set it: `make settings` shows what is in force.
 """
 
 # What each preset is for.

@@ -100,7 +100,7 @@ TROUBLES = {
     'no variable': Trouble(
         'A variable belongs to another target',
         'make ... has no variable ....',
-        '`make` alone lists the variables of each target.',
+        '`make` alone lists the usual variables of each target.',
     ),
     'no mnist': Trouble(
         'MNIST cannot be downloaded',
