@@ -174,6 +174,6 @@ def _lines(folder: str) -> list[str]:
 
     def key(line: str) -> list[str | int]:
         # Splitting by a group returns text and numbers in turn.
-        return [int(part) if part.isdigit() else part for part in re.split(r'(\d+)', line)]
+        return [int(part) if part.isdecimal() else part for part in re.split(r'(\d+)', line)]
 
     return sorted(lines, key=key)

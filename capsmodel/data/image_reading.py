@@ -16,6 +16,8 @@ _LUMA = (0.2989, 0.5870, 0.1140)
 # Rows and columns of a JPEG's blocks, and the places in a block that are checked.
 _BLOCK = 8
 _PLACES = ((0, 0), (3, 5), (6, 2))
+# What all channels of such a pixel have: middle grey, and what this is as CMYK, inverted or not.
+_OF_NO_DATA = (128, 64, 63)
 # The longer side of what a larger picture is reduced to before it is framed.
 _MOST_SIDE = 256
 
@@ -92,17 +94,19 @@ def _what_it_lacks(found: image_files.ImageFile, pixels: tf.Tensor) -> tf.Tensor
 
 
 def _may_have_grey_block(pixels: tf.Tensor) -> tf.Tensor:
-    """uint8 [any, any, any] to a bool scalar: whether a JPEG may have a block of middle grey only.
+    """uint8 [any, any, any] to a bool scalar: whether a JPEG may have a block without data.
 
     It checks some pixels of each block; checking all would take longer than decoding.
     """
     blocks = -(-tf.shape(pixels)[:2] // _BLOCK)
-    is_grey = tf.fill(blocks, True)
+    is_grey = [tf.fill(blocks, True)] * len(_OF_NO_DATA)
     for row, column in _PLACES:
-        some = tf.reduce_all(pixels[row::_BLOCK, column::_BLOCK] == 128, axis=-1)
+        some = pixels[row::_BLOCK, column::_BLOCK]
         # The picture's edge may cut off the last blocks.
-        beyond = tf.stack([tf.zeros([2], tf.int32), blocks - tf.shape(some)], 1)
-        is_grey &= tf.pad(some, beyond, constant_values=True)
+        beyond = tf.stack([tf.zeros([2], tf.int32), blocks - tf.shape(some)[:2]], 1)
+        for number, value in enumerate(_OF_NO_DATA):
+            is_value = tf.reduce_all(some == value, axis=-1)
+            is_grey[number] &= tf.pad(is_value, beyond, constant_values=True)
     return tf.reduce_any(is_grey)
 
 

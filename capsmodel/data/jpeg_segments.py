@@ -20,7 +20,13 @@ _EOI, _SOS, _DRI, _APP1 = 0xD9, 0xDA, 0xDD, 0xE1
 # The first bytes of a segment: 0xff, its kind, its length, and the beginning of a frame's header.
 _HEAD_SIZE = 10
 # Where data are missing, libjpeg fills in grey. Decoded as data, these bytes do not give grey.
-_FILLER = bytes.fromhex('d6592ce3b49a27c5719e4b36d8a56c1b') * 4
+# The first one makes data of a 0xff that would else begin a marker.
+_FILLER = b'\0' + bytes.fromhex('d6592ce3b49a27c5719e4b36d8a56c1b') * 4
+# The kind of the first restart marker, and how many there are.
+_RST0, _RESTARTS = 0xD0, 8
+# What is inserted before a restart marker, and after the data of a scan that would go on with the
+# restart marker 0, 1, ... 7.
+_FILLERS = (_FILLER, *(_FILLER + bytes([0xFF, _RST0 + n]) + _FILLER for n in range(_RESTARTS)))
 
 
 class _Segments(NamedTuple):
@@ -97,19 +103,27 @@ def examine(file: tf.Tensor) -> image_parts.Structure:
 def with_more_data(jpeg: tf.Tensor, data_ends: tf.Tensor) -> tf.Tensor:
     """Inserts some bytes after the data of each scan and before each restart marker.
 
-    A decoder skips them unless data are missing there: then they become pixels.
+    A decoder skips them unless data are missing there: then they become pixels. After a scan they
+    come with the restart marker that would follow and once more: a decoder that waits for this
+    marker skips what is before it.
 
     Args:
         jpeg: string scalar, a JPEG whose structure is good.
         data_ends: int32 [any], from `examine`.
     """
     file_size = tf.strings.length(jpeg)
-    content = tf.io.decode_raw(tf.strings.join([jpeg, _FILLER]), tf.uint8)
-    cuts = tf.concat([[0], data_ends, [file_size, file_size + len(_FILLER)]], 0)
-    # The filler is the last piece; it goes between all others.
-    filler = tf.size(data_ends) + 1
-    pieces = tf.stack([tf.range(filler), tf.fill([filler], filler)], 1)
-    return image_parts.joined(content, cuts, tf.reshape(pieces, [-1])[:-1])
+    content = tf.io.decode_raw(tf.strings.join([jpeg, *_FILLERS]), tf.uint8)
+    lengths = tf.constant([len(each) for each in _FILLERS])
+    cuts = tf.concat([[0], data_ends, [file_size], file_size + tf.cumsum(lengths)], 0)
+    kinds = tf.cast(tf.gather(content, data_ends + 1), tf.int32)
+    is_restart = (kinds >= _RST0) & (kinds < _RST0 + _RESTARTS)
+    # Restart markers count from 0 to 7 and begin again with each scan.
+    following = tf.where(is_restart, kinds - _RST0 + 1, 0)
+    following = tf.concat([[0], following], 0)[:-1] % _RESTARTS
+    first = tf.size(data_ends) + 1
+    fillers = first + tf.where(is_restart, 0, 1 + following)
+    pieces = tf.reshape(tf.stack([tf.range(first - 1), fillers], 1), [-1])
+    return image_parts.joined(content, cuts, tf.concat([pieces, [first - 1]], 0))
 
 
 def _segments(

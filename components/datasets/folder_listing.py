@@ -48,9 +48,9 @@ def list_folder(folder: str) -> Listing:
     try:
         for entry, path in _walk(folder, '', ()):
             if entry.is_dir():
-                if not _is_hidden(entry.name):
+                if not is_hidden(entry.name):
                     found.folders.append(path)
-            elif _is_hidden(entry.name):
+            elif is_hidden(entry.name):
                 found.hidden.append(path)
             elif not os.access(entry.path, os.R_OK):
                 reason = 'cannot be read' if os.path.exists(entry.path) else 'is a broken link'
@@ -76,7 +76,7 @@ def _walk(
         for entry in entries:
             below = f'{path}{entry.name}'
             yield entry, below
-            if entry.is_dir() and not _is_hidden(entry.name):
+            if entry.is_dir() and not is_hidden(entry.name):
                 yield from _walk(entry.path, f'{below}/', (*around, identity))
 
 
@@ -99,7 +99,7 @@ def _list_remote(folder: str) -> Listing:
         names = path.split('/')
         if not names[-1]:  # a bucket's place holder for an empty folder
             continue
-        if any(map(_is_hidden, names)):
+        if any(map(is_hidden, names)):
             found.hidden.append(path)
             continue
         seconds = each.last_updated_in_seconds or 0
@@ -121,7 +121,8 @@ def _reason(error: Exception) -> str:
     return _reason(next(iter(details.values()))) if details else first_line(error)
 
 
-def _is_hidden(name: str) -> bool:
+def is_hidden(name: str) -> bool:
+    """Whether a file or folder of this name is left out: hidden, or left by a system."""
     return name.startswith('.') or name in _LEFT_BY_SYSTEMS
 
 

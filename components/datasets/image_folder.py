@@ -1,8 +1,8 @@
 """A folder of pictures with a sub-folder for each class: what is known of it before it is read.
 
-The sub-folders lie in the folder itself, or in its sub-folders `train`, `eval` (or `val` or
-`validation`) and `test`. If `eval` or `test` is missing, a tenth of the pictures of `train` takes
-its place. A hash of their content says which: so a picture that is added later moves no other, and
+The sub-folders lie in the folder itself, or in its sub-folders `train`, `eval` and `test` (or other
+names of _SPLIT_NAMES). If `eval` or `test` is missing, a tenth of the pictures of `train` takes its
+place. A hash of their content says which: so a picture that is added later moves no other, and
 equal pictures of `train` stay together.
 """
 
@@ -12,18 +12,21 @@ import dataclasses
 import functools
 import hashlib
 import os
+import unicodedata
 from collections import Counter
 from typing import IO, NamedTuple
 
 from components.datasets import picture_headers
 from components.datasets.errors import DatasetError
-from components.datasets.folder_listing import is_remote, list_folder, printable
+from components.datasets.folder_listing import is_hidden, is_remote, list_folder, printable
 from components.datasets.info import ImageDatasetInfo
 
 SPLITS = ('train', 'eval', 'test')
 # Names of sub-folders, in any case of letters, and the splits that they are.
 _SPLIT_NAMES = {
-    'train': 'train', 'eval': 'eval', 'val': 'eval', 'validation': 'eval', 'test': 'test',
+    'train': 'train', 'training': 'train',
+    'eval': 'eval', 'val': 'eval', 'valid': 'eval', 'validation': 'eval',
+    'test': 'test', 'testing': 'test',
 }  # fmt: skip
 # The fraction of `train` that takes the place of a split that has no folder.
 _SHARE = 0.1
@@ -179,8 +182,8 @@ def unread(folder: str) -> ImageFolder:
 def first_picture(folder: str) -> str:
     """Finds a picture to ask a model about; the result is its path, or '' without a picture."""
     for path, folders, names in os.walk(folder, followlinks=True):
-        folders.sort()
-        for name in sorted(names):
+        folders[:] = sorted(name for name in folders if not is_hidden(name))
+        for name in sorted(name for name in names if not is_hidden(name)):
             file = os.path.join(path, name)
             if name.lower().endswith(_SHOWN) and picture_headers.can_be_decoded(file):
                 return file
@@ -214,9 +217,9 @@ def _splits(folder: str, paths: list[list[str]]) -> dict[str, str]:
     splits = {top: _SPLIT_NAMES[top.lower()] for top in tops if top.lower() in _SPLIT_NAMES}
     others = [top for top in tops if top not in splits]
     if others:
-        # Pictures of trains may be a class.
+        # Pictures of trains, or of tests, may be a class.
         with_pictures = {names[0] for names in paths if len(names) == 2}
-        if any(split == 'train' and top not in with_pictures for top, split in splits.items()):
+        if not with_pictures.issuperset(splits):
             raise DatasetError(
                 f'{where} the classes {_named(others)} beside {_named(list(splits))}: put each '
                 'class into the sub-folders train, eval and test, or all classes beside each other'
@@ -253,6 +256,7 @@ def _classes(
         and path not in filled
         and (not splits or path.split('/')[0] in splits)
     ]
+    _refuse_two_spellings(where, found)
     if empty:
         raise DatasetError(
             f'{where} there are no pictures in {_named(empty)}: fill it or remove it'
@@ -276,6 +280,17 @@ def _classes(
             + hint * (len(below) > 1 and not splits)
         )
     return found
+
+
+def _refuse_two_spellings(where: str, names: list[str]) -> None:
+    """Raises DatasetError for names that look the same: macOS writes an accent by itself."""
+    spelled: dict[str, str] = {}
+    for name in names:
+        if spelled.setdefault(unicodedata.normalize('NFC', name), name) != name:
+            raise DatasetError(
+                f'{where} folders of the class {printable(name)} have two names that look the same '
+                'and differ in their characters (Unicode NFC and NFD): give them one name'
+            )
 
 
 def _refuse_loose(folder: str, loose: list[str]) -> None:

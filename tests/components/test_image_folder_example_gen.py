@@ -14,6 +14,7 @@ from tfx import v1 as tfx
 from tfx.orchestration import metadata
 from troubles import assert_printed
 
+from components import checked_images
 from components.datasets import image_folder
 from components.datasets.errors import DatasetError
 from components.image_folder_example_gen import ImageFolderExampleGen
@@ -136,6 +137,15 @@ def test_splits_of_the_folder_stay_eval_is_taken_from_train_and_names_may_be_no_
     assert len(in_train) == 60
     assert set(in_train) == {'train', 'eval'}
     assert {name.split('/')[1] for name in splits} == {'Ёж\\t', '\\udcff'}
+
+
+def test_damaged_pictures_are_listed_in_the_order_of_their_numbers(tmp_path, capsys):
+    (tmp_path / 'train').mkdir()
+    lines = ['m/10.png\tis empty\n', 'm/5\u00b22.png\tis empty\n', 'm/2.png\tis empty\n']
+    (tmp_path / 'train' / 'a').write_text(''.join(lines))
+    assert checked_images.report('fruit', str(tmp_path), {'train': 9}, max_bad_images=1) == 3
+    _, *named = capsys.readouterr().err.splitlines()
+    assert named == ['  m/2.png is empty', '  m/5\u00b22.png is empty', '  m/10.png is empty']
 
 
 def test_damaged_pictures_are_left_out_or_refused(tmp_path, capsys):

@@ -115,6 +115,10 @@ def test_next_steps_name_the_folder_and_one_of_its_pictures(folder, tmp_path):
         pathlib.Path(first).read_bytes()[:60]
     )
     pathlib.Path(first).with_name('0 empty.jpg').touch()
+    pathlib.Path(first).with_name('.0 of a Mac.png').write_bytes(pathlib.Path(first).read_bytes())
+    for hidden in ('.trash', '@eaDir'):
+        (folder / hidden).mkdir()
+        shutil.copy(first, folder / hidden / '0.png')
     serve, predict, _ = make_commands.next_steps(config)
     assert serve.endswith(f'make serve IMAGES={folder} VAR={tmp_path}')
     assert predict.endswith(f'make predict IMAGES={folder} VAR={tmp_path} IMAGE={first}')

@@ -293,7 +293,13 @@ COLOUR = encode(Image.fromarray(MNIST[0]).convert('RGB'))
 JPEG = encode(MNIST[0], 'JPEG')
 LARGE = Image.fromarray(MNIST[0]).resize((112, 96)).convert('RGB')
 LARGE_JPEG = encode(LARGE, 'JPEG')
+INK_JPEG = encode(LARGE.convert('CMYK'), 'JPEG')
 EOI = b'\xff\xd9'
+RESTARTING = [
+    encode(LARGE, 'JPEG', restart_marker_rows=1),
+    encode(LARGE.convert('L'), 'JPEG', restart_marker_blocks=4),
+    encode(LARGE.convert('CMYK'), 'JPEG', restart_marker_rows=1),
+]
 OTHERS = [('GIF', 'a GIF'), ('BMP', 'a BMP'), ('TIFF', 'a TIFF'), ('WEBP', 'a WebP')]
 # Starts of files, as cameras write them and Pillow does not.
 OTHER_STARTS = [
@@ -326,6 +332,13 @@ def test_what_well_made_files_may_have():
         np.testing.assert_array_equal(found, np.full((1, 28, 28), 128))
     close = decode([encode(LARGE, 'JPEG', progressive=True)])
     np.testing.assert_allclose(close.astype(int), images[1:2].astype(int), atol=2)
+
+
+def cut_before_restart(file, place):
+    """A JPEG that ends before one of its restart markers."""
+    data = file.index(b'\xff\xda')
+    places = [data + found.start() for found in re.finditer(rb'\xff[\xd0-\xd7]', file[data:])]
+    return file[: places[place]] + EOI
 
 
 def chunks(file):
@@ -415,6 +428,13 @@ def header(depth=8, colour=2, compression=0, filtering=0, interlacing=0):
             'is damaged: a part of its pixels is missing',
         ),
         (LARGE_JPEG[:-12] + EOI, 'is damaged: a part of its pixels is missing'),
+        (LARGE_JPEG[:-12] + b'\xff' + EOI, 'is damaged: a part of its pixels is missing'),
+        *(
+            (cut_before_restart(file, place), 'is damaged: a part of its pixels is missing')
+            for file in RESTARTING
+            for place in (0, 2, -1)
+        ),
+        (INK_JPEG[: len(INK_JPEG) // 2] + EOI, 'is damaged: a part of its pixels is missing'),
         (
             encode(LARGE, 'JPEG', restart_marker_rows=1).replace(b'\xff\xd2', b''),
             DAMAGED,

@@ -56,6 +56,7 @@ def test_each_sub_folder_is_a_class_and_folders_in_it_belong_to_it(tmp_path):
         ({'train': 'train', 'test': 'test'}, ('eval',)),
         ({'TRAIN': 'train', 'validation': 'eval'}, ('test',)),
         ({'train': 'train'}, ('eval', 'test')),
+        ({'Training': 'train', 'valid': 'eval', 'Testing': 'test'}, ()),
     ],
 )
 def test_sub_folders_may_be_splits(tmp_path, names, taken):
@@ -179,6 +180,18 @@ def test_a_folder_without_one_readable_picture_has_no_size(tmp_path):
         (
             ['train/a/1.png', 'train/b/1.png', 'c/1.png'], [],
             'has the classes c beside train: put each class into the sub-folders train, eval and',
+        ),
+        (
+            ['pupils/a/1.png', 'pupils/b/1.png', 'test/a/1.png', 'test/b/1.png'], [],
+            'has the classes pupils beside test: put each class into the sub-folders train, eval',
+        ),
+        (
+            ['caf\u00e9/1.png', 'cafe\u0301/1.png'], [],
+            'have two names that look the same and differ in their characters (Unicode NFC and',
+        ),
+        (
+            ['train/\u00e9/1.png', 'train/b/1.png', 'test/e\u0301/1.png', 'test/b/1.png'], [],
+            'have two names that look the same',
         ),
         (
             ['train/1.png', 'train/a/1.png', 'train/b/1.png'], [],
