@@ -21,11 +21,11 @@ of_bench = $(of_data)
 of_tensorboard = PORT LISTEN
 of_serve = PORT LISTEN LOG_REQUESTS LOG_IMAGES
 of_serve-docker = PORT
-of_predict = IMAGE URL PORT SHOW
-of_rollback = VERSION LATEST PORT
-of_promote = VERSION PORT
+of_predict = IMAGE URL PORT LISTEN SHOW
+of_rollback = VERSION LATEST PORT LISTEN
+of_promote = VERSION PORT LISTEN
 of_lineage = VERSION DATA
-of_prune = KEEP DELETE PORT
+of_prune = KEEP DELETE PORT LISTEN
 of_card = VERSION LATEST
 of_kubeflow = CLUSTER
 of_kubeflow-run = HOST NAMESPACE
@@ -43,14 +43,18 @@ misplaced = $(filter $(foreach name,$(filter of_%,$(.VARIABLES)),$($(name))),$(s
 # that starts another.
 side_by_side = -n 2 --dist loadfile --no-loadscope-reorder
 
+# The host of a server that listens at LISTEN, as other commands of this machine ask for it.
+address = host=$${LISTEN:-127.0.0.1}; \
+	case $$host in 0.0.0.0|::) host=127.0.0.1;; *:*) host="[$$host]";; esac
+
 # What the servers need to know of the pipeline. Both of them read one models.config, which is made
 # when it is not there or was moved, and which `make rollback` writes.
 serving = $(call settings,pipeline_name serving_model_dir var request_log_dir); \
 	folder=$$var/serving_config/$$pipeline_name; port=$${PORT:-8501}; \
-	$(commands) check $@; \
+	$(address); $(commands) check $@; \
 	roll() { $(quiet) python -m serving.rollback --model_config_file "$$folder/models.config" \
 		--model_name "$$pipeline_name" --model_base_path "$$serving_model_dir" \
-		--url "http://127.0.0.1:$$port" "$$@"; }; \
+		--url "http://$$host:$$port" "$$@"; }; \
 	grep -qsF "base_path: \"$$serving_model_dir\"" "$$folder/models.config" || roll --keep
 
 # What `make serve` keeps of the requests, as flags of the server.
@@ -111,7 +115,7 @@ tensorboard: setup ## Show all trainings in the browser, running ones too (PORT=
 		$${PORT:+--port "$$PORT"} --logdir "$$tensorboard_dir"
 
 serve: setup ## Serve the pushed model, with a page for pictures (PORT=8501 LISTEN=127.0.0.1 LOG_REQUESTS=0.1)
-	@set -e; $(serving); $(logging); echo "Loading; then show it pictures at http://127.0.0.1:$$port/demo/"; \
+	@set -e; $(serving); $(logging); echo "Loading; then show it pictures at http://$$host:$$port/demo/"; \
 	$(quiet) python -m serving.server --host="$${LISTEN:-127.0.0.1}" --rest_api_port="$$port" \
 		--model_config_file="$$folder/models.config" --model_config_file_poll_wait_seconds=1 \
 		--allow_version_labels_for_unavailable_models=true \
@@ -122,13 +126,14 @@ predict: setup ## Ask the server what a picture shows (IMAGE=file.png; URL=of th
 	@set -e; [ -n "$$IMAGE" ] || { \
 		echo "Name a picture: $$($(commands) show predict IMAGE=docs/seven.png)" >&2; exit 1; \
 	}; \
-	$(call settings,pipeline_name); \
+	$(call settings,pipeline_name); $(address); \
 	$(quiet) python -m serving.client \
-		--url "$${URL:-http://127.0.0.1:$${PORT:-8501}/v1/models/$$pipeline_name}" \
+		--url "$${URL:-http://$$host:$${PORT:-8501}/v1/models/$$pipeline_name}" \
 		$${SHOW:+--show="$$SHOW"} -- "$$IMAGE" || { \
 		[ $$? != 2 ] || [ -n "$$URL" ] || { \
 			$(commands) check predict; \
-			echo "Serve the model: $$($(commands) show serve $${PORT:+"PORT=$$PORT"})" >&2; \
+			echo "Serve the model: $$($(commands) show serve $${PORT:+"PORT=$$PORT"} \
+				$${LISTEN:+"LISTEN=$$LISTEN"})" >&2; \
 		}; exit 1; \
 	}
 
@@ -147,12 +152,12 @@ lineage: setup ## Show what a pushed model was made of (VERSION=number), or what
 drift: setup ## Compare what the model was asked since the last time with its training data
 	@$(quiet) python -m pipeline.drift
 
-card: setup ## Show the model card of a pushed version (VERSION=number), or of the last run (LATEST=1)
+card: setup ## Show the model card of a pushed version (VERSION=number), or the one written last (LATEST=1)
 	@$(quiet) python -m pipeline.card $${VERSION:+--version "$$VERSION"} $${LATEST:+--latest}
 
 prune: setup ## Show what no kept run needs, and remove it (KEEP=5 DELETE=yes PORT=8501)
-	@$(quiet) python -m pipeline.prune --keep "$$KEEP" --delete "$$DELETE" \
-		--url "http://127.0.0.1:$${PORT:-8501}"
+	@$(address); $(quiet) python -m pipeline.prune --keep "$$KEEP" --delete "$$DELETE" \
+		--url "http://$$host:$${PORT:-8501}"
 
 serve-docker: setup ## Serve the pushed model by TensorFlow Serving itself, in docker (PORT=8501)
 	@set -e; docker compose version >/dev/null 2>&1 || { \

@@ -242,10 +242,7 @@ def main() -> None:
 
 def _is_named(prediction: dict[str, Any]) -> bool:
     """Whether the class has a name, and `explain` can tell those of the others."""
-    return 'class_names' not in prediction and prediction.get('class_name') not in (
-        None,
-        str(prediction.get('label')),
-    )
+    return 'class_name' in prediction and 'class_names' not in prediction
 
 
 def _as_file(argument: str) -> str:

@@ -22,6 +22,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import sys
 import warnings
 from collections.abc import Collection, Mapping
@@ -206,7 +207,7 @@ def _pin(
     kept = {
         label: version
         for label, version in model.version_labels.items()
-        if label not in (STABLE, CANARY) and version in versions and version < served
+        if label not in (STABLE, CANARY) and version in versions and version <= served
     }
     own = {STABLE: stable} if canary is None else {STABLE: stable, CANARY: canary}
     model.model_version_policy.specific.versions[:] = sorted({*kept.values(), *own.values()})
@@ -219,7 +220,7 @@ def _unpin(model: ModelConfig, newest: int | None) -> list[str]:
     kept = {
         label: version
         for label, version in model.version_labels.items()
-        if label != STABLE and version == newest
+        if label not in (STABLE, CANARY) and version == newest
     }
     return _relabel(model, kept)
 
@@ -257,6 +258,10 @@ def main() -> int:
     if not sys.warnoptions:
         warnings.simplefilter('ignore')
     server = Server(arguments.url, arguments.model_name, arguments.timeout)
+    # As for Ctrl-C: what was written to try versions is taken back.
+    for ending in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(ending) != signal.SIG_IGN:
+            signal.signal(ending, signal.default_int_handler)
     try:
         sentence = roll_back(
             arguments.model_config_file,

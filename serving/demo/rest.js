@@ -65,7 +65,7 @@ export class Model {
  * Bounds how often the server is asked: one request at a time, and of all that is wanted in the
  * meantime only the latest is asked for.
  *
- * @param {() => Promise<void>} work must not throw
+ * @param {() => Promise<void>} work if it throws, the next wish asks again
  * @param {number} pause ms from one's end to the next one's start
  * @param {(isBusy: boolean) => void} tell called before the first and after the last of a series
  * @returns {() => void} asks for the work to be done
@@ -78,12 +78,15 @@ export function latestOnly(work, pause, tell) {
     if (isBusy) return;
     isBusy = true;
     tell(true);
-    while (isWanted) {
-      isWanted = false;
-      await work();
-      await new Promise((resolve) => setTimeout(resolve, pause));
+    try {
+      while (isWanted) {
+        isWanted = false;
+        await work();
+        await new Promise((resolve) => setTimeout(resolve, pause));
+      }
+    } finally {
+      isBusy = false;
+      tell(false);
     }
-    isBusy = false;
-    tell(false);
   };
 }

@@ -245,8 +245,9 @@ def _run_isolated(
     try:
         return list(_run_merged(run, signature_name, requests, allowed_sizes))
     except Exception as error:
-        if len(requests) == 1:
-            return [error]
+        is_late = isinstance(error, ServingError) and error.code == 'DEADLINE_EXCEEDED'
+        if is_late or len(requests) == 1:
+            return [error] * len(requests)
     # One request made the others fail: run each apart.
     return [
         outcome

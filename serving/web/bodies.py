@@ -159,13 +159,13 @@ class Bodies:
     def _refuse_one(self, newest: Body) -> None:
         """Refuses the body that has held the most for the longest; raises if it is `newest`."""
         now = self._loop.time()
-        coming = [body for body in self._large if body._reading]
+        coming = [body for body in self._large if body._reading and not body._reading.done()]
         worst = max(coming, key=lambda body: len(body.content) * (now - body._since))
         if worst is newest:
             raise _no_room()
+        assert worst._reading
         worst._is_refused = True
-        if worst._reading:
-            worst._reading.cancel()
+        worst._reading.cancel()
         self.release(worst)
 
     def _check_size(self, size: int) -> None:

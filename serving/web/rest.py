@@ -16,7 +16,7 @@ from typing import TypeVar
 from aiohttp import web
 
 # Not asyncio.wait_for, which makes a task. From Python 3.11 on, asyncio has this function.
-from async_timeout import timeout
+from async_timeout import timeout_at
 
 from serving.console import complain
 from serving.errors import ServingError, error_json
@@ -158,7 +158,7 @@ class RestService:
                 response.headers.update(CORS_HEADERS)
             return response
         page = None
-        if self._page and request.method in ('GET', 'HEAD'):
+        if self._page and self.model_names and request.method in ('GET', 'HEAD'):
             page = self._page.answer(path, self.model_names[0], self._card)
         return page or _error(404, f'Malformed request: {request.method} {path}')
 
@@ -222,45 +222,57 @@ class RestService:
             )
         self.pending += 1
         try:
-            async with timeout(self._limits.timeout):
-                return await self._answer(route, body)
+            return await self._answer(route, body)
+        finally:
+            self.pending -= 1
+
+    @contextlib.asynccontextmanager
+    async def _until(self, end: float | None) -> AsyncIterator[None]:
+        """Raises ServingError where what is inside takes longer than to `end`, a loop's time."""
+        try:
+            async with timeout_at(end):
+                yield
         except asyncio.TimeoutError:
             raise ServingError(
                 'DEADLINE_EXCEEDED',
                 f'There was no answer within {self._limits.timeout:g} seconds '
                 '(--rest_api_timeout_in_ms)',
             ) from None
-        finally:
-            self.pending -= 1
 
     async def _answer(self, route: Route, body: Body) -> bytes:
+        limit = self._limits.timeout
+        end = None if limit is None else self._loop.time() + limit
         with (
             self._manager.servable(route.model, route.version, route.label) as servable,
             self._metrics.of_version(route.model, servable.version, route.kind),
         ):
-            model = servable.model
-            asked = await self._read(route.kind, body, model)
-            name, inputs = asked.signature_name, asked.inputs
-            # A request that does not fit the signature could spoil those that it is merged with.
-            model.check(name, inputs)
-            batcher = self._batcher if model.can_merge(name) else None
-            if batcher:
-                batcher.check(inputs)
-            start = time.perf_counter()
-            if asked.cost > 1:
-                run = functools.partial(model.run, name, inputs, is_costly=True)
-                outputs: Tensors = await self._costly.run(run, asked.cost)
-            elif batcher:
-                outputs = await batcher.run(model.run, name, inputs, asked.cost)
-            else:
-                outputs = await self._loop.run_in_executor(self._executor, model.run, name, inputs)
-            seconds = time.perf_counter() - start
+            async with self._until(end):
+                model = servable.model
+                asked = await self._read(route.kind, body, model)
+                name, inputs = asked.signature_name, asked.inputs
+                start = time.perf_counter()
+                outputs = await self._run(model, name, inputs, asked.cost)
+                seconds = time.perf_counter() - start
         self._metrics.runtime(route.model, route.kind, seconds)
         if self._request_log:
             self._request_log.add(route.model, servable.version, name, inputs, outputs)
         values = sum(value.size for value in outputs.values())
         write = functools.partial(asked.write, outputs)
-        return await self._computed(write, values / _SMALL_VALUES)
+        async with self._until(end):
+            return await self._computed(write, values / _SMALL_VALUES)
+
+    async def _run(self, model: LoadedModel, name: str, inputs: Tensors, cost: float) -> Tensors:
+        # A request that does not fit the signature could spoil those that it is merged with.
+        model.check(name, inputs)
+        batcher = self._batcher if model.can_merge(name) else None
+        if batcher:
+            batcher.check(inputs)
+        if cost > 1:
+            run = functools.partial(model.run, name, inputs, is_costly=True)
+            return await self._costly.run(run, cost)
+        if batcher:
+            return await batcher.run(model.run, name, inputs, cost)
+        return await self._loop.run_in_executor(self._executor, model.run, name, inputs)
 
     async def _read(self, kind: str, body: Body, model: LoadedModel) -> question.Question:
         """Reads the body, and releases it."""

@@ -88,14 +88,15 @@ def served(path, model='m'):
         (pin(8, new=8, stable=8, gone=4), {'latest': True}, (None, [], {'new': 8})),
         # It goes back to what is called stable, and the canary is no more.
         (pin(3, 8, stable=3, canary=8), {}, ('specific', [3], {'stable': 3})),
-        (pin(3, 8, stable=3, canary=8), {'latest': True}, (None, [], {'canary': 8})),
+        (pin(3, 8, stable=3, canary=8), {'latest': True}, (None, [], {})),
+        (pin(3, prod=3), {'version': 3}, ('specific', [3], {'prod': 3, 'stable': 3})),
         ('', {'promote': 3}, ('specific', [3, 8], {'stable': 3, 'canary': 8})),
         (pin(3, stable=3), {'promote': 5}, ('specific', [5, 8], {'stable': 5, 'canary': 8})),
         (pin(5, 8, stable=5, canary=8), {'promote': 8}, ('specific', [8], {'stable': 8})),
         (
             pin(3, 5, old=3, stable=5, new=8),
             {'promote': 5},
-            ('specific', [3, 5, 8], {'old': 3, 'stable': 5, 'canary': 8}),
+            ('specific', [3, 5, 8], {'old': 3, 'stable': 5, 'canary': 8, 'new': 8}),
         ),
     ],
 )
