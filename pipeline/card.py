@@ -1,8 +1,8 @@
 """Shows the model card of a pushed version.
 
 `python -m pipeline.card` prints the path of the newest version's card and opens it, if there is a
-browser with a window; `--version N` takes another version, and `--latest` the card of the last run,
-whose model may have been rejected.
+browser with a window; `--version N` takes another version, and `--latest` the card that was
+written last, whose model may have been rejected.
 """
 
 from __future__ import annotations
@@ -92,12 +92,10 @@ def main() -> None:
     """Shows the card that the Makefile asks for."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('--version', default='', help='a version; the newest one by default')
-    parser.add_argument('--latest', action='store_true', help='the card of the last run')
+    parser.add_argument('--latest', action='store_true', help='the card that was written last')
     arguments = parser.parse_args()
     if arguments.version and arguments.latest:
-        sys.exit(
-            'Name VERSION or LATEST: one is a pushed model, the other one that of the last run'
-        )
+        sys.exit('Name VERSION or LATEST: one is a pushed model, the other the card written last')
     config = configs.from_environment_or_exit()
     try:
         path = of_last_run(config) if arguments.latest else of_version(config, arguments.version)

@@ -40,6 +40,9 @@ _OF_TFDS = ('dataset', 'dataset_version', 'train_split', 'eval_split', 'test_spl
 # at most 255 characters.
 _LONGEST_PIPELINE_NAME = 100
 
+# TensorFlow looks files up by patterns (tf.io.gfile.glob), in which these are no letters.
+_OF_PATTERNS = r'[*?\[\\]'
+
 DECLARED = settings.declared(Config)
 NAMES = {name.upper(): name for name in DECLARED}
 
@@ -93,6 +96,12 @@ def from_preset(preset: str, **changes: Any) -> Config:
     root = config.pipeline_root or os.path.join(var, 'pipeline_root', name)
     if '://' not in root:
         root = _absolute(root)
+    for variable, folder in (('VAR', var), ('PIPELINE_ROOT', root)):
+        if found := re.search(_OF_PATTERNS, folder):
+            raise SettingError(
+                f"{variable} is '{folder}': TensorFlow reads '{found[0]}' in a path as part of a "
+                f'pattern. Name a folder without it: {variable}=/folder'
+            )
     members = tuple(path if '://' in path else _absolute(path) for path in config.members)
     return dataclasses.replace(
         config, var=var, pipeline_name=name, pipeline_root=root, members=members

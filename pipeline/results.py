@@ -174,10 +174,13 @@ def _others_blessed(
     blessing = tfx.types.standard_artifacts.ModelBlessing.TYPE_NAME
     all_of_them = store.get_artifacts_by_context(pipeline.id)
     models = {_model_of(each) for each in all_of_them if each.type == infra}
-    own = min((each.id for each in artifacts if each.type == blessing), default=0)
+    own = [each for each in artifacts if each.type == blessing]
+    first = min((each.id for each in own), default=0)
+    candidates = {_model_of(each) for each in own}
     return any(
         each.type == blessing
-        and each.id < own
+        and each.id < first
+        and _model_of(each) not in candidates
         and each.custom_properties['blessed'].int_value
         and _model_of(each) in models
         for each in all_of_them

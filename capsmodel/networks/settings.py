@@ -95,7 +95,8 @@ class CapsNetSettings(RoutingSettings, DecoderSettings):
         'default',
         "the first weights; authors: as in the program of the paper's authors, weights "
         'from a normal distribution cut off at two standard deviations, which are 0.05 for the '
-        'first convolution and 0.1 for all other layers, and biases of 0.1',
+        'first convolution and 0.1 for all other layers, and biases of 0.1. A stem '
+        'keeps the default',
         choices=INITIAL_VALUES,
     )
     stem: str = setting(

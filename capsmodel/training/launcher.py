@@ -65,7 +65,8 @@ def train(request: TrainingRequest, strategy: str = 'auto') -> Checkpoints:
     if 'error' in outcome:
         raise TrainingError(outcome['error'])
     if process.returncode < 0:
-        raise TrainingError(_ended_by(-process.returncode, outcome.get('phase', '')))
+        phase, network = outcome.get('phase', ''), request.network.network
+        raise TrainingError(_ended_by(-process.returncode, phase, network))
     raise RuntimeError(outcome.get('failure', f'exit code {process.returncode}'))
 
 
@@ -130,8 +131,8 @@ def _said(line: str) -> dict[str, str]:
     return said if isinstance(said, dict) else {}
 
 
-def _ended_by(number: int, phase: str) -> str:
+def _ended_by(number: int, phase: str, network: str) -> str:
     ended = f'The training process was ended by {signal.Signals(number).name}'
     if number == signal.SIGKILL:
-        return out_of_memory(f'{ended}, as the system does when memory runs out,', phase)
+        return out_of_memory(f'{ended}, as the system does when memory runs out,', phase, network)
     return f'{ended}: the same command resumes from its last checkpoint.'

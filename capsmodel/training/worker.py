@@ -131,7 +131,9 @@ def _train(path: str, strategy_name: str, stop: _Stop, phase: _Phase) -> dict[st
                 checkpoints.keep_log(request.log_dir)
             if isinstance(error, tf.errors.ResourceExhaustedError | MemoryError):
                 logging.getLogger(__name__).exception('Memory ran out.')
-                raise TrainingError(out_of_memory('Memory ran out', phase.name)) from error
+                network = request.network.network
+                said = out_of_memory('Memory ran out', phase.name, network)
+                raise TrainingError(said) from error
             raise
     trained = fingerprint(None, [variable.numpy() for variable in model.variables])
     return {'folder': os.fspath(checkpoints.folder), 'weights': trained}

@@ -85,6 +85,11 @@ def check(
         if known is None:
             known = reference.measure(model, examples(version))
             reference.save(file, version, known)
+        if len(known['score']) < distances.FEWEST_IMAGES:
+            raise CannotJudge(
+                f'Version {version} has only {len(known["score"]):,} evaluation images to compare '
+                f'with, and {distances.FEWEST_IMAGES} are needed. Train a model with more.'
+            )
         rows = list(_rows(places, read, ends, version, number, model))
         found = quantities.joined(rows)
         measured = distances.compare(known, found)

@@ -89,6 +89,8 @@ def test_continuous_integration_is_told_which_of_its_variables_are_settings():
             'shift:2,spin',
             "AUGMENTATION is 'shift:2,spin': it must be none, or some of",
         ),
+        ('VAR', '/a[1]/b', "VAR is '/a[1]/b': TensorFlow reads '[' in a path as part of a pattern"),
+        ('PIPELINE_ROOT', 'gs://b/a*', "PIPELINE_ROOT is 'gs://b/a*': TensorFlow reads '*'"),
         ('DECODER_UNITS', '512,0', "DECODER_UNITS is '0': it must be at least 1"),
     ],
 )

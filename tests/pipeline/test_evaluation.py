@@ -333,6 +333,7 @@ def _blessings(model, blessed=1):
         (_blessings(1), True),
         (_blessings(1, blessed=0), False),
         (_blessings(1)[:1], False),  # InfraCheck has refused it
+        (_blessings(2), False),  # the same model, evaluated again
     ],
 )
 def test_whether_models_were_blessed_before_is_read(tmp_path, earlier, known):

@@ -88,6 +88,16 @@ def test_few_images_wait_for_more(digits):
     assert digits.check().asked == 110
 
 
+def test_a_model_with_few_evaluation_images_has_nothing_to_be_compared_with(digits):
+    path = pathlib.Path(digits.places.state, 'reference.json')
+    found = json.loads(path.read_text())
+    found['quantities'] = {name: each[:99] for name, each in found['quantities'].items()}
+    path.write_text(json.dumps(found))
+    digits.ask(digits.images[:100])
+    with pytest.raises(CannotJudge, match=r'has only 99 evaluation images .* and 100 are needed'):
+        digits.check()
+
+
 def test_a_check_that_fails_before_its_end_loses_nothing(digits):
     digits.ask(digits.images[:100])
     os.makedirs(os.path.join(digits.places.state, 'drift.prom'))
