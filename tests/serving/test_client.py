@@ -1,10 +1,13 @@
 """The command that asks a server what a picture shows."""
 
+import http.server
+import json
 import operator
 import os
 import re
 import subprocess
 import sys
+import threading
 
 import numpy as np
 import person_png
@@ -48,6 +51,31 @@ def test_it_prints_the_digit_and_its_scores(seven, digits_url):
     assert _run('-', '--url', versioned, '--signature', 'explain', picture=seven.read_bytes()) == (
         (0, output, '')
     )
+
+
+class _Numbered(http.server.BaseHTTPRequestHandler):
+    """A server of four classes with numbers for names, the second of which is called 1."""
+
+    def do_POST(self):
+        signature = json.loads(self.rfile.read(int(self.headers['Content-Length'])))
+        answer = {'label': 1, 'class_name': '1', 'scores': [0.1, 0.7, 0.1, 0.1], 'known': True}
+        if signature.get('signature_name') == 'explain':
+            answer['class_names'] = ['0', '1', '7', '9']
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(json.dumps({'predictions': [answer]}).encode())
+
+    def log_message(self, *_):
+        pass
+
+
+def test_names_that_are_numbers_need_not_be_the_labels(seven):
+    with http.server.HTTPServer(('127.0.0.1', 0), _Numbered) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        url = f'http://127.0.0.1:{server.server_port}/v1/models/m'
+        _, output, _ = _run(seven, '--url', url)
+        server.shutdown()
+    assert [row.split()[0] for row in output.splitlines()[2:]] == ['0', '1', '7', '9']
 
 
 @pytest.mark.parametrize('encoding', ['latin-1', 'ascii'])

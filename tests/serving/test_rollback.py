@@ -2,8 +2,8 @@ import contextlib
 import http.server
 import json
 import os
-import pathlib
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -12,6 +12,7 @@ import time
 
 import pytest
 import saved_models
+from project_paths import ROOT
 from rest_server import request, rest_server
 
 from serving import rollback
@@ -313,14 +314,15 @@ def running(tmp_path, export, fields='', versions=(1, 2, 3)):
         yield path, url
 
 
+def command(path, url):
+    start = [sys.executable, '-m', 'serving.rollback', '--model_name=m']
+    return [*start, f'--model_config_file={path}', f'--url={url}']
+
+
 def roll_back(path, url, *flags, timeout=60):
     """Runs the command; returns exit code, standard output and standard error."""
-    command = [sys.executable, '-m', 'serving.rollback', '--model_name=m', *flags]
-    command += [f'--model_config_file={path}', f'--url={url}', f'--timeout={timeout}']
-    root = pathlib.Path(rollback.__file__).parents[1]
-    done = subprocess.run(
-        command, cwd=root, capture_output=True, text=True, timeout=120, check=False
-    )
+    asked = [*command(path, url), *flags, f'--timeout={timeout}']
+    done = subprocess.run(asked, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
     return done.returncode, done.stdout, done.stderr
 
 
@@ -426,6 +428,16 @@ def test_server_with_versions_that_do_not_load(tmp_path, export):
             'started with this --model_config_file, and with --model_config_file_poll_wait_seconds?'
         )
         assert path.read_text() == unread.read_text() == text
+        for ending in (signal.SIGTERM, signal.SIGHUP):
+            with subprocess.Popen(
+                [*command(unread, url), '--timeout=60'], cwd=ROOT, stderr=subprocess.PIPE, text=True
+            ) as waiting:
+                while unread.read_text() == text:
+                    assert waiting.poll() is None
+                    time.sleep(0.05)
+                waiting.send_signal(ending)
+                assert waiting.communicate()[1] == 'error: interrupted; nothing has changed\n'
+            assert (waiting.returncode, unread.read_text()) == (130, text)
         assert available(model_url) == [3]
 
 

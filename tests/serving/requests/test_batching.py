@@ -167,6 +167,21 @@ def test_a_bad_request_does_not_fail_its_neighbours():
     assert model.sizes == [4, 1, 1, 1, 1]
 
 
+def test_a_batch_that_took_too_long_is_not_run_again():
+    runs = []
+
+    def run(signature_name, inputs):
+        runs.append(len(inputs['x']))
+        raise ServingError('DEADLINE_EXCEEDED', 'too late')
+
+    async def scenario(batcher):
+        asked = [batcher.run(run, 's', _x(each)) for each in range(3)]
+        return await asyncio.gather(*asked, return_exceptions=True)
+
+    assert [each.code for each in _batched(_options(), scenario)] == ['DEADLINE_EXCEEDED'] * 3
+    assert runs == [3]
+
+
 def test_what_cannot_be_merged_runs_apart():
     model, other = _Model(), _Model()
     inputs = [

@@ -5,12 +5,14 @@ import concurrent.futures
 import contextlib
 import dataclasses
 import json
+import os
 import socket
 import time
 
 import aiohttp
 import pytest
 from busy_model import busy_model
+from project_paths import ROOT
 from slow_client import slow_client
 
 from serving.config_files import BatchingOptions, single_model_config
@@ -66,6 +68,7 @@ def _run(
     threads=4,
     batching=None,
     origins=Origins(is_local=False),  # noqa: B008
+    demo_dir=None,
 ):
     """The result of the coroutine function `scenario`, given an `_Asked`."""
 
@@ -81,7 +84,7 @@ def _run(
                 batcher,
                 metrics,
                 '/metrics',
-                None,
+                demo_dir,
                 limits,
                 origins,
             )
@@ -110,10 +113,23 @@ def test_what_takes_too_long_is_given_up(manager, batching):
             'There was no answer within 0.3 seconds (--rest_api_timeout_in_ms)'
         )
         assert _count(asked.metrics, 'DEADLINE_EXCEEDED') == 1
+        of_version = 'capsnet_serving_request_count{model_name="busy",status="DEADLINE_EXCEEDED"'
+        assert of_version in asked.metrics.page().decode()
         while await asked.predict(0.0) != (200, {'predictions': [0.0]}):
             pass
 
     _run(manager, scenario, Limits(timeout=0.3), batching=batching)
+
+
+def test_without_a_model_there_is_no_page(manager):
+    async def scenario(asked):
+        asked.service.model_names = []
+        for path in ('/demo/', '/demo/card', '/demo/card?model=busy'):
+            async with asked.session.get('http://{}:{}'.format(*asked.address) + path) as response:
+                assert response.status == 404
+                assert await response.json() == {'error': f'Malformed request: GET {path}'}
+
+    _run(manager, scenario, demo_dir=os.path.join(ROOT, 'serving', 'demo'))
 
 
 def test_costly_requests_do_not_hold_up_light_ones(manager):
