@@ -51,14 +51,14 @@ def examine(file: tf.Tensor) -> image_parts.Structure:
     markers = tf.where((content[:-1] == 0xFF) & (content[1:] != 0xFF))[:, 0]
     kinds = tf.cast(tf.gather(content, markers + 1), tf.int32)
     markers = tf.cast(markers, tf.int32)
-    is_restart = (kinds >= 0xD0) & (kinds <= 0xD7)
+    is_restart = _is_restart(kinds)
     # The data of a scan continue after a restart marker, and 0xff00 stands for 0xff in them.
     is_segment = ~is_restart & (kinds != 0)
     segments = _segments(content, file_size, markers, image_parts.where(is_segment, markers))
     heads, ends = segments.heads, segments.ends
     kinds_in_order = heads[:, 1]
     is_scan = kinds_in_order == _SOS
-    restarts = image_parts.where(is_restart, tf.stack([markers, kinds - 0xD0], 1))
+    restarts = image_parts.where(is_restart, tf.stack([markers, kinds - _RST0], 1))
     scan_is_bad, data_ends = _restarts_of_scans(segments, is_scan, restarts)
 
     is_frame = (kinds_in_order >= 0xC0) & (kinds_in_order <= 0xCF)
@@ -116,7 +116,7 @@ def with_more_data(jpeg: tf.Tensor, data_ends: tf.Tensor) -> tf.Tensor:
     lengths = tf.constant([len(each) for each in _FILLERS])
     cuts = tf.concat([[0], data_ends, [file_size], file_size + tf.cumsum(lengths)], 0)
     kinds = tf.cast(tf.gather(content, data_ends + 1), tf.int32)
-    is_restart = (kinds >= _RST0) & (kinds < _RST0 + _RESTARTS)
+    is_restart = _is_restart(kinds)
     # Restart markers count from 0 to 7 and begin again with each scan.
     following = tf.where(is_restart, kinds - _RST0 + 1, 0)
     following = tf.concat([[0], following], 0)[:-1] % _RESTARTS
@@ -124,6 +124,10 @@ def with_more_data(jpeg: tf.Tensor, data_ends: tf.Tensor) -> tf.Tensor:
     fillers = first + tf.where(is_restart, 0, 1 + following)
     pieces = tf.reshape(tf.stack([tf.range(first - 1), fillers], 1), [-1])
     return image_parts.joined(content, cuts, tf.concat([pieces, [first - 1]], 0))
+
+
+def _is_restart(kinds: tf.Tensor) -> tf.Tensor:
+    return (kinds >= _RST0) & (kinds < _RST0 + _RESTARTS)
 
 
 def _segments(
@@ -180,7 +184,7 @@ def _restarts_of_scans(
     scan = tf.searchsorted(starts, places, side='right')
     is_within = places < tf.gather(tf.concat([[0], ends], 0), scan)
     first = tf.gather(tf.concat([[0], tf.searchsorted(places, starts)], 0), scan)
-    is_in_order = numbers == (tf.range(tf.size(places)) - first) % 8
+    is_in_order = numbers == (tf.range(tf.size(places)) - first) % _RESTARTS
     heads = segments.heads
     is_interval = heads[:, 1] == _DRI
     has_interval = image_parts.where(is_interval, heads[:, 4] + heads[:, 5] > 0)
