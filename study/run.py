@@ -213,7 +213,9 @@ def _rows(plan: Plan, training: Training, sets: Sets) -> list[Row]:
 
 
 def _rounded(value: float | None, decimals: int = 4) -> float | None:
-    return None if value is None else round(value, decimals)
+    if value is None:
+        return None
+    return round(value, decimals)
 
 
 def _described(training: Training) -> str:

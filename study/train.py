@@ -110,8 +110,10 @@ def train(training: Training, sets: Sets, folder: pathlib.Path, preset: str) -> 
     times = time.monotonic() - started, _cpu_seconds() - cpu
     model = table.create(network)
     load_best(model, checkpoints)
-    seconds, cpu_seconds = (None, None) if checkpoints.folder.name in begun else times
-    return Trained(model, seconds, cpu_seconds, os.fspath(checkpoints.folder))
+    written = os.fspath(checkpoints.folder)
+    if checkpoints.folder.name in begun:
+        return Trained(model, None, None, written)
+    return Trained(model, *times, written)
 
 
 def train_on_pairs(

@@ -33,8 +33,8 @@ class CapsNet(Network):
     loss_name = 'margin_loss'
     score_name = 'length of capsule'
     how_to_save_memory = (
-        'lower BATCH_SIZE or what makes the network large (IMAGE_HEIGHT and IMAGE_WIDTH, '
-        'CONV1_FILTERS, PRIMARY_CHANNELS), leave out the decoder (DECODER=no), or let STEM be auto'
+        f'lower BATCH_SIZE or what makes the network large ({CapsNetConfig.sizes}), leave out the '
+        'decoder (DECODER=no), or let STEM be auto'
     )
     config: CapsNetConfig
 

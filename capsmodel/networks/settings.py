@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import ClassVar
 
 from pydantic.dataclasses import dataclass
 
@@ -147,10 +148,13 @@ class NetworkConfig(CommonSettings):
             it, else the middle; 0: all of it.
         num_classes: Number of classes, at least 2.
         network: The name of the network in `networks.table`.
+        sizes: Names of the settings that make the network large, for a message.
 
     Raises:
         pydantic.ValidationError: A value makes no sense. It is a ValueError.
     """
+
+    sizes: ClassVar[str] = 'IMAGE_HEIGHT and IMAGE_WIDTH'
 
     image_height: int
     image_width: int
@@ -199,9 +203,14 @@ class NetworkConfig(CommonSettings):
             )
 
 
+_CNN_SIZES = f'{NetworkConfig.sizes}, CNN_WIDTH'
+
+
 @dataclass(frozen=True, config=STRICT)
 class CnnConfig(CnnSettings, NetworkConfig):
     """All that makes a `cnn`."""
+
+    sizes: ClassVar[str] = _CNN_SIZES
 
     network: str = setting('cnn', 'its name in the table', choices=('cnn',))
 
@@ -209,6 +218,8 @@ class CnnConfig(CnnSettings, NetworkConfig):
 @dataclass(frozen=True, config=STRICT)
 class CnnLargeKernelsConfig(CnnSettings, NetworkConfig):
     """All that makes a `cnn_large_kernels`."""
+
+    sizes: ClassVar[str] = _CNN_SIZES
 
     network: str = setting(
         'cnn_large_kernels', 'its name in the table', choices=('cnn_large_kernels',)
@@ -238,6 +249,8 @@ class CapsNetConfig(CapsNetSettings, NetworkConfig):
         primary_kernel_size: Kernel size of the convolution that makes primary capsules.
         primary_stride: Its stride; 2 gives the paper's 6x6 grid on 28x28 images.
     """
+
+    sizes: ClassVar[str] = f'{NetworkConfig.sizes}, CONV1_FILTERS, PRIMARY_CHANNELS'
 
     network: str = setting('capsnet', 'its name in the table', choices=('capsnet',))
     conv1_kernel_size: int = setting(9, 'pixels', at_least=1)

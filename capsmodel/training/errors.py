@@ -5,10 +5,7 @@ import errno
 import tempfile
 from collections.abc import Iterator
 
-from capsmodel.networks import table
-
-# Settings of how large a network is, of those that have them.
-_SIZES = ('CONV1_FILTERS', 'PRIMARY_CHANNELS', 'CNN_WIDTH')
+from capsmodel.networks.settings import NetworkConfig
 
 
 class TrainingError(Exception):
@@ -38,13 +35,13 @@ def report_full_disk() -> Iterator[None]:
         ) from error
 
 
-def out_of_memory(what: str, phase: str, network: str) -> str:
+def out_of_memory(what: str, phase: str, network: NetworkConfig) -> str:
     """The message for a training that ran out of memory: when, and which settings to lower.
 
     Args:
         what: What happened, as the beginning of a sentence.
         phase: What the training was doing, as `loop.train` reports it; empty before the first step.
-        network: NETWORK.
+        network: What was trained.
     """
     when = f' while it was {phase}' if phase else ''
     first = 'EVAL_BATCH_SIZE or BATCH_SIZE'
@@ -52,10 +49,7 @@ def out_of_memory(what: str, phase: str, network: str) -> str:
         first = 'BATCH_SIZE (or BATCH_SIZE_PER_REPLICA)'
     elif phase.startswith('evaluating'):
         first = 'EVAL_BATCH_SIZE below that, which does not restart the training'
-    lacking = table.lacking(network)
-    sizes = ''.join(f', {name}' for name in _SIZES if name.lower() not in lacking)
     return (
-        f'{what}{when}. Lower {first}, or what makes the network large: IMAGE_HEIGHT and '
-        f'IMAGE_WIDTH{sizes}. With unchanged settings the same command resumes from the last '
-        'checkpoint.'
+        f'{what}{when}. Lower {first}, or what makes the network large: {network.sizes}. With '
+        'unchanged settings the same command resumes from the last checkpoint.'
     )

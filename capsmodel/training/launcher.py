@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from absl import logging
 
 import start_tensorflow
+from capsmodel.networks.settings import NetworkConfig
 from capsmodel.training.checkpoints import Checkpoints
 from capsmodel.training.errors import Diverged, TrainingError, out_of_memory
 from capsmodel.training.request import TrainingRequest
@@ -65,8 +66,8 @@ def train(request: TrainingRequest, strategy: str = 'auto') -> Checkpoints:
     if 'error' in outcome:
         raise TrainingError(outcome['error'])
     if process.returncode < 0:
-        phase, network = outcome.get('phase', ''), request.network.network
-        raise TrainingError(_ended_by(-process.returncode, phase, network))
+        phase = outcome.get('phase', '')
+        raise TrainingError(_ended_by(-process.returncode, phase, request.network))
     raise RuntimeError(outcome.get('failure', f'exit code {process.returncode}'))
 
 
@@ -131,7 +132,7 @@ def _said(line: str) -> dict[str, str]:
     return said if isinstance(said, dict) else {}
 
 
-def _ended_by(number: int, phase: str, network: str) -> str:
+def _ended_by(number: int, phase: str, network: NetworkConfig) -> str:
     ended = f'The training process was ended by {signal.Signals(number).name}'
     if number == signal.SIGKILL:
         return out_of_memory(f'{ended}, as the system does when memory runs out,', phase, network)

@@ -131,8 +131,7 @@ def _train(path: str, strategy_name: str, stop: _Stop, phase: _Phase) -> dict[st
                 checkpoints.keep_log(request.log_dir)
             if isinstance(error, tf.errors.ResourceExhaustedError | MemoryError):
                 logging.getLogger(__name__).exception('Memory ran out.')
-                network = request.network.network
-                said = out_of_memory('Memory ran out', phase.name, network)
+                said = out_of_memory('Memory ran out', phase.name, request.network)
                 raise TrainingError(said) from error
             raise
     trained = fingerprint(None, [variable.numpy() for variable in model.variables])

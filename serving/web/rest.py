@@ -228,7 +228,7 @@ class RestService:
 
     @contextlib.asynccontextmanager
     async def _until(self, end: float | None) -> AsyncIterator[None]:
-        """Raises ServingError where what is inside takes longer than to `end`, a loop's time."""
+        """Raises ServingError if what is inside has not ended by `end`, a time of the loop."""
         try:
             async with timeout_at(end):
                 yield
@@ -240,8 +240,9 @@ class RestService:
             ) from None
 
     async def _answer(self, route: Route, body: Body) -> bytes:
-        limit = self._limits.timeout
-        end = None if limit is None else self._loop.time() + limit
+        end = None
+        if self._limits.timeout is not None:
+            end = self._loop.time() + self._limits.timeout
         with (
             self._manager.servable(route.model, route.version, route.label) as servable,
             self._metrics.of_version(route.model, servable.version, route.kind),

@@ -435,7 +435,7 @@ def test_server_with_versions_that_do_not_load(tmp_path, export):
                 [*command(unread, url), '--timeout=60'], cwd=ROOT, stderr=subprocess.PIPE, text=True
             ) as waiting:
                 while unread.read_text() == text:
-                    assert waiting.poll() is None
+                    assert waiting.poll() is None, 'the command ended before the signal'
                     time.sleep(0.05)
                 waiting.send_signal(ending)
                 assert waiting.communicate()[1] == 'error: interrupted; nothing has changed\n'

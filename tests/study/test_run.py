@@ -60,7 +60,7 @@ def test_a_small_study_resumes_after_a_kill(root, mnist_dir, tmp_path):
     rows = rows[: -len(timed)]
     assert [row.recipe for row in rows] == [each.recipe for each in plan.trainings]
     # Nobody knows how long the second one had run before the kill.
-    assert [row.seconds is None for row in rows] == [number == 1 for number in range(len(rows))]
+    assert [number for number, row in enumerate(rows) if row.seconds is None] == [1]
     # A small network has learned something, and its coefficients are equal with one iteration.
     assert all((row.test_error_percent or 100) < 60 for row in rows)
     assert rows[0].coupling_entropy == pytest.approx(3.3219, abs=1e-4)

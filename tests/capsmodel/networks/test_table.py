@@ -1,6 +1,7 @@
 """The table of networks: a new one is a class and an entry."""
 
 import dataclasses
+import re
 
 import numpy as np
 import pytest
@@ -10,7 +11,9 @@ from small_training import TRAINING
 
 from capsmodel.networks import table
 from capsmodel.networks.settings import NetworkConfig
+from capsmodel.settings import declared
 from capsmodel.training import loop
+from capsmodel.training.errors import out_of_memory
 
 PLANTED = NetworkConfig(28, 28, 10, network='planted')
 
@@ -43,3 +46,14 @@ def test_a_config_of_another_network_is_refused():
         table.create(NetworkConfig(28, 28, 10, network='capsnet'))
     with pytest.raises(ValueError, match=r"its network must be one of capsnet, .* not 'resnet'"):
         table.config_of({'network': 'resnet'})
+
+
+@pytest.mark.parametrize('name', table.NETWORKS)
+def test_out_of_memory_names_only_settings_that_the_network_has(name):
+    config = table.NETWORKS[name].config
+    message = out_of_memory('Memory ran out', 'training with 8 images a step', config)
+    sizes = re.findall('[A-Z0-9]+_[A-Z]+', message.partition('the network large: ')[2])
+    assert sizes[:2] == ['IMAGE_HEIGHT', 'IMAGE_WIDTH']
+    assert {size.lower() for size in sizes[2:]} <= declared(config).keys()
+    assert ('CNN_WIDTH' in sizes) == name.startswith('cnn')
+    assert ('CONV1_FILTERS' in sizes) == (name == 'capsnet')
