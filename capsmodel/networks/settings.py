@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import ClassVar
 
 from pydantic.dataclasses import dataclass
 
@@ -94,10 +93,9 @@ class CapsNetSettings(RoutingSettings, DecoderSettings):
     )
     initial_values: str = setting(
         'default',
-        "the first weights; authors: as in the program of the paper's authors, weights "
-        'from a normal distribution cut off at two standard deviations, which are 0.05 for the '
-        'first convolution and 0.1 for all other layers, and biases of 0.1. A stem '
-        'keeps the default',
+        "the first weights; authors: as in the program of the paper's authors, weights from a "
+        'normal distribution cut off at two standard deviations, which are 0.05 for the first '
+        'convolution and 0.1 for all other layers, and biases of 0.1. A stem keeps the default',
         choices=INITIAL_VALUES,
     )
     stem: str = setting(
@@ -148,14 +146,12 @@ class NetworkConfig(CommonSettings):
             it, else the middle; 0: all of it.
         num_classes: Number of classes, at least 2.
         network: The name of the network in `networks.table`.
-        sizes: Names of the settings that make the network large, for a message.
 
     Raises:
         pydantic.ValidationError: A value makes no sense. It is a ValueError.
     """
 
-    sizes: ClassVar[str] = 'IMAGE_HEIGHT and IMAGE_WIDTH'
-
+    sizes = 'IMAGE_HEIGHT and IMAGE_WIDTH'  # what makes it large, for messages
     image_height: int
     image_width: int
     num_classes: int
@@ -203,15 +199,11 @@ class NetworkConfig(CommonSettings):
             )
 
 
-_CNN_SIZES = f'{NetworkConfig.sizes}, CNN_WIDTH'
-
-
 @dataclass(frozen=True, config=STRICT)
 class CnnConfig(CnnSettings, NetworkConfig):
     """All that makes a `cnn`."""
 
-    sizes: ClassVar[str] = _CNN_SIZES
-
+    sizes = f'{NetworkConfig.sizes}, CNN_WIDTH'
     network: str = setting('cnn', 'its name in the table', choices=('cnn',))
 
 
@@ -219,8 +211,7 @@ class CnnConfig(CnnSettings, NetworkConfig):
 class CnnLargeKernelsConfig(CnnSettings, NetworkConfig):
     """All that makes a `cnn_large_kernels`."""
 
-    sizes: ClassVar[str] = _CNN_SIZES
-
+    sizes = CnnConfig.sizes
     network: str = setting(
         'cnn_large_kernels', 'its name in the table', choices=('cnn_large_kernels',)
     )
@@ -250,8 +241,7 @@ class CapsNetConfig(CapsNetSettings, NetworkConfig):
         primary_stride: Its stride; 2 gives the paper's 6x6 grid on 28x28 images.
     """
 
-    sizes: ClassVar[str] = f'{NetworkConfig.sizes}, CONV1_FILTERS, PRIMARY_CHANNELS'
-
+    sizes = f'{NetworkConfig.sizes}, CONV1_FILTERS, PRIMARY_CHANNELS'
     network: str = setting('capsnet', 'its name in the table', choices=('capsnet',))
     conv1_kernel_size: int = setting(9, 'pixels', at_least=1)
     primary_kernel_size: int = setting(9, 'positions', at_least=1)
