@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from capsmodel.networks.settings import NetworkConfig
     from capsmodel.training.evaluation import Evaluation
     from capsmodel.training.settings import TrainingConfig
+    from pipeline.settings import Config
 
 
 def mnist_training(settings: Mapping[str, str]) -> tuple[NetworkConfig, TrainingConfig]:
@@ -26,11 +27,21 @@ def mnist_training(settings: Mapping[str, str]) -> tuple[NetworkConfig, Training
     Raises:
         SettingError: A value cannot be used.
     """
+    return network_and_training(
+        configs.from_environment({**settings, 'IMAGE_HEIGHT': '28', 'IMAGE_WIDTH': '28'})
+    )
+
+
+def network_and_training(config: Config) -> tuple[NetworkConfig, TrainingConfig]:
+    """The network for digits that a configuration describes, and its training.
+
+    Args:
+        config: With the size of the images, which are grey and of ten classes.
+    """
     from capsmodel.networks.table import NETWORKS
     from capsmodel.settings import filled
     from capsmodel.training.settings import TrainingConfig
 
-    config = configs.from_environment({**settings, 'IMAGE_HEIGHT': '28', 'IMAGE_WIDTH': '28'})
     network = filled(NETWORKS[config.network].config, config, num_classes=10, image_channels=1)
     return network, filled(TrainingConfig, config)
 

@@ -40,7 +40,7 @@ def measured(trainings: Sequence[Training], preset: str) -> list[list[float]]:
 
 def _turn(training: Training, preset: str) -> Callable[[], None]:
     """A function that makes STEPS_OF_A_TURN steps of a training."""
-    network, config = train.network_and_training(train.settings_of(training, preset))
+    network, config = epochs.network_and_training(train.settings_of(training, preset))
     random = np.random.default_rng(config.seed)
     shape = (STEPS_OF_A_TURN * config.batch_size, *network.image_shape)
     labels = random.integers(0, network.num_classes, shape[0])

@@ -10,12 +10,13 @@ import shutil
 import time
 from typing import NamedTuple
 
+from benchmarks import epochs
 from capsmodel import settings
 from capsmodel.networks import table
 from capsmodel.networks.network import Network
 from capsmodel.training import launcher
 from capsmodel.training.request import TrainingRequest
-from capsmodel.training.settings import ProcessSettings, TrainingConfig
+from capsmodel.training.settings import ProcessSettings
 from capsmodel.training.state import load_best
 from pipeline import configs
 from pipeline.code_version import code_version
@@ -27,7 +28,6 @@ from study.overlap import pair_files, picture
 from study.overlap import training as overlap
 from study.plan import BATCH_SIZE, EPOCH, Training
 
-CLASSES = 10
 # The side of the images of the datasets.
 SIDE = 28
 
@@ -71,14 +71,6 @@ def settings_of(training: Training, preset: str) -> Config:
     )
 
 
-def network_and_training(config: Config) -> tuple[table.NetworkConfig, TrainingConfig]:
-    """What `settings_of` says of the network and of its training."""
-    network = settings.filled(
-        table.NETWORKS[config.network].config, config, num_classes=CLASSES, image_channels=1
-    )
-    return network, settings.filled(TrainingConfig, config)
-
-
 def train(training: Training, sets: Sets, folder: pathlib.Path, preset: str) -> Trained:
     """Trains, or resumes from the last checkpoint of such a training.
 
@@ -92,7 +84,7 @@ def train(training: Training, sets: Sets, folder: pathlib.Path, preset: str) -> 
         TrainingError: The training is not complete.
     """
     config = settings_of(training, preset)
-    network, how = network_and_training(config)
+    network, how = epochs.network_and_training(config)
     request = TrainingRequest(
         network=network,
         training=how,

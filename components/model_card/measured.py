@@ -86,7 +86,7 @@ def by_slice(facts: Facts) -> Html:
             f'The accuracy changed by {change:+.2%} against the last blessed model, on the same '
             'test images.'
             if change is not None
-            else 'There was no earlier blessed model to compare with.'
+            else 'No earlier blessed model could be compared with it.'
         ),
         ''
         if facts['model']['has_decoder']

@@ -9,12 +9,12 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from benchmarks import epochs
 from capsmodel.data.dataset import LabeledImages
 from capsmodel.networks import losses, memory, table
 from capsmodel.networks.network import Network
 from capsmodel.networks.settings import NetworkConfig
 from capsmodel.networks.step import Step
-from capsmodel.settings import filled
 from capsmodel.summaries.console import progress_bar
 from capsmodel.training import capacity
 from capsmodel.training.errors import Diverged
@@ -91,12 +91,7 @@ def configured(
         'IMAGE_HEIGHT': height,
         'IMAGE_WIDTH': width,
     }
-    config = configs.from_environment({**settings, **ours})
-    entry = table.NETWORKS[network]
-    return (
-        filled(entry.config, config, num_classes=10, image_channels=1),
-        filled(TrainingConfig, config),
-    )
+    return epochs.network_and_training(configs.from_environment({**settings, **ours}))
 
 
 def train(model: Network, config: TrainingConfig, pairs: TrainingPairs, steps: int) -> None:

@@ -372,7 +372,7 @@ def test_what_a_model_lacks_is_left_out_and_said(facts):
         'The network has no capsules.',
         'The network has no decoder: it reconstructs nothing.',
         'This model has none: its training wrote no log.',
-        'There was no earlier blessed model to compare with.',
+        'No earlier blessed model could be compared with it.',
         'This model has no guard: it refuses nothing.',
         'No answer was wrong.',
         'No class was taken for another one.',
