@@ -12,6 +12,7 @@ import difflib
 import os
 import re
 import shlex
+import signal
 import sys
 import urllib.parse
 from collections.abc import Mapping, Sequence
@@ -290,6 +291,8 @@ def main() -> None:
 
     With `--assign` before the names it prints assignments for a shell.
     """
+    # Whoever reads only the beginning, such as `head`, ends this quietly.
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)
     config = from_environment_or_exit()
     names = [name for name in sys.argv[1:] if name != '--assign']
     for name in names:

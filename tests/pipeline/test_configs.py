@@ -245,3 +245,11 @@ def test_command_prints_settings_and_refuses_in_one_sentence():
     refused = _run(PRESET='huge')
     assert refused.returncode == 1
     assert refused.stderr.startswith("Wrong setting: PRESET is 'huge': it must be one of tiny")
+
+
+def test_who_reads_only_the_first_settings_sees_no_stack_trace():
+    command = [sys.executable, '-u', '-m', 'pipeline.configs']
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        process.stdout.readline()
+        process.stdout.close()
+        assert process.stderr.read() == b''
