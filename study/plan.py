@@ -21,18 +21,19 @@ EPOCH = 859
 TURNS, STEPS_OF_A_TURN = 5, 20
 TIME_OF_STEPS = f'time of {STEPS_OF_A_TURN} steps'
 
-# About how many images a second are trained, by network and side of the images, on two cores. They
-# are good for an estimate of how long a claim takes, and for nothing else.
+# About how many images a second are trained, by network and side of the images, on two cores of an
+# Intel Xeon: 64 images a step by half of the `cpu_seconds` of results.csv. They are good for an
+# estimate of how long a claim takes, and for nothing else.
 _IMAGES_PER_SECOND = {
-    ('capsnet', 28): 750,
-    ('capsnet', 36): 350,
+    ('capsnet', 28): 590,
+    ('capsnet', 36): 200,
     ('capsnet', 40): 180,
-    ('efficient_capsnet', 28): 900,
+    ('efficient_capsnet', 28): 1370,
     ('efficient_capsnet', 40): 350,
-    ('cnn', 28): 520,
-    ('cnn', 36): 320,
+    ('cnn', 28): 380,
+    ('cnn', 36): 210,
     ('cnn', 40): 250,
-    ('cnn_large_kernels', 28): 450,
+    ('cnn_large_kernels', 28): 130,
     ('cnn_large_kernels', 40): 150,
 }
 # Seconds that a training takes besides: the process starts, graphs are traced, tests are run.
@@ -204,8 +205,16 @@ def errors(rows: Sequence[Row], network: str, recipe: str, condition: str) -> di
 
 
 def described(name: str, other: str, found: statistics.Difference, p: float) -> str:
-    """A difference in errors as a clause: 'a errs 0.12 points less than b (p = 0.03)'."""
-    points = found.estimate.mean
-    word = 'more' if points > 0 else 'less'
+    """A difference in errors as a clause.
+
+    It reads 'a errs 0.12 points less than b (0.09 to 0.15, p = 0.003)'.
+    """
+    points, low, high, _ = found.estimate
     p_text = 'p < 0.001' if p < 0.001 else f'p = {p:.3f}'
-    return f'{name} errs {abs(points):.2f} points {word} than {other} ({p_text})'
+    if points < 0:
+        points, low, high, word = -points, -high, -low, 'less'
+    else:
+        word = 'more'
+    return (
+        f'{name} errs {points:.2f} points {word} than {other} ({low:.2f} to {high:.2f}, {p_text})'
+    )

@@ -18,6 +18,7 @@ from study import statistics
 from study.claims import CLAIMS
 from study.plan import (
     BATCH_SIZE,
+    EPOCH,
     STEPS_OF_A_TURN,
     TIME_OF_STEPS,
     TURNS,
@@ -28,8 +29,6 @@ from study.plan import (
 )
 from study.results import DOCS, RESULTS, ResultError, Row, read
 
-# The fewest seeds by which a claim is judged.
-_LEAST_SEEDS = 3
 _COLUMNS = 120
 _TITLE = '# What capsules can do: five claims, tested'
 _INTRODUCTION = (
@@ -39,9 +38,12 @@ _INTRODUCTION = (
     'written down before the trainings (see the history of `study/claims/`).',
     '`make study CLAIM=iterations` trains what a claim still lacks, and `make study-report` writes '
     'this page and its charts from [`study/results.csv`](../study/results.csv). Errors are means '
-    "over seeds in per cent, with 95% intervals by Student's distribution, cut at 0 and at 100; "
-    "`p` is that of Student's test, paired by seed. The networks are trained for about one pass, "
-    'as `make run` does: longer trainings may differ.',
+    "over seeds in per cent, with 95% intervals by Student's distribution, cut at 0 and at 100. "
+    '`p` says how likely so large a difference would be, in either direction, if there were none: '
+    "by Student's test, paired by seed, with Holm's correction for all tests of the claim, here "
+    'and in the rules.',
+    'A claim is judged once, when it has all of its seeds, and by these. What fewer seeds say is '
+    'shown, and decides nothing.',
 )
 _WORDS = {True: 'The claim holds', False: 'The claim does not hold', None: 'It remains undecided'}
 
@@ -52,7 +54,7 @@ def text(rows: Sequence[Row]) -> str:
     Args:
         rows: Of results.csv; claims that are not of the study are left out.
     """
-    parts = [_TITLE, *map(_wrapped, _INTRODUCTION), _summary(rows)]
+    parts = [_TITLE, *map(_wrapped, (*_INTRODUCTION, _lengths())), _summary(rows)]
     parts += [
         _section(claim, [row for row in rows if row.claim == claim.name])
         for claim in CLAIMS.values()
@@ -64,13 +66,25 @@ def _wrapped(paragraph: str) -> str:
     return textwrap.fill(paragraph, _COLUMNS, break_long_words=False, break_on_hyphens=False)
 
 
+def _lengths() -> str:
+    """How long the trainings are, in a sentence."""
+    steps = {each.steps for claim in CLAIMS.values() for each in claim.trainings(1)}
+    return (
+        f'The networks are trained for {min(steps):,} to {max(steps):,} steps of {BATCH_SIZE} '
+        f'images, of which `make run` makes {EPOCH}, a pass over MNIST: longer trainings may '
+        'differ.'
+    )
+
+
 def judged(claim: Claim, rows: Sequence[Row]) -> Verdict:
-    """What was found about a claim; undecided as long as too many seeds are missing."""
-    complete = _complete_seeds(claim, rows)
-    if complete < min(_LEAST_SEEDS, claim.seeds):
-        return Verdict(None, f'only {_seeds(claim, complete)} are complete so far.')
+    """What was found about a claim; undecided as long as seeds are missing."""
+    complete = min(_complete_seeds(claim, rows), claim.seeds)
+    if complete < 2:  # a difference has no interval
+        return Verdict(None, f'so far there are {_seeds(claim, complete)}.')
     verdict = claim.judge([row for row in rows if row.seed <= complete])
-    return Verdict(verdict.holds, f'{verdict.sentence}; by {_seeds(claim, complete)}.')
+    if complete == claim.seeds:
+        return Verdict(verdict.holds, f'{verdict.sentence}; by {complete} seeds.')
+    return Verdict(None, f'by {_seeds(claim, complete)}, {verdict.sentence}.')
 
 
 def _complete_seeds(claim: Claim, rows: Sequence[Row]) -> int:
@@ -191,8 +205,8 @@ def _effort(rows: Sequence[Row]) -> str:
     measured = sum(row.cpu_seconds is not None for row in rows)
     commits = sorted({row.commit for row in rows if row.commit})
     text = (
-        f'{measured} trainings took {hours:.1f} hours of processor cores in all, at commit'
-        f'{"s" if len(commits) > 1 else ""} {", ".join(commits)}'
+        f'{measured} training{"" if measured == 1 else "s"} took {hours:.1f} hours of processor '
+        f'cores in all, at commit{"s" if len(commits) > 1 else ""} {", ".join(commits)}'
     )
     resumed = len(trainings) - measured
     if resumed:

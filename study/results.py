@@ -5,12 +5,13 @@ from __future__ import annotations
 import contextlib
 import csv
 import dataclasses
+import fcntl
 import os
 import pathlib
 import re
 import statistics
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 RESULTS = pathlib.Path(__file__).with_name('results.csv')
@@ -123,18 +124,36 @@ def create(path: pathlib.Path) -> None:
     path.write_text(','.join(COLUMNS) + '\n', encoding='utf-8')
 
 
-def append(row: Row, path: pathlib.Path = RESULTS) -> None:
-    """Adds a row at the end of a file.
+def append(rows: Sequence[Row], path: pathlib.Path = RESULTS) -> None:
+    """Adds rows at the end of a file: all of them, or none if that fails.
 
     Raises:
-        ResultError: The file cannot be read, a line of it is wrong, or it has this training.
+        OSError: There is no room, or the folder cannot be written to.
+        ResultError: The file cannot be read, a line of it is wrong, or it has such a training.
     """
-    _another(row, read(path))
     beside = path.with_name(f'{path.name}.{os.getpid()}')
-    with open(beside, 'w', encoding='utf-8', newline='') as file:
-        file.write(path.read_text(encoding='utf-8').rstrip('\n') + '\n')
-        csv.writer(file, lineterminator='\n').writerow(dataclasses.astuple(row))
-    beside.replace(path)
+    with _alone(path.parent):
+        there = read(path)
+        for row in rows:
+            there.append(_another(row, there))
+        try:
+            with open(beside, 'w', encoding='utf-8', newline='') as file:
+                file.write(path.read_text(encoding='utf-8').rstrip('\n') + '\n')
+                csv.writer(file, lineterminator='\n').writerows(map(dataclasses.astuple, rows))
+            beside.replace(path)
+        finally:
+            beside.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def _alone(folder: pathlib.Path) -> Iterator[None]:
+    """Waits until no other process is writing results in a folder."""
+    file = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(file)
 
 
 def mean_and_deviation(values: Sequence[float]) -> tuple[float, float | None]:

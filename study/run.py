@@ -2,7 +2,8 @@
 
 `python -m study.run --claim iterations` is what `make study CLAIM=iterations` runs. You can stop it
 at any time: the same command trains only what has no results yet, and resumes a training that was
-stopped. `--small` trains small networks on few images, into VAR, to see that all works.
+stopped. Only a training on pairs of digits starts again: it has no checkpoints. `--small` trains
+small networks on few images, into VAR, to see that all works.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from study.results import Row
 if TYPE_CHECKING:
     from study.data import Sets
 
-_MOST_HOURS = 8
+_MOST_SEEDS = 100
 _SMALLER_BY, _SMALL_IMAGES = 20, 500
 _ROOT = pathlib.Path(__file__).parents[1]
 
@@ -44,6 +45,8 @@ class Plan:
         folder: For images and checkpoints.
         results: The file of results.
         pictures: The folder of pictures.
+        commit: That of the code; empty outside of a repository.
+        command: What trains this.
     """
 
     claim: Claim
@@ -52,6 +55,8 @@ class Plan:
     folder: pathlib.Path
     results: pathlib.Path
     pictures: pathlib.Path
+    commit: str
+    command: str
 
     @classmethod
     def of(cls, claim: Claim, seeds: int, var: str, *, is_small: bool) -> Plan:
@@ -64,9 +69,11 @@ class Plan:
             is_small: Whether to train small networks on MNIST alone, with one seed.
         """
         folder = pathlib.Path(var, 'study')
+        command = f'make study CLAIM={claim.name}'
         if not is_small:
-            trainings = claim.trainings(seeds)
-            return cls(claim, trainings, 'quick', folder, results.RESULTS, results.DOCS / 'study')
+            trainings, kept = claim.trainings(seeds), (results.RESULTS, results.DOCS / 'study')
+            command += '' if seeds == claim.seeds else f' SEEDS={seeds}'
+            return cls(claim, trainings, 'quick', folder, *kept, _commit(), command)
         folder /= 'small'
         trainings = [
             dataclasses.replace(
@@ -77,7 +84,8 @@ class Plan:
             for training in claim.trainings(1)
             if training.dataset == 'mnist' and training.images <= _SMALL_IMAGES
         ]
-        return cls(claim, trainings, 'tiny', folder, folder / 'results.csv', folder)
+        kept = folder / 'results.csv', folder
+        return cls(claim, trainings, 'tiny', folder, *kept, _commit(), f'{command} SMALL=yes')
 
     def missing(self) -> list[Training]:
         """The trainings that have not all of their results yet."""
@@ -148,10 +156,15 @@ def time_steps(plan: Plan) -> None:
         return
     print(f'Steps in turns: {TURNS} times {STEPS_OF_A_TURN} steps of each', flush=True)
     measured = step_times.measured(trainings, plan.preset)
-    for training, seconds in zip(trainings, measured, strict=True):
-        for turn, each in enumerate(seconds, start=1):
-            row = _row(plan, training, TIME_OF_STEPS, seed=turn, steps=STEPS_OF_A_TURN)
-            results.append(dataclasses.replace(row, seconds=round(each, 4)), plan.results)
+    rows = [
+        _row(
+            plan, training, TIME_OF_STEPS,
+            seed=turn, steps=STEPS_OF_A_TURN, seconds=round(each, 4),
+        )
+        for training, seconds in zip(trainings, measured, strict=True)
+        for turn, each in enumerate(seconds, start=1)
+    ]  # fmt: skip
+    results.append(rows, plan.results)
 
 
 def _row(plan: Plan, training: Training, test: str, **others: Any) -> Row:
@@ -167,8 +180,8 @@ def _row(plan: Plan, training: Training, test: str, **others: Any) -> Row:
             'steps': training.steps,
             'test_error_percent': None,
             'seconds': None,
-            'commit': _commit(),
-            'command': f'make study CLAIM={plan.claim.name}',
+            'commit': plan.commit,
+            'command': plan.command,
             **others,
         }
     )
@@ -190,10 +203,8 @@ def _rows(plan: Plan, training: Training, sets: Sets) -> list[Row]:
         trained = train.train(training, sets, plan.folder, plan.preset)
         seconds, cpu_seconds = trained.seconds, trained.cpu_seconds
         measures = tested.measures(trained.network, training, sets)
-    rows = []
-    has = {key_of(row) for row in plan.rows()}
-    for number, measure in enumerate(measures):
-        row = _row(
+    rows = [
+        _row(
             plan,
             training,
             measure.condition,
@@ -204,9 +215,10 @@ def _rows(plan: Plan, training: Training, sets: Sets) -> list[Row]:
             seconds=_rounded(seconds, 1) if number == 0 else None,
             cpu_seconds=_rounded(cpu_seconds, 1) if number == 0 else None,
         )
-        rows.append(row)
-        if key_of(row) not in has:
-            results.append(row, plan.results)
+        for number, measure in enumerate(measures)
+    ]
+    has = {key_of(row) for row in plan.rows()}
+    results.append([row for row in rows if key_of(row) not in has], plan.results)
     if trained:
         train.remove_checkpoints(trained)
     return rows
@@ -247,8 +259,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.exit(f"CLAIM is '{options.claim}': it must be one of {', '.join(CLAIMS)}")
     if options.small not in ('', 'yes', 'no'):
         sys.exit(f"SMALL is '{options.small}': it must be yes or no")
-    if options.seeds and not re.fullmatch('[1-9][0-9]*', options.seeds):
-        sys.exit(f"SEEDS is '{options.seeds}': it must be a whole number from 1")
+    if options.seeds and not (
+        re.fullmatch('[1-9][0-9]{0,2}', options.seeds) and int(options.seeds) <= _MOST_SEEDS
+    ):
+        sys.exit(f"SEEDS is '{options.seeds}': it must be a whole number from 1 to {_MOST_SEEDS}")
+    if options.seeds and options.small == 'yes':
+        sys.exit('SMALL=yes trains one seed: leave out SEEDS')
     var = _var(os.environ)
     claim = CLAIMS[options.claim]
     try:
@@ -266,9 +282,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
         print('Nothing is left to train. The report: make study-report')
         return
     if plan.preset != 'tiny':
+        again = (
+            'a training on pairs of digits then starts again'
+            if any(training.digits == 2 for training in missing)
+            else 'it resumes a training that was stopped'
+        )
         print(
-            f'Those that are left take about {hours:.1f} hours on two cores of a machine without '
-            'other work. You can stop at any time; the same command resumes.'
+            f'Those that are left take about {hours:.1f} hours on two cores of a Xeon without '
+            f'other work. You can stop at any time, and go on with the same command: {again}.'
         )
     config = configs.from_environment({'VAR': var, 'PIPELINE_NAME': f'study-{claim.name}'})
     waiting = 'Waiting for another study to end ...'

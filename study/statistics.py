@@ -28,9 +28,9 @@ class Estimate(NamedTuple):
     n: int
 
     def text(self, decimals: int) -> str:
-        """As in '1.02 (0.99 to 1.05)'."""
+        """As in '1.02 (0.99 to 1.05)'; without an interval if all values are equal."""
         mean, low, high = (f'{value:.{decimals}f}' for value in self[:3])
-        return mean if math.isnan(self.low) else f'{mean} ({low} to {high})'
+        return f'{mean} ({low} to {high})' if self.low < self.high else mean
 
 
 class Difference(NamedTuple):
@@ -38,7 +38,8 @@ class Difference(NamedTuple):
 
     Attributes:
         estimate: Of the differences.
-        p: Two-sided, of no difference; 1 where it cannot be tested.
+        p: Two-sided, of no difference; 1 where that cannot be tested: by a single seed, or by
+            seeds that all differ by the same.
     """
 
     estimate: Estimate
@@ -81,11 +82,9 @@ def difference(first: Mapping[int, float], second: Mapping[int, float]) -> Diffe
         raise ValueError('there is no seed that both were trained with')
     differences = np.array([first[seed] - second[seed] for seed in seeds])
     estimate = mean(differences.tolist())
-    spread = float(differences.std())
-    if len(seeds) < 2 or (spread == 0 and estimate.mean == 0):
+    # Errors are shares of whole images: what is less than this comes from rounding.
+    if np.ptp(differences) < 1e-9:
         return Difference(estimate, 1.0)
-    if spread == 0:
-        return Difference(estimate, 0.0)
     return Difference(estimate, float(stats.ttest_1samp(differences, 0.0).pvalue))
 
 

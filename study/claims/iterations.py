@@ -102,7 +102,7 @@ def _charts(rows: Sequence[Row]) -> list[Chart]:
         ),
         Chart(
             'iterations-entropy',
-            'How undecided the capsules are',
+            'Entropy of the coupling coefficients; where all are equal it is 3.3219 bits',
             x,
             'entropy of the coupling coefficients, bits',
             entropies_of,
@@ -124,7 +124,10 @@ CLAIM = Claim(
     method=(
         '`capsnet` with 1, 2, 3 and 5 iterations, the same number in training and test, by the '
         'preset `quick` (one pass) on MNIST and Fashion-MNIST. Trainings with the same seed have '
-        'the same first weights and see the same images in the same order.'
+        'the same first weights and see the same images in the same order. The entropy is that of '
+        'the coefficients of a primary capsule in the last iteration, a mean over the first 1,000 '
+        'test images: 3.3219 bits, the logarithm of 10, if all ten are equal, and 0 if one digit '
+        'capsule gets all.'
     ),
     rule=(
         'The claim holds if, on both datasets, three iterations err less than 1, 2 and 5, each '

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from study import statistics
 from study.plan import Training, Verdict, described
 
@@ -71,7 +73,7 @@ def compared(
 
     Returns:
         For each pair -1 if the first errs less, 1 if it errs more, and 0 if that is not sure; and a
-        text that says all of them.
+        text that says all of them, the surest first.
     """
     found = [statistics.difference(first, second) for _, first, _, second in pairs]
     p_values = statistics.holm([difference.p for difference in found])
@@ -79,8 +81,8 @@ def compared(
         0 if p >= 1 - statistics.LEVEL else 1 if difference.estimate.mean > 0 else -1
         for difference, p in zip(found, p_values, strict=True)
     ]
-    text = '; '.join(
+    clauses = [
         described(name, other, difference, p)
         for (name, _, other, _), difference, p in zip(pairs, found, p_values, strict=True)
-    )
-    return signs, text
+    ]
+    return signs, '; '.join(clauses[place] for place in np.argsort(p_values, kind='stable'))

@@ -73,13 +73,42 @@ def test_equal_errors_refute_that_three_iterations_are_best():
 def test_what_is_not_trained_is_not_judged(name):
     claim = CLAIMS[name]
     rows = rows_of(claim, 2, _better)
-    verdict = judged(claim, rows)
-    assert verdict == (None, f'only 2 of {claim.seeds} seeds are complete so far.')
-    assert judged(claim, []).holds is None
-    # Without one row of the third seed there are two seeds only.
-    third = [row for row in rows_of(claim, 3, _better) if row.seed == 3]
-    assert judged(claim, [*rows, *third[1:]]).holds is None
-    assert judged(claim, [*rows, *third]).holds is True or claim.seeds > 3
+    assert judged(claim, rows).holds is None
+    assert judged(claim, rows).sentence.startswith(f'by 2 of {claim.seeds} seeds, ')
+    assert judged(claim, []) == (None, f'so far there are 0 of {claim.seeds} seeds.')
+    # Without one row of the last seed it is judged as if that had no row.
+    rows = rows_of(claim, claim.seeds, _better)
+    first = next(row for row in rows if row.seed == claim.seeds)
+    assert judged(claim, [row for row in rows if row != first]).holds is None
+    assert judged(claim, rows).holds is True
+
+
+@pytest.mark.parametrize('name', CLAIMS)
+def test_further_seeds_change_no_verdict(name):
+    claim = CLAIMS[name]
+    rows = rows_of(claim, claim.seeds, _better)
+    others = [row for row in rows_of(claim, claim.seeds + 2, _worse) if row.seed > claim.seeds]
+    assert judged(claim, rows + others) == judged(claim, rows)
+
+
+@pytest.mark.parametrize(
+    ('won', 'lost', 'holds'),
+    [(2, 0, None), (3, 0, True), (4, 0, True), (3, 1, None), (1, 3, False), (0, 3, False),
+     (0, 2, None), (2, 2, None)],
+)  # fmt: skip
+def test_few_examples_are_judged_by_three_of_four_numbers(won, lost, holds):
+    claim = CLAIMS['examples']
+    numbers = (100, 300, 1000, 3000)
+
+    def errors(training, test):
+        if training.images in numbers[:won]:
+            return _better(training, test)
+        if training.images in numbers[4 - lost :]:
+            return _worse(training, test)
+        # What comes and goes with the seed.
+        return 3 + (1 if (training.seed + len(training.network)) % 2 else -1)
+
+    assert judged(claim, rows_of(claim, claim.seeds, errors)).holds is holds
 
 
 @pytest.mark.parametrize('name', CLAIMS)
@@ -105,13 +134,48 @@ def test_at_equal_accuracy_errors_are_interpolated():
     claim = CLAIMS['viewpoint']
 
     def errors(training, test):
-        # cnn falls slowly: all are compared at the 4% that it ends with.
-        slow = 4 if training.network == 'cnn' else 2
-        shifted = slow * 1600 / training.steps
-        return shifted if test.startswith('shifted') else 2 * shifted
+        # cnn ends with 4%. Of capsnet, 3% and 6% are the nearest, with 9% and 36% on the others.
+        last = {'cnn': 4, 'efficient_capsnet': 7}.get(training.network, 3)
+        shifted = last * 1600 / training.steps
+        if test.startswith('shifted'):
+            return shifted
+        return min(5 * shifted if training.network == 'cnn' else shifted**2, 100)
 
     sentence = judged(claim, rows_of(claim, 3, errors)).sentence
-    assert sentence.startswith('at 4.00% on shifted images capsnet errs 0.00 points less than cnn')
+    assert sentence.startswith('at 4.00% on shifted images capsnet errs 2.00 points less than cnn')
+
+
+def test_better_at_equal_accuracy_and_worse_at_best_decides_nothing():
+    claim = CLAIMS['viewpoint']
+
+    def errors(training, test):
+        shifted = 4 * 1600 / training.steps
+        noise = 0.01 * ((training.seed * len(training.network)) % 5)
+        if training.network == 'capsnet':
+            # It never gets as good as the others, at whose errors it would be better.
+            shifted += 4
+            return shifted + noise if test.startswith('shifted') else 1.5 * shifted + noise
+        return shifted + noise if test.startswith('shifted') else 2 * shifted + noise
+
+    verdict = judged(claim, rows_of(claim, 3, errors))
+    assert verdict.holds is None
+    assert 'images capsnet errs 4.0' in verdict.sentence
+    assert 'at its best capsnet errs 4.0' in verdict.sentence
+
+
+@pytest.mark.parametrize('network', ['cnn', 'efficient_capsnet'])
+def test_without_a_common_accuracy_nothing_is_decided(network):
+    claim = CLAIMS['viewpoint']
+
+    def errors(training, test):
+        if training.network == network and training.seed == 2:
+            return 90.0
+        return _better(training, test)
+
+    verdict = judged(claim, rows_of(claim, 3, errors))
+    # efficient_capsnet has no part in the rule.
+    assert verdict.holds is (None if network == 'cnn' else True)
+    assert ('still has 90.00%' in verdict.sentence) == (network == 'cnn')
 
 
 def test_a_training_of_all_images_is_an_epoch_of_mnist():

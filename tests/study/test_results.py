@@ -2,8 +2,12 @@
 
 import dataclasses
 import re
+import resource
+import subprocess
+import sys
 
 import pytest
+from project_paths import ROOT
 
 from study import results
 from study.results import COLUMNS, ResultError, Row, append, mean_and_deviation, read
@@ -40,8 +44,8 @@ def test_what_is_appended_is_read(file):
         dataclasses.replace(ROW, condition='a "quoted", part', seconds=None, commit=''),
         dataclasses.replace(ROW, claim='shift-2', eval_loss=0.0123, test_error_percent=0.0),
     ]
-    for row in rows:
-        append(row, file)
+    append(rows[:1], file)
+    append(rows[1:], file)
     assert read(file) == rows
     assert list(file.parent.iterdir()) == [file]
 
@@ -49,26 +53,66 @@ def test_what_is_appended_is_read(file):
 def test_lines_stay_as_they_are_when_one_is_appended(file):
     before = f'{_HEADER}\n{_LINE.replace("1.29", "1.290")}'
     file.write_text(before)
-    append(ROW, file)
+    append([ROW], file)
     after = 'routing,capsnet,quick,"1 round, test images",1,1,429,1.29,104.5,0192a5a,make,,,,,\n'
     assert file.read_text() == f'{before}\n{after}'
 
 
 @pytest.mark.parametrize('name', [name for name in COLUMNS if name not in results.KEY])
 def test_the_same_training_is_refused_whatever_came_out(name, file):
-    append(ROW, file)
+    append([ROW], file)
     before = file.read_text()
     again = dataclasses.replace(ROW, **{name: '1234567' if COLUMNS[name] == 'str' else 7})
     assert again != ROW
     with pytest.raises(ResultError, match='row of the same claim, network, recipe, condition, se'):
-        append(again, file)
+        append([again], file)
     assert file.read_text() == before
+
+
+def test_of_rows_of_which_one_is_wrong_none_is_appended(file):
+    append([ROW], file)
+    before = file.read_text()
+    with pytest.raises(ResultError, match='row of the same'):
+        append([dataclasses.replace(ROW, seed=2), dataclasses.replace(ROW, seed=2)], file)
+    assert file.read_text() == before
+
+
+def test_nothing_is_left_beside_the_file_without_room(file):
+    append([ROW], file)
+    before = file.read_text()
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (len(before) + 10, limits[1]))
+    try:
+        with pytest.raises(OSError, match='File too large'):
+            append([dataclasses.replace(ROW, seed=2)], file)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert file.read_text() == before
+    assert list(file.parent.iterdir()) == [file]
+
+
+def test_rows_of_several_processes_are_all_there(file):
+    append([ROW], file)
+    code = (
+        'import dataclasses, pathlib, sys\n'
+        'from study.results import append, read\n'
+        'file, first = pathlib.Path(sys.argv[1]), int(sys.argv[2])\n'
+        'row = read(file)[0]\n'
+        'for seed in range(first, first + 100):\n'
+        '    append([dataclasses.replace(row, seed=seed)], file)\n'
+    )
+    processes = [
+        subprocess.Popen([sys.executable, '-c', code, file, first], cwd=ROOT)
+        for first in ('100', '200')
+    ]
+    assert [process.wait() for process in processes] == [0, 0]
+    assert sorted(row.seed for row in read(file)) == [1, *range(100, 300)]
 
 
 @pytest.mark.parametrize('name', results.KEY)
 def test_another_training_is_not(name, file):
-    append(ROW, file)
-    append(dataclasses.replace(ROW, **{name: 7 if name == 'seed' else 'other'}), file)
+    append([ROW], file)
+    append([dataclasses.replace(ROW, **{name: 7 if name == 'seed' else 'other'})], file)
     assert len(read(file)) == 2
 
 
@@ -123,7 +167,7 @@ def test_a_file_that_is_not_of_results_is_refused(content, message, file):
         read(file)
     before = sorted(file.parent.iterdir())
     with pytest.raises(ResultError, match=message):
-        append(ROW, file)
+        append([ROW], file)
     assert sorted(file.parent.iterdir()) == before
 
 

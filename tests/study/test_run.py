@@ -89,6 +89,8 @@ def _wait_until(is_so, process, seconds=300):
         (['--claim', 'routing'], "CLAIM is 'routing': it must be one of iterations, examples,"),
         (['--claim', 'overlap', '--small', '1'], "SMALL is '1': it must be yes or no"),
         (['--claim', 'overlap', '--seeds', '0'], "SEEDS is '0': it must be a whole number from 1"),
+        (['--claim', 'overlap', '--seeds', '101'], "SEEDS is '101': it must be a .* from 1 to 100"),
+        (['--claim', 'overlap', '--seeds', '2', '--small', 'yes'], 'one seed: leave out SEEDS'),
         (['--claim', 'overlap', '--seeds', 'x'], "SEEDS is 'x': it must be a whole number from 1"),
     ],
 )
@@ -114,7 +116,7 @@ def test_what_is_there_is_not_trained_again(tmp_path):
     results.create(plan.results)
     rows = rows_of(claim, 2, lambda training, test: 1.0)
     for row in rows[1:]:
-        results.append(row, plan.results)
+        results.append([row], plan.results)
     # The first training has only one of its two results, and the third seed has none.
     missing = plan.missing()
     assert missing[0] == plan.trainings[0]

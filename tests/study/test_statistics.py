@@ -52,10 +52,15 @@ def test_a_difference_is_paired_by_seed():
 @pytest.mark.parametrize(
     ('first', 'second', 'p'),
     [({1: 1.0}, {1: 2.0}, 1.0), ({1: 1.0, 2: 3.0}, {1: 1.0, 2: 3.0}, 1.0),
-     ({1: 1.0, 2: 3.0}, {1: 2.0, 2: 4.0}, 0.0)],
+     ({1: 1.0, 2: 3.0}, {1: 2.0, 2: 4.0}, 1.0),
+     ({1: 1.07, 2: 1.03, 3: 0.99}, {1: 1.06, 2: 1.02, 3: 0.98}, 1.0)],
 )  # fmt: skip
-def test_what_has_no_spread_is_tested_as_well(first, second, p):
+def test_what_has_no_spread_cannot_be_tested(first, second, p):
     assert statistics.difference(first, second).p == p
+
+
+def test_the_interval_of_equal_values_has_no_width_and_is_left_out():
+    assert statistics.mean([1.06, 1.06]).text(2) == '1.06'
 
 
 def test_seeds_that_are_not_shared_are_refused():
