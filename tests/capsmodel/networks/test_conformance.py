@@ -99,8 +99,11 @@ def test_gradients_of_blank_and_saturated_images_are_finite(name):
             loss = tf.reduce_sum(network.classification_loss(labels, outputs, step))
         assert np.isfinite(loss)
         assert loss > 0
-        for gradient in tape.gradient(loss, network.trainable_variables):
-            assert gradient is None or np.all(np.isfinite(gradient))
+        gradients = tape.gradient(loss, network.trainable_variables)
+        # The loss of classes does not depend on what reconstructs. An ensemble learns nothing.
+        there = [gradient for gradient in gradients if gradient is not None]
+        assert there or not gradients
+        assert all(np.all(np.isfinite(gradient)) for gradient in there)
         assert all(np.all(np.isfinite(variable)) for variable in network.variables)
 
 

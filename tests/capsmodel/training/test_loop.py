@@ -17,7 +17,7 @@ from troubles import assert_printed
 from capsmodel.networks import capsnet
 from capsmodel.training import evaluation, loop
 from capsmodel.training.checkpoints import Checkpoints
-from capsmodel.training.errors import TrainingError
+from capsmodel.training.errors import Diverged, TrainingError
 from capsmodel.training.state import load_best
 
 
@@ -224,7 +224,7 @@ def test_average_of_the_weights_is_what_comes_out(digits, tmp_path):
 def test_no_checkpoint_is_written_once_the_loss_is_not_finite(digits, tmp_path):
     wild = dataclasses.replace(_RESUMED, learning_rate=1e30)
     checkpoints = Checkpoints(tmp_path / 'checkpoints', every_steps=1)
-    with pytest.raises(TrainingError, match='The loss is nan at step') as caught:
+    with pytest.raises(Diverged, match='The loss is nan at step') as caught:
         _train(NETWORK, wild, digits, checkpoints=checkpoints)
     failed_at = int(re.search(r'at step (\d+)', str(caught.value))[1])
     assert max(_steps_saved(checkpoints)) == failed_at
@@ -232,7 +232,7 @@ def test_no_checkpoint_is_written_once_the_loss_is_not_finite(digits, tmp_path):
 
 def test_divergence_is_said(digits):
     wild = dataclasses.replace(TRAINING, epochs=10, learning_rate=1e30, learning_rate_decay=1.0)
-    with pytest.raises(TrainingError, match=r'at step \d+, where the .*1e\+30') as caught:
+    with pytest.raises(Diverged, match=r'at step \d+, where the .*1e\+30') as caught:
         _train(NETWORK, wild, digits)
     assert_printed('not finite', str(caught.value))
 

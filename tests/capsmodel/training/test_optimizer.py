@@ -58,8 +58,8 @@ def test_it_is_adam(settings):
         np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-6)
 
 
-def test_it_is_adam_on_replicas():
-    # A replica's gradients are added up: here there is one.
+def test_it_is_adam_under_a_strategy_with_one_replica():
+    # `train_on_two_replicas.py` has two.
     mirrored = _trained(FusedAdam, tf.distribute.MirroredStrategy(['CPU:0']))
     for ours, theirs in zip(
         mirrored, _trained(FusedAdam, tf.distribute.get_strategy()), strict=True

@@ -304,9 +304,10 @@ class StuckDisk:
 
     def load(self, folder):
         self.tried.append(os.path.basename(folder))
+        model = LoadedModel(folder)
         if os.path.basename(folder) == self._version:
             self.go_on.wait()
-        return LoadedModel(folder)
+        return model
 
 
 def test_version_that_does_not_load_in_time_blocks_no_other(world):
@@ -356,8 +357,10 @@ def test_version_that_is_no_longer_wanted_when_it_is_loaded(world):
     world.stack.callback(disk.go_on.set)
     manager = world.serve(load=disk.load, load_seconds=1)
     world.remove(3)
+    time.sleep(10 * POLL)
     disk.go_on.set()
     time.sleep(10 * POLL)
+    assert world.log == [('error', 'm', 3, 'DEADLINE_EXCEEDED'), ('load', 'm', 1)]
     assert states(manager) == {3: 'END', 1: 'AVAILABLE'}
     assert ask(manager) == 1
 

@@ -6,7 +6,6 @@ import gzip
 import socket
 import zlib
 
-import pytest
 from aiohttp import web
 
 from serving.web.bodies import SMALL_BYTES, Bodies, Body, BodyError
@@ -169,11 +168,10 @@ def test_a_body_that_comes_too_slowly_is_given_up():
     _run(scenario, seconds=0.3)
 
 
-@pytest.mark.parametrize('size', [SMALL_BYTES, SMALL_BYTES + 1])
-def test_clients_that_hang_up_leave_nothing_behind(size):
+def test_clients_that_hang_up_leave_nothing_behind():
     async def scenario(asked):
-        _, writer = await asked.send(bytes(size))
-        await asked.until_held(size if size > SMALL_BYTES else 0)
+        _, writer = await asked.send(bytes(SMALL_BYTES + 1))
+        await asked.until_held(SMALL_BYTES + 1)
         writer.close()
 
     _run(scenario)

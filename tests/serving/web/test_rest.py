@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import json
 import os
+import re
 import socket
 import time
 
@@ -336,6 +337,13 @@ def test_who_hangs_up_is_counted_and_no_longer_pending(manager):
             writer.close()
             await asked.until_pending(0)
         assert _count(asked.metrics, 'CANCELLED') == 3
+        _, writer = await asked.connect()
+        writer.write(_PREDICT + b'Content-Length: 18\r\n\r\n{"instances"')
+        await writer.drain()
+        await asyncio.sleep(0.1)
+        writer.close()
+        while _count(asked.metrics, 'CANCELLED') != 4:
+            await asyncio.sleep(0.01)
         assert (await asked.predict(0.0))[0] == 200
 
     _run(manager, scenario, Limits(pending=1))
@@ -346,12 +354,29 @@ def test_large_json_is_read_and_written_beside_the_loop(manager):
     rows = 500_000
 
     async def scenario(asked):
-        large = asyncio.create_task(asked.predict(*[0] * rows))
-        await asyncio.sleep(0.05)
+        body = json.dumps({'instances': [0] * rows}).encode()
+        loop = asyncio.get_running_loop()
+        gaps = []
+
+        async def tick():
+            while True:
+                before = loop.time()
+                await asyncio.sleep(0)
+                gaps.append(loop.time() - before)
+
+        started = loop.time()
+        reader, writer = await asked.connect()
+        writer.write(_PREDICT + b'Content-Length: %d\r\n\r\n' % len(body) + body)
+        ticking = asyncio.create_task(tick())
         assert await asked.predict(0.0) == (200, {'predictions': [0.0]})
-        status, answer = await large
-        assert status == 200
-        assert len(answer['predictions']) == rows
+        head = await reader.readuntil(b'\r\n\r\n')
+        took = loop.time() - started
+        ticking.cancel()
+        assert head.startswith(b'HTTP/1.1 200 ')
+        size = int(re.search(rb'(?i)\r\ncontent-length: (\d+)', head)[1])
+        assert len(json.loads(await reader.readexactly(size))['predictions']) == rows
+        writer.close()
+        assert max(gaps) < took / 4
 
     options = BatchingOptions(max_batch_size=rows, num_batch_threads=2)
     _run(manager, scenario, Limits(instances=rows), batching=options)
