@@ -10,7 +10,9 @@ import logging
 import socket
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
 
+import aiohttp
 from aiohttp import web
 
 from serving.console import complain
@@ -21,10 +23,11 @@ _BACKLOG = 1024  # connections that wait to be accepted
 _ACCEPTED_AT_ONCE = 16  # then other work has its turn in the event loop
 # Descriptors that are kept free for everything else, such as the files of models.
 _RESERVED_DESCRIPTORS = 256
-# The most bytes of a request's line and headers. aiohttp's own limits allow a megabyte.
+# The most bytes of a request's line and headers. aiohttp's own limits allow a megabyte of them, but
+# only 8,190 bytes in each, which some tickets of single sign-on go beyond.
 _HEAD_BYTES = 1 << 16
-# Time to read the rest of a refused request, so that its client comes to read the refusal.
-_LINGERING_SECONDS = 2.0
+# To read the rest of a refused request, before its client reads the refusal: 32 MB at 25 Mbit/s.
+_LINGERING_SECONDS = 10.0
 # Bytes that the system buffers for a client that has no room for them. Its default is megabytes.
 _UNSENT_BYTES = 1 << 16
 _RETRY_SECONDS = 0.2  # until the next try to accept a connection that found no descriptor
@@ -66,6 +69,8 @@ class Connections(web.Server):
             lingering_time=_LINGERING_SECONDS,
             logger=silent,
             access_log=None,
+            max_line_size=_HEAD_BYTES,
+            max_field_size=_HEAD_BYTES,
             auto_decompress=False,  # aiohttp accepts a gzip body that is cut off
         )
         descriptors = raise_descriptor_limit(most + _RESERVED_DESCRIPTORS)
@@ -133,7 +138,7 @@ class Connections(web.Server):
         finally:
             connection = request.protocol
             assert isinstance(connection, _Connection)
-            connection.finish_request()
+            connection.finish_request(request)
             if connection in self._open:
                 self._leave(connection)
                 self._wait(connection)
@@ -208,6 +213,7 @@ class _Connection(web.RequestHandler):
         self._head_bytes = 0
         self._in_request = False
         self._is_held = False
+        self._body: aiohttp.StreamReader | None = None  # of the request that was answered last
         self.is_answering = False
         self.peer = ''
 
@@ -243,7 +249,7 @@ class _Connection(web.RequestHandler):
         if self._request_count != parsed:
             self._in_request = True
             self._head_bytes = 0
-        elif not self._in_request:
+        elif not self._in_request and (self._body is None or self._body.is_eof()):
             self._head_bytes += len(data)
             if self._head_bytes > _HEAD_BYTES:
                 self.abort()
@@ -252,10 +258,11 @@ class _Connection(web.RequestHandler):
             self._is_held = True
             self._socket.pause_reading()
 
-    def finish_request(self) -> None:
-        """Goes on to the next request."""
+    def finish_request(self, request: web.BaseRequest) -> None:
+        """Goes on to the next request; the rest of this one's body may still have to come."""
         self.is_answering = False
         self._in_request = bool(self._messages)
+        self._body = request.content
         self._read_on()
 
     def _read_on(self) -> None:
@@ -270,6 +277,19 @@ class _Connection(web.RequestHandler):
     ) -> tuple[web.StreamResponse, bool]:
         resp.headers.setdefault('Server', _SERVER)
         return await super().finish_response(request, resp, start_time)
+
+    def handle_error(
+        self, request: web.BaseRequest, status: int = 500, exc: Any = None, message: Any = None
+    ) -> web.StreamResponse:
+        """Answers what aiohttp cannot read as HTTP: with JSON, as every other error."""
+        if request.writer.output_size > 0:
+            raise ConnectionError('a part of the answer has been sent')
+        # Behind the first line aiohttp shows the place, in several lines.
+        what = (message or '').partition('\n')[0].rstrip(' :.')
+        body = error_json(f'The request is no valid HTTP: {what}' if what else 'The server failed')
+        response = web.Response(status=status, body=body, content_type='application/json')
+        response.force_close()
+        return response
 
     def abort(self) -> None:
         """Ends the connection at once, even if something is still to be written."""

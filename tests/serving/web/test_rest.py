@@ -20,6 +20,7 @@ from serving.config_files import BatchingOptions, single_model_config
 from serving.metrics import Metrics
 from serving.models.manager import ModelManager
 from serving.requests.batching import Batcher
+from serving.web import connections
 from serving.web.origins import Origins
 from serving.web.rest import Limits, RestService
 
@@ -268,7 +269,9 @@ def test_a_signature_of_a_fixed_size_is_not_merged(manager):
     _run(manager, scenario, batching=options)
 
 
-def test_a_body_that_comes_too_slowly_is_given_up(manager):
+def test_a_body_that_comes_too_slowly_is_given_up(manager, monkeypatch):
+    monkeypatch.setattr(connections, '_LINGERING_SECONDS', 1.0)
+
     async def scenario(asked):
         reader, writer = await asked.connect()
         writer.write(_PREDICT + b'Content-Length: 100\r\n\r\n')
