@@ -14,6 +14,7 @@ import http.client
 import itertools
 import json
 import os
+import re
 import struct
 import sys
 import urllib.error
@@ -25,6 +26,7 @@ from typing import Any
 
 _URL = 'http://127.0.0.1:8501/v1/models/capsnet'
 _BAR_WIDTH = 40  # characters
+_NUMBER = re.compile(r'Image 0 of the batch \(counted from 0\)')
 # The client asks the server directly, even if a proxy is set for everything else.
 _opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
@@ -104,9 +106,14 @@ def _post(url: str, body: bytes, timeout: float) -> Any:
             raise kind(f'The server refuses: {_reason(error)}') from None
     except (OSError, http.client.HTTPException) as error:
         reason = getattr(error, 'reason', error)
+        text = getattr(reason, 'strerror', None) or reason
+        if isinstance(reason, ConnectionResetError | BrokenPipeError):
+            raise ClientError(
+                f'The server at {url} closed the connection before it answered ({text}). '
+                f'The request has {len(body) / 1e6:.1f} MB: ask for a smaller picture'
+            ) from None
         raise NotServed(
-            f'No server answers at {url}: {getattr(reason, "strerror", None) or reason}. '
-            'Start one, or name another one with --url'
+            f'No server answers at {url}: {text}. Start one, or give the URL of another one'
         ) from None
     except ValueError as error:
         # urllib raises it for an invalid URL, json for invalid JSON.
@@ -115,7 +122,10 @@ def _post(url: str, body: bytes, timeout: float) -> Any:
 
 def _reason(error: urllib.error.HTTPError) -> str:
     try:
-        return json.load(error)['error']
+        text = json.load(error)['error']
+        # TensorFlow's words around what a model says, and the only picture's number.
+        said = re.search(r'assertion failed: \[(.*)\]', text, re.DOTALL)
+        return _NUMBER.sub('the picture', said[1] if said else text)
     except (ValueError, KeyError, TypeError, OSError):
         return f'{error.code} {error.reason}'
 
@@ -223,6 +233,9 @@ def main() -> None:
     # A terminal may lack letters of the classes' names.
     sys.stdout.reconfigure(errors='replace')  # type: ignore[union-attr]
     arguments = parser.parse_args([_as_file(argument) for argument in sys.argv[1:]])
+    # A shell leaves `~` in IMAGE=~/seven.png to the command.
+    arguments.image = os.path.expanduser(arguments.image)
+    arguments.show = arguments.show and os.path.expanduser(arguments.show)
     try:
         image = _read(arguments.image)
         signature = arguments.signature or ('explain' if arguments.show else 'serving_default')

@@ -12,8 +12,16 @@ import tensorflow as tf
 
 from capsmodel.data import image_parts, jpeg_segments, png_chunks
 
-# Bounds the memory for decoding: a header of a few bytes can claim any size.
-MAX_SIDE = 4096
+# A header of a few bytes can claim any size. These bound the memory and the time for decoding. Of a
+# JPEG that is decoded as it is read, pixels can be halved each way before they take memory: a large
+# one has four times as many, as photos of phones do.
+MAX_SIDE = 16_384
+MAX_PIXELS = 1 << 24
+MAX_HALVED_PIXELS = 4 * MAX_PIXELS
+_LIMITS = (
+    f'{MAX_PIXELS:,} can be read, {MAX_HALVED_PIXELS:,} of a JPEG that is not progressive, and '
+    f'1 to {MAX_SIDE:,} each way'
+)
 
 # A PNG of one pixel: the decoder gets it instead of a file with a problem.
 _DOT = bytes.fromhex(
@@ -56,6 +64,8 @@ class ImageFile(NamedTuple):
             pixels do not need, or another picture if there is a problem.
         is_png: bool scalar. A file without a problem is a PNG or a JPEG.
         is_keyed: bool scalar, whether one grey or colour of a PNG means transparency.
+        is_halved: bool scalar, whether a JPEG is so large that it is decoded with half as many rows
+            and columns.
         orientation: int32 scalar, 1 to 8 as in Exif; 1 if the file has none.
         data_ends: int32 [any], for `jpeg_segments.with_more_data`.
     """
@@ -64,6 +74,7 @@ class ImageFile(NamedTuple):
     decodable: tf.Tensor
     is_png: tf.Tensor
     is_keyed: tf.Tensor
+    is_halved: tf.Tensor
     orientation: tf.Tensor
     data_ends: tf.Tensor
 
@@ -79,11 +90,16 @@ def examine(file: tf.Tensor) -> ImageFile:
     is_png, is_jpeg = _begins_with(file, png_chunks.START), _begins_with(file, jpeg_segments.START)
     found = tf.cond(is_png, lambda: png_chunks.examine(file), lambda: jpeg_segments.examine(file))
     # A wrong size is reported first: most of the file may be missing because of it.
+    # A side may be as long as a PNG can say: the product of two is no number then.
     is_bad_size = tf.reduce_any((found.size < 1) | (found.size > MAX_SIDE))
+    pixels = tf.reduce_prod(tf.minimum(found.size, MAX_SIDE))
+    is_bad_size |= pixels > MAX_HALVED_PIXELS
+    is_bad_size |= ~found.is_sequential & (pixels > MAX_PIXELS)
     is_bad_size &= (found.verdict == image_parts.GOOD) | tf.reduce_any(found.size != 0)
     size_text = tf.strings.reduce_join(tf.strings.as_string(found.size), separator=' x ')
     problem = tf.gather([_PROBLEMS[verdict] for verdict in sorted(_PROBLEMS)], found.verdict)
-    problem = tf.where(is_bad_size, tf.strings.join(['has ', size_text, ' pixels']), problem)
+    size_problem = tf.strings.join(['has ', size_text, f' pixels: {_LIMITS}'])
+    problem = tf.where(is_bad_size, size_problem, problem)
     problem = tf.cond(is_png | is_jpeg, lambda: problem, lambda: _format_problem(file))
     problem = tf.where(file == b'', 'is empty', problem)
     is_good = problem == ''
@@ -94,6 +110,7 @@ def examine(file: tf.Tensor) -> ImageFile:
         decodable=tf.where(is_good, found.decodable, _DOT),
         is_png=is_png,
         is_keyed=found.is_keyed & is_good,
+        is_halved=is_good & (pixels > MAX_PIXELS),
         orientation=tf.cond(
             length > 0,
             lambda: _orientation(tf.strings.substr(file, place, length)),
@@ -104,14 +121,16 @@ def examine(file: tf.Tensor) -> ImageFile:
 
 
 def count_pixels(files: tf.Tensor) -> tf.Tensor:
-    """string [n] to int64 [n]: the number of pixels by the header of each picture.
+    """string [n] to int64 [n]: how many pixels are decoded of each picture, by its header.
 
     It reads headers only. For a file that `examine` finds a problem with, the result may be any
-    number up to MAX_SIDE**2, and so it may for a JPEG that contains a larger one.
+    number up to MAX_PIXELS, and so it may for a JPEG that contains a larger one.
     """
     padded = tf.strings.join([files, b'\x00' * 24])
     sides = tf.io.decode_raw(tf.strings.substr(padded, 16, 8), tf.int32, little_endian=False)
-    of_pngs = tf.where(_begins_with(files, png_chunks.START), _area(tf.reshape(sides, [-1, 2])), 0)
+    of_pngs = tf.where(
+        _begins_with(files, png_chunks.START), _area(tf.reshape(sides, [-1, 2]), MAX_PIXELS), 0
+    )
     # The largest frame header of a JPEG counts, even if it belongs to a preview: telling them apart
     # would need a walk over the segments of each file.
     jpegs = tf.where(_begins_with(files, jpeg_segments.START), files, '')
@@ -123,7 +142,7 @@ def count_pixels(files: tf.Tensor) -> tf.Tensor:
     owners = tf.searchsorted(
         tf.cumsum(tf.strings.length(jpegs)), tf.cast(places[:, 0], tf.int32), side='right'
     )
-    areas = tf.where(is_frame, _area(sides), 0)
+    areas = tf.where(is_frame, _area(sides, MAX_HALVED_PIXELS), 0)
     of_jpegs = tf.math.unsorted_segment_max(areas, owners, tf.size(files))
     return tf.maximum(of_pngs, of_jpegs)
 
@@ -145,10 +164,12 @@ def _format_problem(file: tf.Tensor) -> tf.Tensor:
     return problem
 
 
-def _area(sides: tf.Tensor) -> tf.Tensor:
-    """int32 [n, 2] to int64 [n]; 0 if a side is out of bounds."""
+def _area(sides: tf.Tensor, most: int) -> tf.Tensor:
+    """int32 [n, 2] to int64 [n]: a quarter where they are halved; 0 for more than `most` pixels."""
     is_possible = tf.reduce_all((sides > 0) & (sides <= MAX_SIDE), 1)
-    return tf.where(is_possible, tf.cast(tf.reduce_prod(sides, 1), tf.int64), 0)
+    area = tf.where(is_possible, tf.reduce_prod(sides, 1), 0)
+    area = tf.where(area > most, 0, area)
+    return tf.cast(tf.where(area > MAX_PIXELS, (area + 3) // 4, area), tf.int64)
 
 
 def _orientation(exif: tf.Tensor) -> tf.Tensor:

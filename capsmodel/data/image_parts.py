@@ -32,6 +32,8 @@ class Structure(NamedTuple):
         exif: int32 [2], position and length of the first Exif block, or zeros.
         decodable: string scalar, the file or the parts of it that the decoder needs.
         is_keyed: bool scalar, whether one grey or colour of a PNG means transparency.
+        is_sequential: bool scalar, whether it is a JPEG with one scan, not progressive. A decoder
+            holds some rows of it at a time, where it holds all coefficients of others.
         data_ends: int32 [any], increasing: the places where the data of a JPEG's scans end or are
             interrupted by a restart marker; empty for a PNG.
     """
@@ -41,6 +43,7 @@ class Structure(NamedTuple):
     exif: tf.Tensor
     decodable: tf.Tensor
     is_keyed: tf.Tensor
+    is_sequential: tf.Tensor
     data_ends: tf.Tensor
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 import tensorflow as tf
 
 from capsmodel.data import image_files, image_parts, jpeg_segments
@@ -40,7 +42,7 @@ def read(
         picture, a string scalar that completes 'Image 3 ...' or is empty.
     """
     found = image_files.examine(file)
-    pixels, is_decodable = _decoded(found.decodable, found.is_keyed)
+    pixels, is_decodable = _decoded(found.decodable, _kind(found))
     problem = tf.where(is_decodable, found.problem, CANNOT_BE_DECODED)
     problem = tf.cond(
         found.is_png | (problem != ''), lambda: problem, lambda: _what_it_lacks(found, pixels)
@@ -51,21 +53,27 @@ def read(
     return frame(picture, height, width, framing), problem
 
 
-def _decoded(file: tf.Tensor, is_keyed: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+def _kind(found: image_files.ImageFile) -> tf.Tensor:
+    """int32 scalar: which of the decoders of `_decoded` a file is for."""
+    return tf.where(found.is_keyed, 1, tf.where(found.is_halved, 2, 0))
+
+
+def _decoded(file: tf.Tensor, kind: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     """uint8 [rows, columns, 1 to 4], and a bool scalar: false if the decoder refuses the file."""
 
-    def decode(file: tf.Tensor, is_keyed: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    def decode(file: tf.Tensor, kind: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         # decode_jpeg decodes PNGs, too, with as many channels as there are. But it ignores that a
         # grey or a colour of a PNG may mean transparency.
-        pixels = tf.cond(
-            is_keyed,
+        jpeg = functools.partial(tf.io.decode_jpeg, file, channels=0, dct_method='INTEGER_ACCURATE')
+        decoders = [
+            jpeg,
             lambda: tf.io.decode_png(file, channels=4),
-            lambda: tf.io.decode_jpeg(file, channels=0, dct_method='INTEGER_ACCURATE'),
-        )
-        return pixels, tf.constant(True)
+            lambda: jpeg(ratio=2),
+        ]
+        return tf.switch_case(kind, decoders), tf.constant(True)
 
     # Only tf.data can ignore an error in a graph.
-    decoded = tf.data.Dataset.from_tensors((file, is_keyed)).map(decode).ignore_errors()
+    decoded = tf.data.Dataset.from_tensors((file, kind)).map(decode).ignore_errors()
     nothing = tf.data.Dataset.from_tensors((tf.zeros([1, 1, 1], tf.uint8), False))
     first = decoded.concatenate(nothing).take(1).with_options(dataset_options())
     return first.get_single_element()
@@ -87,21 +95,30 @@ def _what_it_lacks(found: image_files.ImageFile, pixels: tf.Tensor) -> tf.Tensor
 
     def look_again() -> tf.Tensor:
         with_more = jpeg_segments.with_more_data(found.decodable, found.data_ends)
-        again, is_decodable = _decoded(with_more, found.is_keyed)
+        again, is_decodable = _decoded(with_more, _kind(found))
         return tf.where(is_decodable & tf.reduce_all(again == pixels), '', _LACKS_DATA)
 
-    return tf.cond(_may_have_grey_block(pixels), look_again, lambda: tf.constant(''))
+    may_lack = _may_have_grey_block(pixels, tf.where(found.is_halved, 2, 1))
+    return tf.cond(may_lack, look_again, lambda: tf.constant(''))
 
 
-def _may_have_grey_block(pixels: tf.Tensor) -> tf.Tensor:
-    """uint8 [any, any, any] to a bool scalar: whether a JPEG may have a block without data.
+def _may_have_grey_block(pixels: tf.Tensor, reduction: tf.Tensor) -> tf.Tensor:
+    """Whether a JPEG may have a block without data.
 
     It checks some pixels of each block; checking all would take longer than decoding.
+
+    Args:
+        pixels: uint8 [any, any, any].
+        reduction: int32 scalar: 2 if it was decoded with half as many rows and columns, or 1.
+
+    Returns:
+        bool scalar.
     """
-    blocks = -(-tf.shape(pixels)[:2] // _BLOCK)
+    block = _BLOCK // reduction
+    blocks = -(-tf.shape(pixels)[:2] // block)
     is_grey = [tf.fill(blocks, True)] * len(_OF_NO_DATA)
     for row, column in _PLACES:
-        some = pixels[row::_BLOCK, column::_BLOCK]
+        some = pixels[row // reduction :: block, column // reduction :: block]
         # The picture's edge may cut off the last blocks.
         beyond = tf.stack([tf.zeros([2], tf.int32), blocks - tf.shape(some)[:2]], 1)
         for number, value in enumerate(_OF_NO_DATA):

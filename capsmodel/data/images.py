@@ -15,9 +15,10 @@ from capsmodel.data.framing import need_no_framing
 # Bytes of a plain PNG: signature, IHDR and the head of IDAT; and all bytes around IDAT's content.
 _PLAIN_HEAD_SIZE = 41
 _PLAIN_FRAME_SIZE = 57
-# The limit for the pixels of all pictures in one request: one picture of the largest size, 64 of
-# 512 x 512, or 1,000 of 128 x 128. They take about a second of one processor.
-MAX_PIXELS = image_files.MAX_SIDE**2
+# The limit for the pixels of all pictures in one request, a quarter of those of a JPEG that is
+# halved: one picture of the largest size, 64 of 512 x 512, or 1,000 of 128 x 128. They take about a
+# second of one processor.
+MAX_PIXELS = image_files.MAX_PIXELS
 
 _PNG_END = b'\x00\x00\x00\x00IEND\xaeB`\x82'
 
@@ -47,8 +48,8 @@ def decode_images(
     Raises:
         ValueError: Strokes are to be framed in colour.
         tf.errors.InvalidArgumentError: When it runs, if a picture is neither PNG nor JPEG, is
-            damaged, or has more than 4096 rows or columns (checked before decoding). The message
-            names the first such picture by its index.
+            damaged, or has too many pixels (checked before decoding). The message names the first
+            such picture by its index.
     """
     if framing == STROKES and channels != 1:
         raise ValueError('FRAMING=strokes reads grey ink, so CHANNELS must be 1')
@@ -63,7 +64,7 @@ def decode_images(
             tf.strings.as_string(index),
             ' of the batch (counted from 0) ',
             problem,
-            f'. A PNG or a JPEG of 1 to {image_files.MAX_SIDE} pixels each way can be read.',
+            '. Use a PNG or a JPEG.',
         ]
     )
     # tf.debugging.Assert would be a tf.cond, and each function in a graph costs TensorFlow's
@@ -95,8 +96,7 @@ def limit_pixels(encoded: tf.Tensor) -> tf.Tensor:
         [
             'The pictures of the batch have ',
             tf.strings.as_string(total),
-            f' pixels together, and {MAX_PIXELS} are allowed (as many as {image_files.MAX_SIDE} x '
-            f'{image_files.MAX_SIDE} have): image ',
+            f' pixels together, and {MAX_PIXELS} are allowed (as many as 4096 x 4096 have): image ',
             tf.strings.as_string(index),
             ' (counted from 0) is the first that is too much. Ask for fewer or smaller ones at a '
             'time.',

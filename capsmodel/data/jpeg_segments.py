@@ -17,6 +17,7 @@ MAX_SEGMENTS = 1000
 MAX_SCANS = 24
 
 _EOI, _SOS, _DRI, _APP1 = 0xD9, 0xDA, 0xDD, 0xE1
+_PROGRESSIVE = 0xC2  # the kind of its frame
 # The first bytes of a segment: 0xff, its kind, its length, and the beginning of a frame's header.
 _HEAD_SIZE = 10
 # Where data are missing, libjpeg fills in grey. Decoded as data, these bytes do not give grey.
@@ -96,6 +97,8 @@ def examine(file: tf.Tensor) -> image_parts.Structure:
         ),
         decodable=file,
         is_keyed=tf.constant(False),
+        is_sequential=(tf.math.count_nonzero(is_scan) == 1)
+        & ~tf.reduce_any(kinds_in_order == _PROGRESSIVE),
         data_ends=data_ends,
     )
 

@@ -80,6 +80,7 @@ def examine(file: tf.Tensor) -> image_parts.Structure:
         exif=image_parts.first_where(kinds == kind(b'eXIf'), exifs, [0, 0]),
         decodable=image_parts.joined(content, cuts, needed),
         is_keyed=tf.reduce_any(is_key) & ((colour == 0) | (colour == 2)),
+        is_sequential=tf.constant(False),
         data_ends=tf.zeros([0], tf.int32),
     )
 

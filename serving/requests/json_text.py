@@ -80,7 +80,9 @@ def _parse_leniently(body: bytes | bytearray) -> Any:
     try:
         text = body.decode('utf-8-sig')
     except UnicodeDecodeError as error:
-        raise _parse_error('Invalid encoding in string.', error.start) from None
+        in_string = b'"' in body[: error.start]
+        reason = 'Invalid encoding in string.' if in_string else 'Invalid value.'
+        raise _parse_error(reason, error.start) from None
     start = len(text) - len(text.lstrip(' \t\n\r'))
     if start == len(text):
         raise _parse_error('The document is empty.', start)

@@ -5,6 +5,7 @@ import json
 import operator
 import os
 import re
+import socket
 import subprocess
 import sys
 import threading
@@ -141,7 +142,7 @@ def test_pictures_of_people_are_read(mnist_test, digits_url):
 @pytest.mark.parametrize(
     ('picture', 'options', 'exit_code', 'said'),
     [
-        (b'text', [], 1, 'The server refuses: .*neither a PNG nor a JPEG.*'),
+        (b'text', [], 1, 'The server refuses: the picture is neither a PNG nor a JPEG. Use .*'),
         (
             b'',
             ['--signature', 'look'],
@@ -184,7 +185,7 @@ def test_pictures_of_people_are_read(mnist_test, digits_url):
             ['--url', 'http://127.0.0.1:1/v1/models/m'],
             2,
             'No server answers at http://127.0.0.1:1/.*: Connection refused. Start one, '
-            'or name another one with --url.',
+            'or give the URL of another one.',
         ),
     ],
 )
@@ -201,6 +202,32 @@ def test_what_goes_wrong_is_said_in_a_sentence(
         assert_printed('no server', line)
     if picture == b'text':
         assert_printed('other format', line)
+
+
+def test_a_server_that_hangs_up_is_not_taken_for_none(seven):
+    with socket.create_server(('127.0.0.1', 0)) as server:
+
+        def hang_up():
+            client, _ = server.accept()
+            # What it has not read makes a reset of the end.
+            client.recv(1)
+            client.close()
+
+        thread = threading.Thread(target=hang_up)
+        thread.start()
+        url = f'http://127.0.0.1:{server.getsockname()[1]}/v1/models/m'
+        code, output, errors = _run(seven, '--url', url)
+        thread.join()
+    assert (code, output) == (1, '')
+    assert errors.startswith(f'The server at {url}:predict closed the connection before it answe')
+    assert 'The request has 0.0 MB' in errors
+
+
+def test_a_file_at_home_is_found(seven, digits_url, monkeypatch):
+    monkeypatch.setenv('HOME', str(seven.parent))
+    code, output, _ = _run('~/seven.png', '--url', digits_url, '--show', '~/frame.png')
+    assert (code, output[:1]) == (0, '7')
+    assert (seven.parent / 'frame.png').exists()
 
 
 def test_a_file_that_is_not_there_is_named(tmp_path):

@@ -126,8 +126,11 @@ def test_rare_kinds_of_jpeg_are_named(kind):
         [png(512)] * 64,
         [jpeg(512, 512)] * 64,
         [png(28)] * 1000,
-        # Refused for their sides, which is said of each by itself.
+        # Refused for their pixels, which is said of each by itself.
         [png(5000)] * 3,
+        [jpeg(8192, 8192)],
+        [jpeg(5712, 4284)] * 2,
+        [jpeg(9000, 8000)] * 3,
     ],
 )
 def test_usual_requests_are_within_the_budget(pictures):
@@ -141,6 +144,9 @@ def test_usual_requests_are_within_the_budget(pictures):
         ([png(28), png(4096)], 1, MOST + 28 * 28),
         ([jpeg(4096, 4096), b'no picture', jpeg(1, 1)], 2, MOST + 1),
         ([jpeg(4000, 4096, progressive=True)] * 3, 1, 3 * 4000 * 4096),
+        # A large one counts as it is decoded: halved each way.
+        ([jpeg(8192, 8192), jpeg(1, 1)], 1, MOST + 1),
+        ([jpeg(5712, 4284)] * 3, 2, 3 * 2856 * 2142),
         ([png(512)] * 70, 64, 70 * 512 * 512),
     ],
 )
@@ -148,6 +154,27 @@ def test_more_pixels_than_the_budget_are_refused(pictures, index, total):
     message = f'have {total} pixels .* {MOST} are allowed .*: image {index} \\(counted from 0\\)'
     with pytest.raises(tf.errors.InvalidArgumentError, match=message):
         images.limit_pixels(tf.constant(pictures))
+
+
+def test_a_photo_of_a_phone_is_read_as_if_it_had_half_its_sides():
+    rng = np.random.default_rng(0)
+    coarse = Image.fromarray(rng.integers(0, 256, (9, 12, 3), np.uint8))
+
+    def photo(width, height, **options):
+        file = io.BytesIO()
+        picture = coarse.resize((width, height), Image.Resampling.BICUBIC)
+        picture.save(file, 'JPEG', quality=90, **options)
+        return file.getvalue()
+
+    large, half = photo(5712, 4284), photo(2856, 2142)
+    # The last rows of pixels are missing.
+    cut = large[: len(large) * 9 // 10] + b'\xff\xd9'
+    size = {'image_height': 24, 'image_width': 32, 'channels': 3}
+    read, problems = images.decoded_or_not([large, half, cut], size)
+    assert problems == ['', '', 'is damaged: a part of its pixels is missing']
+    np.testing.assert_allclose(read[0].astype(int), read[1].astype(int), atol=3)
+    assert np.ptp(read[0]) > 100
+    assert problem(photo(5712, 4284, progressive=True)).startswith('has 5712 x 4284 pixels: 16,7')
 
 
 def test_a_dataset_has_no_budget():

@@ -367,7 +367,7 @@ def header(depth=8, colour=2, compression=0, filtering=0, interlacing=0):
 @pytest.mark.parametrize(
     ('bad', 'message'),
     [
-        (b'', r'is empty\. A PNG or a JPEG of 1 to 4096 pixels each way can be read'),
+        (b'', r'is empty\. Use a PNG or a JPEG'),
         (b'hello', NEITHER),
         (b'\x89PNG', NEITHER),
         *((encode(LARGE, name), f'is {named}; save it as PNG or JPEG') for name, named in OTHERS),
@@ -383,10 +383,11 @@ def header(depth=8, colour=2, compression=0, filtering=0, interlacing=0):
         (JPEG[:3], CUT_OFF),
         # No pixels behind the header: whoever tried to decode these would complain of that.
         (png_header(5000, 5000), 'has 5000 x 5000 pixels'),
-        (png_header(4097, 1), 'has 4097 x 1 pixels'),
+        (png_header(16385, 1), 'has 16385 x 1 pixels: 16,777,216 can be read'),
+        (png_header(4096, 4097), 'has 4096 x 4097 pixels'),
         (png_header(0, 10), 'has 0 x 10 pixels'),
         (png_header(10, 2**32 - 1), 'has 10 x 4294967295 pixels'),
-        (encode(Image.new('L', (1, 5000)), 'JPEG'), 'has 1 x 5000 pixels'),
+        (encode(Image.new('L', (1, 17000)), 'JPEG'), 'has 1 x 17000 pixels'),
         # PNG: chunks.
         (png(), CUT_OFF),
         (png(IHDR, IDAT), CUT_OFF),

@@ -86,6 +86,8 @@ def test_nan():
         (b'{"a": "\\ud83d"}', 'The surrogate pair in string is invalid.'),
         (b'{"a": "\\ude00"}', 'The surrogate pair in string is invalid.'),
         (b'{"a": "\xff"}', 'JSON Parse error: Invalid encoding in string. at offset: 7'),
+        # A picture itself.
+        (b'\x89PNG\r\n', 'JSON Parse error: Invalid value. at offset: 0'),
         (b'{"a": 1e999}', 'Number too big to be stored in double.'),
         (b'{"a": -1' + b'0' * 5000 + b'}', 'Number too big to be stored in double.'),
         (b'[1]', 'JSON Value: [1] Is not object'),
