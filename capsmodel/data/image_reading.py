@@ -11,6 +11,8 @@ from capsmodel.data.choices import WHOLE
 from capsmodel.data.framing import frame
 
 _MIDDLE_GREY = 127.0
+# Of a transparent picture: levels between what touches the ground and the rest.
+_CONTRAST = 64.0
 CANNOT_BE_DECODED = 'is damaged: its pixels cannot be decoded'
 _LACKS_DATA = 'is damaged: a part of its pixels is missing'
 # Red, green and blue, by ITU-R BT.601.
@@ -162,9 +164,30 @@ def _opaque(pixels: tf.Tensor, size: tf.Tensor, channels: int) -> tf.Tensor:
     reduced = _reduced(colours, size)
     luma = _luma(reduced) / 255
     opacity = _reduced(pixels[..., -1:], size)[..., 0] / 255
-    visible = tf.math.divide_no_nan(tf.reduce_sum(luma), tf.reduce_sum(opacity))
     picture = luma if channels == 1 else _converted(reduced, channels) / 255
-    return picture + tf.where(visible > _MIDDLE_GREY, 0.0, 255.0) * (1 - opacity)
+    return picture + _ground(luma, opacity) * (1 - opacity)
+
+
+def _ground(luma: tf.Tensor, opacity: tf.Tensor) -> tf.Tensor:
+    """Black or white: what a transparent picture is laid on.
+
+    It is the contrary of what is visible: white below dark strokes. But where the visible part is
+    lighter at its edges than within, the ground is white, and black where it is darker there: so
+    paper whose white was made transparent is white again below the black strokes left on it.
+
+    Args:
+        luma: float32 [any, any], from 0 to 255, times `opacity`.
+        opacity: float32 [any, any], from 0 to 1.
+    """
+    # How opaque the least opaque of a pixel's neighbours is.
+    inner = -tf.nn.max_pool2d(-opacity[tf.newaxis, ..., tf.newaxis], 3, 1, 'SAME')[0, ..., 0]
+    visible, middle, edge = (
+        tf.math.divide_no_nan(tf.reduce_sum(luma * weight), tf.reduce_sum(opacity * weight))
+        for weight in (tf.ones_like(inner), inner, 1 - inner)
+    )
+    has_contrast = (tf.abs(edge - middle) > _CONTRAST) & (tf.reduce_sum(inner) > 0)
+    is_light = tf.where(has_contrast, edge > middle, visible <= _MIDDLE_GREY)
+    return tf.where(is_light, 255.0, 0.0)
 
 
 def _reduced(pixels: tf.Tensor, size: tf.Tensor) -> tf.Tensor:

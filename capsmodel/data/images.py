@@ -30,8 +30,9 @@ def decode_images(
 ) -> tf.Tensor:
     """Decodes PNG and JPEG pictures of any size into images of one size.
 
-    Grey is the luma of ITU-R BT.601. A transparent picture gets a black background if its visible
-    part is light, and a white one if that is dark, so that strokes stay visible. The picture is
+    Grey is the luma of ITU-R BT.601. A transparent picture gets a black or a white background, so
+    that strokes stay visible: the contrary of its visible part, unless that is clearly lighter or
+    darker at its edges than within, which white or black then continues. The picture is
     turned by the orientation tag of its Exif data, if it has one. A large picture is reduced by
     area before it is framed.
 

@@ -149,6 +149,22 @@ def test_background_is_the_mean_of_the_border():
     np.testing.assert_array_equal(found[:, [0, 1, 6, 7]], np.full((4, 4), 30))
 
 
+def test_a_sheet_whose_white_was_made_transparent_is_a_white_sheet():
+    random = np.random.default_rng(0)
+    opaque, transparent = [], []
+    for digit in MNIST[:40]:
+        sheet = np.full((180, 180), 255.0)
+        sheet[20:160, 20:160] -= Image.fromarray(digit).resize((140, 140), Image.Resampling.LANCZOS)
+        # Paper is not quite white, so that half of it stays.
+        sheet = (sheet - np.abs(random.normal(0, 1, sheet.shape))).clip(0, 255).round()
+        sheet = sheet.astype(np.uint8)
+        opaque.append(encode(sheet))
+        alpha = np.where(sheet == 255, 0, 255).astype(np.uint8)
+        transparent.append(encode(np.dstack([sheet, alpha])))
+    both = (decode(files).astype(int) for files in (opaque, transparent))
+    assert np.abs(np.subtract(*both)).mean() < 2
+
+
 def test_white_strokes_on_nothing_stay_white():
     alpha = MNIST[0]
     picture = np.dstack([np.full_like(alpha, 255), alpha])
