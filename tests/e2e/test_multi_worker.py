@@ -59,7 +59,7 @@ def test_two_workers_train_what_is_pushed_as_one_does(root, mnist_dir, tmp_path)
     (tmp_path / 'data').symlink_to(mnist_dir)
     # Few steps and small ones, over which rounding does not grow into differences to be seen.
     few = {'TRAIN_SPLIT': 'train[:1000]', 'EPOCHS': '1', 'LEARNING_RATE': '0.001'}
-    any_accuracy = {'MIN_ACCURACY': '0', 'MIN_CLASS_ACCURACY': '0', 'MIN_KIND_ACCURACY': '0'}
+    any_accuracy = {'MIN_ACCURACY': '0', 'MIN_CLASS_ACCURACY': '0', 'FRAMING': 'whole'}
     project = Project(root, tmp_path, STRATEGY='multi_worker', **few, **any_accuracy)
     created = project.create()
     assert created.returncode == 0, created.stderr

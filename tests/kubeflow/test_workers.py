@@ -46,6 +46,7 @@ def test_chief_and_worker_train_and_push_a_model(mnist_dir, tmp_path):
             }
             if settings:
                 settings |= {'PRESET': 'tiny', 'EPOCHS': '2', 'BATCH_SIZE_PER_REPLICA': '25'}
+                settings |= {'FRAMING': 'whole'}
             processes.append(
                 subprocess.Popen(
                     [*container['command'], *container['args']],

@@ -21,6 +21,8 @@ from capsmodel.training import evaluation, loop
 from capsmodel.training.settings import TrainingConfig
 
 _QUICK = ('capsnet', 'mlp', 'ensemble')
+# In which a network has learned 100 images, with some to spare.
+_EPOCHS = {**dict.fromkeys(_QUICK, 15), 'matrix_capsnet': 55, 'cnn_large_kernels': 80}
 _ALL = [pytest.param(n, marks=[] if n in _QUICK else pytest.mark.slow) for n in table.NETWORKS]
 each_network = pytest.mark.parametrize('name', _ALL)
 _TRAINED = [name for name in table.NETWORKS if not table.has_members(name)]
@@ -111,7 +113,7 @@ def test_gradients_of_blank_and_saturated_images_are_finite(name):
 def test_100_images_are_learned_completely(name):
     digits = _digits(100)
     settings = TrainingConfig(
-        epochs=15 if name in _QUICK else 80,
+        epochs=_EPOCHS.get(name, 40),
         batch_size=10,
         learning_rate=table.NETWORKS[name].presets.get('tiny', {}).get('learning_rate', 3e-3),
         learning_rate_decay=0.97,
