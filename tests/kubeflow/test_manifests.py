@@ -207,6 +207,19 @@ def test_the_claim_the_database_and_its_secret_are_those_of_the_pipelines_tasks(
         assert chief[variable]['valueFrom']['secretKeyRef'] == {'name': secret, 'key': key}
 
 
+def test_probes_of_mysql_read_the_login_that_its_entrypoint_writes(resources):
+    template = resources['StatefulSet', 'capsnet-mysql']['spec']['template']
+    (container,) = template['spec']['containers']
+    (folder,) = [
+        arg.removeprefix('--datadir=') for arg in container['args'] if arg.startswith('--datadir=')
+    ]
+    for probe in ('startupProbe', 'readinessProbe'):
+        program, login, *checks = container[probe]['exec']['command']
+        assert program == 'healthcheck.sh'
+        assert login == f'--defaults-extra-file={folder}/.my-healthcheck.cnf'
+        assert checks == ['--connect', '--innodb_initialized']
+
+
 def test_folders_are_those_of_the_settings(resources, tmp_path):
     config = configs.from_preset('quick', var=_VAR)
     (tensorboard,) = resources['Deployment', 'capsnet-tensorboard']['spec']['template']['spec'][
