@@ -51,7 +51,7 @@ def compile_drift_check(
     config = configs.from_environment(given)
     # What has moved has failed; a second attempt would find nothing new to compare.
     resources = dataclasses.replace(cluster.resources(DRIFT_CHECK), retries=0)
-    fixed = {**fixed_environment(config, cluster, given), 'PRESET': config.preset}
+    fixed = fixed_environment(config, cluster, given)
 
     @dsl.container_component
     def drift_check(requests: str, models: str) -> dsl.ContainerSpec:

@@ -24,18 +24,12 @@ from components.datasets import image_folder
 from components.datasets.errors import DatasetError
 from kubeflow.cluster import Cluster, Resources, load
 from pipeline import configs
-from pipeline.run_node import PREPARE_DATASET, compiled
+from pipeline.run_node import FIXED, PREPARE_DATASET, compiled
 from pipeline.settings import Config
 
 COMPILED = 'build/kubeflow/capsnet.yaml'
 
-# Settings that belong to the compiled pipeline: the nodes and their order follow from them, or the
-# name under which results are kept.
-FIXED = (
-    'network', 'images', 'dataset', 'dataset_version', 'framing', 'warm_start', 'tuner',
-    'pipeline_name',
-)  # fmt: skip
-# Those that say where things are on the cluster: cluster.yaml has them.
+# Settings that say where things are on the cluster: cluster.yaml has them.
 PLACES = ('var', 'pipeline_root', 'metadata')
 # All others are parameters of a run.
 PARAMETERS = tuple(name for name in configs.NAMES.values() if name not in (*FIXED, *PLACES))
@@ -117,8 +111,9 @@ def _check_nodes(cluster: Cluster, nodes: Mapping[str, Any]) -> None:
 
 
 def fixed_environment(config: Config, cluster: Cluster, given: Mapping[str, str]) -> dict[str, str]:
-    """The environment of every task: all that no run changes."""
+    """The environment of every task: all that no run changes, and the preset if it names none."""
     fixed = {
+        'PRESET': config.preset,
         'NETWORK': config.network,
         'IMAGES': config.images,
         'DATASET': config.dataset,

@@ -24,8 +24,9 @@ import kfp_server_api
 import urllib3
 import yaml
 
-from kubeflow.runner import COMPILED, FIXED, PARAMETERS, PLACES
+from kubeflow.runner import COMPILED, PARAMETERS, PLACES
 from pipeline import configs, console
+from pipeline.run_node import FIXED, check_preset
 
 # A run may take days, and a connection to the server less: so often it is asked in vain, at most.
 _FAILED_LOOKS = 60
@@ -66,7 +67,8 @@ class Compiled:
         """The parameters of a run that `environment` asks for.
 
         Raises:
-            SettingError: A setting cannot be used, or is fixed in the file with another value.
+            SettingError: A setting cannot be used, or is fixed in the file with another value, or
+                PRESET sets one that is.
         """
         environment = configs.given(environment)
         if environment.get('DATASET'):
@@ -84,7 +86,9 @@ class Compiled:
             name: environment[name.upper()] for name in PARAMETERS if environment.get(name.upper())
         }
         changes = {name.upper(): value for name, value in arguments.items()}
-        configs.from_environment({**self._fixed, **self._defaults, **changes})
+        compiled = {**self._fixed, **self._defaults}
+        check_preset(environment.get('PRESET', ''), compiled, str(self.path))
+        configs.from_environment({**compiled, **changes})
         return arguments
 
     def _check_fixed(self, name: str, given: str) -> None:

@@ -25,6 +25,7 @@ from capsmodel.training.errors import Diverged
 from components.gate import GateRefused
 from pipeline import configs, console, var_folder
 from pipeline.console import NodeFailed
+from pipeline.presets import of_preset
 from pipeline.settings import Config
 
 if TYPE_CHECKING:
@@ -34,6 +35,13 @@ if TYPE_CHECKING:
 
 # The node before all of TFX's own: the code of `make data`.
 PREPARE_DATASET = 'PrepareDataset'
+
+# Settings that belong to the compiled pipeline: the nodes and their order follow from them, or the
+# name under which results are kept.
+FIXED = (
+    'network', 'images', 'dataset', 'dataset_version', 'framing', 'warm_start', 'tuner',
+    'pipeline_name',
+)  # fmt: skip
 
 # Of an execution in ML Metadata: why its node would come to the same end another time.
 REFUSAL = 'refusal'
@@ -186,9 +194,9 @@ def main() -> None:
     arguments = parser.parse_args()
     start_tensorflow.hide_gpus()
     try:
-        config = configs.from_environment(
-            {**configs.given(os.environ), **assignments(arguments.settings)}
-        )
+        fixed, assigned = configs.given(os.environ), assignments(arguments.settings)
+        check_preset(assigned.get('PRESET', ''), fixed, 'the pipeline')
+        config = configs.from_environment({**fixed, **assigned})
         if not re.fullmatch(r'[\w.:-]+', arguments.run_id):
             raise configs.SettingError(
                 f"--run_id is '{arguments.run_id}': it must be of letters, digits, '_', '.', ':' "
@@ -233,6 +241,28 @@ def assignments(texts: list[str]) -> Mapping[str, str]:
         if value:
             settings[name] = value
     return settings
+
+
+def check_preset(preset: str, fixed: Mapping[str, str], compiled_to: str) -> None:
+    """Raises SettingError if the preset of a run sets what the compiled pipeline has otherwise.
+
+    Args:
+        preset: The run's; '' if it asks for none.
+        fixed: The settings of the compiled pipeline by their names in capitals, with its own PRESET
+            if that is known. What is not in it is not compared: with IMAGES, there is no DATASET.
+        compiled_to: What the message calls the pipeline.
+    """
+    if preset == fixed.get('PRESET'):
+        return
+    for name, value in of_preset(preset, fixed.get('NETWORK', '')).items():
+        variable, asked = name.upper(), configs.as_text(value)
+        has = fixed.get(variable, asked)
+        if name in FIXED and asked != has:
+            raise configs.SettingError(
+                f'PRESET is {preset}, which sets {variable}={asked}, but {compiled_to} was '
+                f'compiled with {variable}={has}: it cannot be changed for one run, so compile '
+                f'again with `make kubeflow PRESET={preset}`'
+            )
 
 
 @contextlib.contextmanager

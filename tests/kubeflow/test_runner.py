@@ -122,6 +122,7 @@ def test_settings_are_parameters_of_the_run_or_fixed(spec):
     ]
     assert "EPOCHS={{$.inputs.parameters['epochs']}}" in container['args']
     assert {each['name']: each['value'] for each in container['env']} == {
+        'PRESET': 'tiny',
         'NETWORK': 'capsnet',
         'DATASET': 'mnist',
         'FRAMING': configs.from_preset('tiny').framing,

@@ -9,7 +9,12 @@ import yaml
 from kfp_server import kfp_server
 from troubles import assert_printed
 
-_FIXED = [{'name': 'TUNER', 'value': 'no'}, {'name': 'DATASET_VERSION', 'value': '3.0.1'}]
+_FIXED = [
+    {'name': 'NETWORK', 'value': 'capsnet'},
+    {'name': 'DATASET', 'value': 'mnist'},
+    {'name': 'DATASET_VERSION', 'value': '3.0.1'},
+    {'name': 'TUNER', 'value': 'no'},
+]
 _FILE = {
     'pipelineInfo': {'name': 'capsnet'},
     'root': {
@@ -118,6 +123,20 @@ def test_what_is_fixed_in_the_file_is_refused(root, compiled):
         )
         done = submit(root, compiled, server.url, EPOCHS='many')
         assert done.stderr == "Wrong setting: EPOCHS is 'many': it must be a whole number\n"
+        assert not server.runs
+
+
+def test_preset_that_sets_what_is_fixed_is_refused(root, compiled):
+    with kfp_server(_SUCCEEDED) as server:
+        done = submit(root, compiled, server.url, PRESET='cifar10')
+        assert done.returncode == 1
+        assert done.stderr == (
+            f'Wrong setting: PRESET is cifar10, which sets DATASET=cifar10, but {compiled} was '
+            'compiled with DATASET=mnist: it cannot be changed for one run, so compile again with '
+            '`make kubeflow PRESET=cifar10`\n'
+        )
+        done = submit(root, compiled, server.url, CAPSNET_PRESET='efficient')
+        assert 'PRESET is efficient, which sets NETWORK=efficient_capsnet, but' in done.stderr
         assert not server.runs
 
 

@@ -167,6 +167,35 @@ def test_wrong_settings_end_in_a_sentence(tmp_path, arguments, sentence):
     assert len(error.splitlines()) == 1
 
 
+def test_preset_that_sets_what_the_compiled_pipeline_has_otherwise_is_refused(tmp_path):
+    arguments = ('--node=PrepareDataset', '--run_id=run', 'PRESET=svhn')
+    with _command(tmp_path, *arguments, NETWORK='capsnet', DATASET='mnist') as process:
+        _, error = process.communicate()
+    assert process.returncode == 1
+    assert error == (
+        'Wrong setting: PRESET is svhn, which sets DATASET=svhn_cropped, but the pipeline was '
+        'compiled with DATASET=mnist: it cannot be changed for one run, so compile again with '
+        '`make kubeflow PRESET=svhn`\n'
+    )
+
+
+@pytest.mark.parametrize(
+    ('preset', 'fixed'),
+    [
+        ('', {'NETWORK': 'cnn', 'DATASET': 'mnist'}),
+        ('quick', {'NETWORK': 'cnn', 'DATASET': 'emnist/digits'}),
+        ('cifar10', {'NETWORK': 'capsnet', 'DATASET': 'cifar10'}),
+        # Compiled with PRESET=cifar10 DATASET=mnist.
+        ('cifar10', {'NETWORK': 'capsnet', 'DATASET': 'mnist', 'PRESET': 'cifar10'}),
+        ('cifar10', {'NETWORK': 'capsnet', 'IMAGES': '/pictures', 'PRESET': 'folder'}),
+    ],
+)
+def test_preset_that_fits_the_compiled_pipeline_is_taken(preset, fixed):
+    run_node.check_preset(preset, fixed, 'the pipeline')
+    with pytest.raises(configs.SettingError, match='NETWORK=efficient_capsnet, but it was'):
+        run_node.check_preset('efficient', fixed, 'it')
+
+
 def test_settings_after_the_options_win_over_both_names_in_the_environment(tmp_path):
     arguments = ('--node=Pusher', '--run_id=run', 'EPOCHS=0')
     with _command(tmp_path, *arguments, EPOCHS='3', CAPSNET_EPOCHS='-1') as process:
