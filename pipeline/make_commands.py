@@ -12,7 +12,7 @@ import dataclasses
 import os
 import shlex
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from components.datasets import image_folder
@@ -24,6 +24,9 @@ _ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 _STARTED_IN = os.getcwd()
 # A digit that comes with the project.
 SAMPLE_IMAGE = 'docs/seven.png'
+
+# Variables that have a meaning for the commands, and no place on a command line.
+_EXPORTED = ('KFP_TOKEN', 'METADATA_USER', 'METADATA_PASSWORD')
 
 # What each target depends on. All others train, and depend on every setting.
 _DEPENDS_ON: dict[str, Callable[[Config], Any]] = {
@@ -224,6 +227,18 @@ def _make() -> list[str]:
     return ['make', '-C', shlex.quote(_ROOT)]
 
 
+def _refusals(names: Sequence[str], others: Sequence[str]) -> Iterator[str]:
+    """A sentence for each variable on make's command line that is no setting."""
+    for name in names:
+        if name in _EXPORTED:
+            yield (
+                f'{name} does not belong on a command line, which others on this machine can see: '
+                f'use `export {name}=...`'
+            )
+        elif name.removeprefix(configs.PREFIX) not in configs.NAMES:
+            yield configs.no_such_setting(name, others)
+
+
 def main() -> None:
     """Runs the command that the Makefile asks for."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -238,10 +253,7 @@ def main() -> None:
     known.add_argument('--others', nargs='*', default=[], help="the target's own variables")
     arguments = parser.parse_args()
     if arguments.command == 'known':
-        known_names = {*configs.NAMES, *(configs.PREFIX + name for name in configs.NAMES)}
-        unknown = [name for name in arguments.names if name not in known_names]
-        lines = [configs.no_such_setting(name, arguments.others) for name in unknown]
-        sys.exit('\n'.join(lines) or None)
+        sys.exit('\n'.join(_refusals(arguments.names, arguments.others)) or None)
     config = configs.from_environment_or_exit()
     if arguments.command == 'check':
         sys.exit(what_is_missing(arguments.target, config))

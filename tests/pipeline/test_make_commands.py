@@ -120,3 +120,16 @@ def test_a_preset_whose_schedule_has_no_decay_needs_no_settings():
     assert make_commands.make_command('run', configs.from_preset('quick')) == 'make run'
     paper = configs.from_preset('paper', epochs=7)
     assert make_commands.make_command('run', paper) == 'make run PRESET=paper EPOCHS=7'
+
+
+def test_what_is_secret_is_refused_on_the_command_line(monkeypatch):
+    names = ['EPOCHS', 'CAPSNET_SEED', 'KFP_TOKEN', 'METADATA_PASSWORD', 'EPOCH']
+    monkeypatch.setattr(sys, 'argv', ['make_commands', 'known', *names, '--others', 'HOST'])
+    with pytest.raises(SystemExit) as ended:
+        make_commands.main()
+    seen = 'does not belong on a command line, which others on this machine can see: use `export'
+    assert ended.value.code.splitlines() == [
+        f'KFP_TOKEN {seen} KFP_TOKEN=...`',
+        f'METADATA_PASSWORD {seen} METADATA_PASSWORD=...`',
+        'There is no setting EPOCH; did you mean EPOCHS?',
+    ]
