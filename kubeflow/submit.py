@@ -14,6 +14,7 @@ import json
 import logging
 import os
 import pathlib
+import re
 import sys
 import time
 from collections.abc import Mapping
@@ -30,6 +31,7 @@ from pipeline.run_node import FIXED, check_preset
 
 # A run may take days, and a connection to the server less: so often it is asked in vain, at most.
 _FAILED_LOOKS = 60
+_LOG_IN = 'if it wants you to log in, give it your token with `export KFP_TOKEN=...`'
 _ENDED = ('SUCCEEDED', 'FAILED', 'SKIPPED', 'CANCELED')
 
 
@@ -50,18 +52,24 @@ class Compiled:
                 f'{path} cannot be read: {error.strerror}. `make kubeflow` writes it'
             ) from error
         self.version = hashlib.sha256(content).hexdigest()[:12]
-        spec = next(yaml.safe_load_all(content))
-        self.name = spec['pipelineInfo']['name']
-        # The server calls a task by its key; people know it by its display name.
-        self.nodes = {
-            key: task['taskInfo']['name'] for key, task in spec['root']['dag']['tasks'].items()
-        }
-        self._defaults = {
-            name.upper(): parameter.get('defaultValue', '')
-            for name, parameter in spec['root']['inputDefinitions']['parameters'].items()
-        }
-        executor = next(iter(spec['deploymentSpec']['executors'].values()))
-        self._fixed = {each['name']: each['value'] for each in executor['container']['env']}
+        try:
+            spec = next(yaml.safe_load_all(content))
+            self.name = spec['pipelineInfo']['name']
+            # The server calls a task by its key; people know it by its display name.
+            self.nodes = {
+                key: task['taskInfo']['name'] for key, task in spec['root']['dag']['tasks'].items()
+            }
+            self._defaults = {
+                name.upper(): parameter.get('defaultValue', '')
+                for name, parameter in spec['root']['inputDefinitions']['parameters'].items()
+            }
+            executor = next(iter(spec['deploymentSpec']['executors'].values()))
+            self._fixed = {each['name']: each['value'] for each in executor['container']['env']}
+        except (StopIteration, yaml.YAMLError, LookupError, TypeError, AttributeError):
+            raise SubmissionError(
+                f'{path} is empty or damaged, or not a compiled pipeline: write it again with '
+                '`make kubeflow`'
+            ) from None
 
     def arguments(self, environment: Mapping[str, str]) -> dict[str, str]:
         """The parameters of a run that `environment` asks for.
@@ -105,17 +113,67 @@ class Compiled:
             )
 
 
+class _Client(kfp.Client):
+    def get_kfp_healthz(self, sleep_duration: int = 0) -> Any:
+        """Asks once: kfp's own tries for 25 seconds, and does not say what the server answered.
+
+        Raises:
+            ApiValueError: Something else than Kubeflow Pipelines answers, such as a login page:
+                for kfp, this is an answer in which nothing is set.
+        """
+        del sleep_duration
+        health, _, headers = self._healthz_api.get_healthz_with_http_info()
+        if 'json' not in headers.get('Content-Type', ''):
+            raise kfp_server_api.ApiValueError('the answer is not JSON')
+        return health
+
+
+def connected(host: str, namespace: str | None, token: str) -> kfp.Client:
+    """A client of the server, which has answered.
+
+    Args:
+        host: The server's address.
+        namespace: The user's, on a server for several users.
+        token: Of the user, or ''.
+
+    Raises:
+        SubmissionError: The host, the token or the namespace cannot be used.
+        ApiException: The server refuses.
+        ApiValueError: It is not Kubeflow Pipelines.
+        HTTPError: It cannot be reached.
+    """
+    if not re.match('https?://.', host):
+        raise SubmissionError(
+            f"HOST is '{host}': it must begin with http:// or https://, such as "
+            'http://localhost:8080'
+        )
+    if not re.fullmatch('[!-~]*', token):
+        raise SubmissionError(
+            'KFP_TOKEN has a character that is in no token, such as a space: export it again'
+        )
+    client = _Client(host, namespace=namespace or 'kubeflow', existing_token=token or None)
+    if client.get_kfp_healthz().multi_user and not client.get_user_namespace():
+        raise SubmissionError(
+            f'Kubeflow Pipelines at {host} is for several users: add your namespace, such as '
+            'NAMESPACE=my-profile'
+        )
+    return client
+
+
 def start(client: kfp.Client, compiled: Compiled, arguments: Mapping[str, str]) -> str:
     """Uploads the pipeline where this version of it is not there yet; gives a new run's id."""
     namespace = client.get_user_namespace() or None
-    pipeline = client.get_pipeline_id(compiled.name)
-    if pipeline is None:
-        pipeline = client.upload_pipeline(
-            str(compiled.path), compiled.name, namespace=namespace
-        ).pipeline_id
-    named = {'operation': 'EQUALS', 'key': 'display_name', 'stringValue': compiled.version}
+    # Its get_pipeline_id finds only pipelines that all namespaces share (kubeflow/pipelines#10609).
+    pipelines = client.list_pipelines(
+        page_size=1, filter=_named(compiled.name), namespace=namespace
+    ).pipelines
+    pipeline = (
+        pipelines[0]
+        if pipelines
+        else client.upload_pipeline(str(compiled.path), compiled.name, namespace=namespace)
+    ).pipeline_id
     versions = client.list_pipeline_versions(
-        pipeline, page_size=1, filter=json.dumps({'predicates': [named]})
+        pipeline, page_size=1, filter=_named(compiled.version)
     ).pipeline_versions
     version = (
         versions[0]
@@ -135,6 +193,11 @@ def start(client: kfp.Client, compiled: Compiled, arguments: Mapping[str, str]) 
     ).run_id
 
 
+def _named(name: str) -> str:
+    predicate = {'operation': 'EQUALS', 'key': 'display_name', 'stringValue': name}
+    return json.dumps({'predicates': [predicate]})
+
+
 def follow(client: kfp.Client, compiled: Compiled, run_id: str, interval: float) -> None:
     """Prints a line for each node that ends, until the run has ended.
 
@@ -152,8 +215,10 @@ def follow(client: kfp.Client, compiled: Compiled, run_id: str, interval: float)
     while True:
         try:
             run = client.get_run(run_id)
+            if run.run_id != run_id:  # as of a page that asks to log in again
+                raise kfp_server_api.ApiValueError('the answer is no run')
             failed_looks = 0
-        except (kfp_server_api.ApiException, urllib3.exceptions.HTTPError):
+        except (kfp_server_api.OpenApiException, urllib3.exceptions.HTTPError):
             failed_looks += 1
             if failed_looks == _FAILED_LOOKS:
                 raise
@@ -197,11 +262,8 @@ def main() -> None:
     try:
         compiled = Compiled(arguments.compiled)
         parameters = compiled.arguments(os.environ)
-        client = kfp.Client(
-            arguments.host,
-            namespace=arguments.namespace or 'kubeflow',
-            existing_token=os.environ.get('KFP_TOKEN'),
-        )
+        token = os.environ.get('KFP_TOKEN', '').strip()
+        client = connected(arguments.host, arguments.namespace, token)
         with contextlib.redirect_stdout(io.StringIO()):  # the client prints an address a call
             run_id = start(client, compiled, parameters)
         page = f'{arguments.host.rstrip("/")}/#/runs/details/{run_id}'
@@ -213,6 +275,11 @@ def main() -> None:
         sys.exit(str(error))
     except kfp_server_api.ApiException as error:
         sys.exit(f'Kubeflow Pipelines at {arguments.host} refused: {error.status} {_said(error)}')
+    except (kfp_server_api.OpenApiException, UnicodeDecodeError):
+        sys.exit(
+            f'{arguments.host} does not answer as Kubeflow Pipelines does; {_LOG_IN}, or name '
+            'another address as HOST'
+        )
     except urllib3.exceptions.HTTPError as error:
         sys.exit(f'Kubeflow Pipelines cannot be reached at {arguments.host}: {error}')
     except KeyboardInterrupt:
@@ -222,9 +289,10 @@ def main() -> None:
 
 def _said(error: kfp_server_api.ApiException) -> str:
     try:
-        return json.loads(error.body)['error']
+        said = json.loads(error.body)['error']
     except (ValueError, KeyError, TypeError):
-        return str(error.reason)
+        said = str(error.reason)
+    return f'{said}; {_LOG_IN}, and add NAMESPACE=...' if error.status in (401, 403) else said
 
 
 if __name__ == '__main__':

@@ -16,6 +16,10 @@ import yaml
 _PREFIX = '/apis/v2beta1'
 
 
+class Refused(Exception):
+    """A request is refused, with a status and a sentence."""
+
+
 class Server:
     """What was uploaded and started, and how a run goes.
 
@@ -23,7 +27,11 @@ class Server:
         url: Of the server.
         looks: For each look at a run in its order: the run's state, and its tasks' by key. The
             last one stays.
-        pipelines: Ids to names.
+        multi_user: Whether it is for several users.
+        instead: None, or a status, a content type and a content with which all is answered: what
+            a gateway before the server does.
+        tokens: What all requests together had as Authorization.
+        pipelines: Ids to pairs of the namespace, '' for all, and the name.
         versions: Ids to pairs of the pipeline's id and the version's name.
         runs: What was asked for, in order.
         files: Contents of all files that were uploaded.
@@ -32,6 +40,9 @@ class Server:
     def __init__(self, looks):
         self.url = ''
         self.looks = list(looks)
+        self.multi_user = False
+        self.instead = None
+        self.tokens = set()
         self.pipelines = {}
         self.versions = {}
         self.runs = []
@@ -41,13 +52,13 @@ class Server:
         wanted = json.loads(query['filter'])['predicates'][0] if 'filter' in query else {}
         match path.split('/')[1:]:
             case ['healthz']:
-                return {'multi_user': False}
+                return {'multi_user': self.multi_user}
             case ['pipelines']:
                 return {
                     'pipelines': [
                         {'pipeline_id': key, 'display_name': name}
-                        for key, name in self.pipelines.items()
-                        if name == wanted['stringValue']
+                        for key, (namespace, name) in self.pipelines.items()
+                        if (namespace, name) == (_namespace(query), wanted['stringValue'])
                     ]
                 }
             case ['pipelines', pipeline, 'versions']:
@@ -72,8 +83,11 @@ class Server:
     def post(self, path, query, body):
         match path.split('/')[1:]:
             case ['pipelines', 'upload']:
+                named = (_namespace(query), query['name'])
+                if named in self.pipelines.values():
+                    raise Refused(409, f'there is a pipeline {query["name"]}')
                 self.files.append(body)
-                self.pipelines[f'pipeline-{len(self.pipelines)}'] = query['name']
+                self.pipelines[f'pipeline-{len(self.pipelines)}'] = named
                 return {'pipeline_id': f'pipeline-{len(self.pipelines) - 1}'}
             case ['pipelines', 'upload_version']:
                 self.files.append(body)
@@ -86,6 +100,10 @@ class Server:
                 self.runs.append(body)
                 return {'run_id': f'run-{len(self.runs) - 1}'}
         return None
+
+
+def _namespace(query):
+    return query.get('namespace', '')
 
 
 def _task(name, state):
@@ -116,11 +134,20 @@ def kfp_server(*looks):
         def _answer(self, answer):
             url = urllib.parse.urlsplit(self.path)
             query = dict(urllib.parse.parse_qsl(url.query))
-            found = answer(url.path.removeprefix(_PREFIX), query)
-            status = 404 if found is None else 200
-            content = json.dumps(found or {'error': f'nothing is at {url.path}'}).encode()
+            server.tokens |= {*self.headers.get_all('Authorization', ())}
+            kind = 'application/json'
+            if server.instead:
+                status, kind, content = server.instead
+            else:
+                try:
+                    status, found = 200, answer(url.path.removeprefix(_PREFIX), query)
+                except Refused as error:
+                    status, found = error.args[0], {'error': error.args[1]}
+                if found is None:
+                    status, found = 404, {'error': f'nothing is at {url.path}'}
+                content = json.dumps(found).encode()
             self.send_response(status)
-            self.send_header('Content-Type', 'application/json')
+            self.send_header('Content-Type', kind)
             self.send_header('Content-Length', str(len(content)))
             self.end_headers()
             self.wfile.write(content)
