@@ -171,7 +171,8 @@ def give_resources(task: dsl.PipelineTask, resources: Resources) -> None:
     if resources.cpu_limit:
         task.set_cpu_limit(resources.cpu_limit)
     task.set_memory_request(resources.memory)
-    task.set_memory_limit(resources.memory_limit)
+    if resources.memory_limit:
+        task.set_memory_limit(resources.memory_limit)
     if resources.gpus:
         task.set_accelerator_type(resources.gpu_type)
         task.set_accelerator_limit(resources.gpus)
@@ -197,7 +198,14 @@ def give_platform(task: dsl.PipelineTask, cluster: Cluster, resources: Resources
     # The kfp-kubernetes that goes with TFX 1.16 has no functions for these fields of
     # KubernetesExecutorConfig; they come last, since it does not read them either.
     later = {
-        'tolerations': resources.tolerations,
+        'tolerations': [
+            {
+                name: value
+                for name, value in dataclasses.asdict(each).items()
+                if value not in ('', None)
+            }
+            for each in resources.tolerations
+        ],
         'activeDeadlineSeconds': str(resources.timeout),
         'imagePullPolicy': cluster.image_pull_policy,
         'imagePullSecret': [{'secretName': name} for name in cluster.image_pull_secrets],

@@ -31,6 +31,9 @@ nodes:
     retries: 7
     retry_wait: 5
     timeout: 600
+  Pusher:
+    memory_limit: ''
+    tolerations: [{operator: Exists, effect: NoExecute, tolerationSeconds: 0}]
 """
 
 
@@ -189,7 +192,13 @@ def test_resources(spec, platform):
         'tolerations': [{'effect': 'NoSchedule', 'key': 'nvidia.com/gpu', 'operator': 'Exists'}],
     }
     assert _without_what_newer_kfp_adds(executors['exec-trainer'], expected) == expected
-    assert 'tolerations' not in executors['exec-pusher']
+    assert executors['exec-pusher']['tolerations'] == [
+        {'effect': 'NoExecute', 'operator': 'Exists', 'tolerationSeconds': 0}
+    ]
+    assert 'tolerations' not in executors['exec-evaluator']
+    pusher = _container(spec, 'pusher')['resources']
+    assert pusher['memoryRequest'] == 2 * 1.024**3
+    assert 'memoryLimit' not in pusher
 
 
 def test_file_is_what_kubeflow_pipelines_reads(compiled, spec, platform):
