@@ -207,6 +207,13 @@ def test_the_claim_the_database_and_its_secret_are_those_of_the_pipelines_tasks(
         assert chief[variable]['valueFrom']['secretKeyRef'] == {'name': secret, 'key': key}
 
 
+def test_finished_jobs_make_way_for_a_new_image_after_the_guide_has_waited_for_them(resources):
+    jobs = [resource['spec'] for (kind, _), resource in resources.items() if kind == 'Job']
+    assert len(jobs) == 1
+    for job in jobs:
+        assert job['activeDeadlineSeconds'] <= job['ttlSecondsAfterFinished'] <= 86400
+
+
 def test_probes_of_mysql_read_the_login_that_its_entrypoint_writes(resources):
     template = resources['StatefulSet', 'capsnet-mysql']['spec']['template']
     (container,) = template['spec']['containers']
