@@ -61,11 +61,13 @@ def compile_pipeline(
         if configs.NAMES[name] not in PLACES
     }
     config = configs.from_environment(given)
+    check_folders(given)
     with tempfile.TemporaryDirectory() as folder:
         here = dataclasses.replace(config, var=folder, pipeline_root=folder)
-        # The nodes do not depend on the pictures, which lie where the tasks run.
+        # The nodes do not depend on the pictures and the members, which lie where the tasks run.
         images = image_folder.unread(config.images) if config.images else None
-        nodes = [each.pipeline_node for each in compiled(here, 'none', images).nodes]
+        ir = compiled(here, 'none', images, members_are_here=False)
+        nodes = [each.pipeline_node for each in ir.nodes]
     upstream = {
         PREPARE_DATASET: [],
         **{node.node_info.id: list(node.upstream_nodes) or [PREPARE_DATASET] for node in nodes},
@@ -100,6 +102,17 @@ def compile_pipeline(
         dsl.pipeline(name=kebab_case(config.pipeline_name))(pipeline), str(unfinished)
     )
     os.replace(unfinished, path)
+
+
+def check_folders(given: Mapping[str, str]) -> None:
+    """Raises SettingError if IMAGES or MEMBERS names a folder that depends on where make is."""
+    for name in ('IMAGES', 'MEMBERS'):
+        for path in filter(None, map(str.strip, given.get(name, '').split(','))):
+            if not path.startswith('/') and '://' not in path:
+                raise configs.SettingError(
+                    f"{name} is '{given[name]}': on a cluster, it must name the whole path on a "
+                    f'volume, such as /var/capsnet/{path}, or in a bucket'
+                )
 
 
 def _check_nodes(cluster: Cluster, nodes: Mapping[str, Any]) -> None:

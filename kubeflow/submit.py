@@ -25,7 +25,7 @@ import kfp_server_api
 import urllib3
 import yaml
 
-from kubeflow.runner import COMPILED, PARAMETERS, PLACES
+from kubeflow.runner import COMPILED, PARAMETERS, PLACES, check_folders
 from pipeline import configs, console
 from pipeline.run_node import FIXED, check_preset
 
@@ -97,6 +97,7 @@ class Compiled:
         compiled = {**self._fixed, **self._defaults}
         check_preset(environment.get('PRESET', ''), compiled, str(self.path))
         configs.from_environment({**compiled, **changes})
+        check_folders(changes)
         return arguments
 
     def _check_fixed(self, name: str, given: str) -> None:

@@ -42,15 +42,16 @@ class Member:
     facts: Mapping[str, Any]
 
 
-def read(config: Config, dataset: ImageDatasetInfo) -> list[Member]:
+def read(config: Config, dataset: ImageDatasetInfo, are_here: bool = True) -> list[Member]:
     """Reads what the members are, from files beside their models.
 
     Args:
         config: The settings, with FRAMING and the images' size chosen.
         dataset: What is known of the dataset.
+        are_here: False: they cannot be read here, as when a pipeline is compiled for a cluster.
 
     Returns:
-        The members; none for a network that is trained.
+        The members; none for a network that is trained, or if they are not here.
 
     Raises:
         SettingError: There are fewer than two; a model is missing, is there twice, or was not
@@ -63,6 +64,8 @@ def read(config: Config, dataset: ImageDatasetInfo) -> list[Member]:
             raise SettingError(
                 f'NETWORK is {config.network}, which is not trained: leave out {name.upper()}'
             )
+    if not are_here:
+        return []
     if len(config.members) < 2:
         raise SettingError(
             f'NETWORK is {config.network}, which averages pushed models: name at least two in '

@@ -69,6 +69,7 @@ def create_pipeline(
     blessed_model: Callable[..., tfx.dsl.Resolver] = latest_other_blessed_model,
     earlier_statistics: comparisons.EarlierStatistics | None = comparisons.earlier_statistics,
     folder: ImageFolder | None = None,
+    members_are_here: bool = True,
 ) -> tfx.dsl.Pipeline:
     """From a prepared dataset, or a folder of pictures, to a pushed model.
 
@@ -79,6 +80,7 @@ def create_pipeline(
         earlier_statistics: Makes the node that finds the statistics of an earlier run, with which
             those of this run are compared; None: they are not compared.
         folder: What is in the folder IMAGES; by default it is looked at now.
+        members_are_here: False: the nodes are not to be run, and MEMBERS is not looked at.
 
     Raises:
         DatasetError: TFDS has no such dataset, it has no images with classes, or it is prepared
@@ -97,7 +99,7 @@ def create_pipeline(
         )
         config = slices.choose(config)
     config = image_settings.choose(config, dataset)
-    parts = members.read(config, dataset)
+    parts = members.read(config, dataset, members_are_here)
     data = data_nodes.create(config, dataset, folder, earlier_statistics)
     training = _training_nodes(config, dataset, data, blessed_model, parts)
     gates = _gate_nodes(config, dataset, data, training, blessed_model, given)
@@ -129,7 +131,7 @@ def _training_nodes(
                 num_classes=dataset.num_classes,
                 image_channels=config.channels,
                 crop=image_settings.crop(config),
-                **({'members': tuple(part.network for part in parts)} if parts else {}),
+                **({'members': tuple(part.network for part in parts)} if config.members else {}),
             )
         ),
         'training': dataclasses.asdict(training),

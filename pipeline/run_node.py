@@ -106,20 +106,24 @@ def _launch(config: Config, node_id: str, run_id: str) -> None:
         raise NodeFailed(f'{node_id} has no results: {_reason(execution)}')
 
 
-def compiled(config: Config, run_id: str, folder: ImageFolder | None = None) -> Any:
+def compiled(
+    config: Config, run_id: str, folder: ImageFolder | None = None, members_are_here: bool = True
+) -> Any:
     """The intermediate representation, a Pipeline proto of TFX, of one run of the pipeline.
 
     Args:
         config: The settings.
         run_id: Names the run.
         folder: What is in the folder IMAGES; by default it is looked at now.
+        members_are_here: False: the nodes are not to be run, and MEMBERS is not looked at.
     """
     from tfx.dsl.compiler import compiler, constants
     from tfx.orchestration.portable import runtime_parameter_utils
 
     from pipeline.pipeline import create_pipeline
 
-    ir = compiler.Compiler().compile(create_pipeline(config, folder=folder))
+    pipeline = create_pipeline(config, folder=folder, members_are_here=members_are_here)
+    ir = compiler.Compiler().compile(pipeline)
     runtime_parameter_utils.substitute_runtime_parameter(
         ir, {constants.PIPELINE_RUN_ID_PARAMETER_NAME: run_id}
     )

@@ -247,6 +247,34 @@ def test_a_folder_of_pictures_need_not_be_here(tmp_path):
     assert arguments == {'epochs': '3'}
 
 
+def test_members_of_an_ensemble_need_not_be_here(tmp_path):
+    path = tmp_path / 'capsnet.yaml'
+    members = '/var/capsnet/serving_model/capsnet,gs://bucket/cnn'
+    _compile(path, cluster.load(), {'NETWORK': 'ensemble', 'MEMBERS': members})
+    spec = next(yaml.safe_load_all(path.read_text()))
+    assert spec['root']['inputDefinitions']['parameters']['members']['defaultValue'] == members
+    assert 'trainer' in spec['root']['dag']['tasks']
+    assert {'name': 'NETWORK', 'value': 'ensemble'} in _container(spec, 'trainer')['env']
+    here = '/var/capsnet/a,var/b'
+    compiled_before = submit.Compiled(path)
+    for refused in (
+        lambda: runner.compile_pipeline(
+            path, cluster.load(), {'NETWORK': 'ensemble', 'MEMBERS': here}
+        ),
+        lambda: compiled_before.arguments({'MEMBERS': here}),
+    ):
+        with pytest.raises(
+            configs.SettingError, match='such as /var/capsnet/var/b, or in a bucket'
+        ):
+            refused()
+    with pytest.raises(configs.SettingError, match="IMAGES is 'pets': on a cluster, it must name"):
+        runner.compile_pipeline(path, cluster.load(), {'IMAGES': 'pets'})
+    with pytest.raises(
+        configs.SettingError, match='ensemble, which is not trained: leave out TUNER'
+    ):
+        runner.compile_pipeline(path, cluster.load(), {'NETWORK': 'ensemble', 'TUNER': 'yes'})
+
+
 def test_wrong_settings_are_refused(settings, tmp_path):
     with pytest.raises(configs.SettingError, match="EPOCHS is '0'"):
         runner.compile_pipeline(tmp_path / 'x.yaml', settings, {'EPOCHS': '0'})
