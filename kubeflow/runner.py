@@ -213,7 +213,7 @@ def give_platform(task: dsl.PipelineTask, cluster: Cluster, resources: Resources
     later = {
         'tolerations': [
             {
-                name: value
+                name: str(value)
                 for name, value in dataclasses.asdict(each).items()
                 if value not in ('', None)
             }

@@ -123,7 +123,10 @@ class _Client(kfp.Client):
                 for kfp, this is an answer in which nothing is set.
         """
         del sleep_duration
-        health, _, headers = self._healthz_api.get_healthz_with_http_info()
+        # The name in kfp-server-api 2.0, and the one since.
+        names = ('get_healthz_with_http_info', 'healthz_service_get_healthz_with_http_info')
+        (ask,) = [getattr(self._healthz_api, n) for n in names if hasattr(self._healthz_api, n)]
+        health, _, headers = ask()
         if 'json' not in headers.get('Content-Type', ''):
             raise kfp_server_api.ApiValueError('the answer is not JSON')
         return health

@@ -193,7 +193,7 @@ def test_resources(spec, platform):
     }
     assert _without_what_newer_kfp_adds(executors['exec-trainer'], expected) == expected
     assert executors['exec-pusher']['tolerations'] == [
-        {'effect': 'NoExecute', 'operator': 'Exists', 'tolerationSeconds': 0}
+        {'effect': 'NoExecute', 'operator': 'Exists', 'tolerationSeconds': '0'}
     ]
     assert 'tolerations' not in executors['exec-evaluator']
     pusher = _container(spec, 'pusher')['resources']
