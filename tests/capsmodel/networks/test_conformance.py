@@ -22,7 +22,7 @@ from capsmodel.training.settings import TrainingConfig
 
 _QUICK = ('capsnet', 'mlp', 'ensemble')
 # In which a network has learned 100 images, with some to spare.
-_EPOCHS = {**dict.fromkeys(_QUICK, 15), 'matrix_capsnet': 55, 'cnn_large_kernels': 80}
+_EPOCHS = {**dict.fromkeys(_QUICK, 15), 'matrix_capsnet': 80, 'cnn_large_kernels': 80}
 _ALL = [pytest.param(n, marks=[] if n in _QUICK else pytest.mark.slow) for n in table.NETWORKS]
 each_network = pytest.mark.parametrize('name', _ALL)
 _TRAINED = [name for name in table.NETWORKS if not table.has_members(name)]
