@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import hashlib
 import os
 import re
 import shlex
@@ -37,9 +38,8 @@ _COMMON = ('SEED', 'METADATA', 'STRATEGY')
 # Settings that IMAGES takes the place of.
 _OF_TFDS = ('dataset', 'dataset_version', 'train_split', 'eval_split', 'test_split')
 
-# The name is part of file names and, followed by a node's name, of ML Metadata's rows: both have
-# at most 255 characters.
-_LONGEST_PIPELINE_NAME = 100
+# Of TFX, which refuses a longer one (tfx/orchestration/pipeline.py): Argo's names have no more.
+_LONGEST_PIPELINE_NAME = 63
 
 # TensorFlow looks files up by patterns (tf.io.gfile.glob), in which these are no letters.
 _OF_PATTERNS = r'[*?\[\\]'
@@ -245,15 +245,21 @@ def print_notice() -> None:
 
 
 def _default_name(config: Config) -> str:
-    parts = [config.network]
+    before, after = f'{config.network}-', '-tiny' if config.preset == 'tiny' else ''
+    room = _LONGEST_PIPELINE_NAME - len(before + after)
     if config.images:
         folder = config.images.rpartition('/')[2]
-        parts.append(re.sub('[^A-Za-z0-9_.-]+', '-', folder).strip('-')[:60] or 'images')
-    elif config.dataset != 'mnist':
-        parts.append(re.sub('[/+]', '-', config.dataset))
-    if config.preset == 'tiny':
-        parts.append('tiny')
-    return '-'.join(parts)
+        name = re.sub('[^A-Za-z0-9_.-]+', '-', folder).strip('-') or 'images'
+        return before + _cut(name, folder, room) + after
+    if config.dataset != 'mnist':
+        return before + _cut(re.sub('[/+]', '-', config.dataset), config.dataset, room) + after
+    return config.network + after
+
+
+def _cut(name: str, origin: str, room: int) -> str:
+    """A name that fits into `room` characters; one that does not ends in a hash of its origin."""
+    digits = hashlib.sha256(os.fsencode(origin)).hexdigest()[:8]
+    return name if len(name) <= room else f'{name[: room - 9]}-{digits}'
 
 
 def _check_metadata(address: str) -> None:

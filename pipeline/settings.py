@@ -140,7 +140,7 @@ class PlaceSettings(Settings):
         '',
         'name of the pipeline, under which it keeps baselines and pushed versions; empty: NETWORK, '
         'for other datasets than mnist NETWORK-DATASET, for IMAGES NETWORK-FOLDER, each with -tiny '
-        'for that preset',
+        'for that preset, and with a hash where it had to be cut to 63 characters',
     )
     var: str = setting('var', 'folder for everything that a run writes')
     pipeline_root: str = setting(

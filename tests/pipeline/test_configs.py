@@ -1,6 +1,7 @@
 """Settings: defaults, presets, the environment, and what is said of a wrong value."""
 
 import os
+import re
 import subprocess
 import sys
 
@@ -10,6 +11,10 @@ from capsmodel import settings
 from capsmodel.networks.table import NETWORKS
 from pipeline import configs
 from pipeline.presets import PRESETS
+
+# What TFX takes: tests/pipeline/test_pipeline.py gives it such a name.
+_LONGEST_NAME = 63
+_HASHES = {'folder': '26bfb4e4', 'tiny': '0b2411cc'}
 
 
 def test_environment_overrides_preset():
@@ -106,11 +111,39 @@ def test_augmentation_has_one_spelling():
     assert configs.from_environment({'AUGMENTATION': 'shift:0'}).augmentation == 'none'
 
 
-def test_a_pipeline_name_that_no_file_can_have_is_refused():
-    configs.from_environment({'PIPELINE_NAME': 'n' * 100})
-    for variable, value, length in (('PIPELINE_NAME', 'n' * 300, 300), ('DATASET', 'd' * 300, 308)):
-        with pytest.raises(configs.SettingError, match=f'of {length} characters: it may have 100'):
-            configs.from_environment({variable: value})
+def test_a_pipeline_name_that_tfx_does_not_take_is_refused():
+    configs.from_environment({'PIPELINE_NAME': 'n' * _LONGEST_NAME})
+    with pytest.raises(configs.SettingError, match='of 64 characters: it may have 63'):
+        configs.from_environment({'PIPELINE_NAME': 'n' * (_LONGEST_NAME + 1)})
+
+
+@pytest.mark.parametrize('preset', ['folder', 'tiny'])
+def test_a_long_folder_is_cut_to_a_name_of_its_own(preset):
+    def name(folder):
+        given = {'IMAGES': f'/pictures/{folder}', 'PRESET': preset, 'NETWORK': 'efficient_capsnet'}
+        return configs.from_environment(given).pipeline_name
+
+    after = '-tiny' if preset == 'tiny' else ''
+    longest = 'f' * (_LONGEST_NAME - len(f'efficient_capsnet-{after}'))
+    assert name(longest) == f'efficient_capsnet-{longest}{after}'
+    cut = [name(f'{longest}{more}') for more in ('1', '2', f' of {"2026" * 40}')]
+    assert [len(each) for each in cut] == [_LONGEST_NAME] * 3
+    assert len(set(cut)) == 3
+    assert all(each.startswith('efficient_capsnet-fff') and each.endswith(after) for each in cut)
+    # Another process comes to the same: models and baselines lie under this name.
+    assert cut[0] == f'efficient_capsnet-{longest[:-9]}-{_HASHES[preset]}{after}'
+
+
+def test_a_long_dataset_is_cut_to_a_name_of_its_own():
+    name = 'imagenet2012_corrupted/elastic_transform_1'
+    given = {'DATASET': name, 'NETWORK': 'efficient_capsnet'}
+    assert configs.from_environment(given).pipeline_name == (
+        f'efficient_capsnet-{name.replace("/", "-")}'
+    )
+    of_tiny = configs.from_environment({**given, 'PRESET': 'tiny'}).pipeline_name
+    assert re.fullmatch(
+        'efficient_capsnet-imagenet2012_corrupted-elastic_-[0-9a-f]{8}-tiny', of_tiny
+    )
 
 
 @pytest.mark.parametrize(
