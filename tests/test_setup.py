@@ -1,6 +1,7 @@
 """The set-up script, the Makefile, the lock and the package."""
 
 import fcntl
+import hashlib
 import importlib.metadata
 import os
 import pathlib
@@ -12,6 +13,7 @@ import subprocess
 import sys
 import sysconfig
 import tarfile
+import zipfile
 
 import pytest
 from packaging.requirements import Requirement
@@ -24,7 +26,7 @@ _PACKAGES = ('capsmodel', 'components', 'pipeline', 'serving')
 _INTERPRETER = os.path.realpath(sys.executable)
 _COMMANDS = (
     'awk', 'bash', 'cat', 'cksum', 'cut', 'df', 'dirname', 'env', 'flock', 'grep', 'make', 'mkdir',
-    'rm', 'sed', 'tail', 'tee', 'uname',
+    'id', 'rm', 'sed', 'tail', 'tee', 'uname',
 )  # fmt: skip
 _VERSION = f'{sys.version_info.major}.{sys.version_info.minor}'
 # The line whose Python this one is, and a glibc of a machine that gets it.
@@ -273,6 +275,101 @@ def test_a_line_that_cannot_be_installed_is_refused_at_once(bare):
     assert 'TFX 1.21 needs glibc 2.39, found 2.38' in errors
     assert '`make test-trixie`' in errors
     assert 'it has 1.16 and 1.21' in bare.refusal(TFX_LINE='1.22')
+
+
+@pytest.mark.parametrize(
+    ('kept', 'glibc', 'asked', 'line', 'why'),
+    [
+        ('1.16', '2.41', '', '1.16', '.venv had it before (TFX_LINE=1.21 changes it)'),
+        ('1.16', '2.41', '1.21', '1.21', 'glibc 2.41 is here'),
+        ('1.21', '2.41', '1.16', '1.16', 'TFX_LINE asks for it'),
+        ('1.21', '2.36', '', '1.16', 'TFX 1.21 needs glibc 2.39'),
+        ('1.17', '2.41', '', '1.21', 'glibc 2.41 is here'),
+    ],
+)
+def test_the_environment_keeps_its_line_until_another_is_asked_for(
+    project, kept, glibc, asked, line, why
+):
+    project.command('uname', 'echo Linux x86_64')
+    project.command('getconf', f'echo glibc {glibc}')
+    (project.folder / '.venv').mkdir()
+    (project.folder / '.venv' / 'line').write_text(f'{kept}\n')
+    version = '3.10' if line == '1.16' else '3.12'
+    project.command(f'python{version}', f'echo {version} {project.bin}/python{version}')
+    (project.folder / 'requirements' / f'tfx{line.replace(".", "")}.txt').write_text('# nothing\n')
+    output, _ = project.start(TFX_LINE=asked).communicate(timeout=60)
+    assert output.startswith(f'TFX {line}, since {why}')
+
+
+def test_the_line_that_was_asked_for_needs_to_be_named_once(project):
+    """A machine that would get TFX 1.21 keeps what TFX_LINE=1.16 has set up."""
+    _use(project)
+    project.command('uname', 'echo Linux x86_64')
+    project.command('getconf', 'echo glibc 2.41')
+    assert 'Setting up' in project.set_up(TFX_LINE=_LINE)
+    assert (project.folder / '.venv' / 'line').read_text() == f'{_LINE}\n'
+    assert project.set_up() == ''
+    project.lock.write_text('# nothing, in other words\n')
+    assert f'TFX {_LINE}, since ' in project.set_up()
+    assert project.set_up(TFX_LINE=_LINE) == ''
+
+
+def test_a_folder_that_path_cannot_hold_is_refused_at_once(bare):
+    bare.folder = bare.folder.rename(bare.folder.with_name('12:30'))
+    errors = bare.refusal()
+    assert errors.startswith(f'Set-up failed: the path of this folder, {bare.folder}, has a colon')
+    assert not (bare.folder / '.tools').exists()
+
+
+@pytest.mark.parametrize('file', ['lock', 'setup.log'])
+def test_what_another_user_has_made_is_named(bare, file):
+    # A folder in its place can be written as a file by nobody, not even by root.
+    path = bare.folder / '.tools' / file
+    path.mkdir(parents=True)
+    process = bare.start()
+    output, errors = process.communicate(timeout=60)
+    assert (process.returncode, output) == (1, '')
+    assert errors.startswith(f'Set-up failed: {path} cannot be written by ')
+    assert errors.count('\n') == 1
+
+
+def _write_wheel_of_uv(folder: pathlib.Path, version: str, uv: pathlib.Path) -> str:
+    """Writes a package that calls another uv; returns its line for a lock."""
+    program = zipfile.ZipInfo(f'uv-{version}.data/scripts/uv')
+    program.external_attr = 0o100755 << 16
+    facts = {
+        'METADATA': f'Metadata-Version: 2.1\nName: uv\nVersion: {version}',
+        'WHEEL': 'Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any',
+        'RECORD': '',
+    }
+    wheel = folder / f'uv-{version}-py3-none-any.whl'
+    with zipfile.ZipFile(wheel, 'w') as archive:
+        archive.writestr(program, f'#!/bin/sh\nexec {uv} "$@"\n')
+        for name, text in facts.items():
+            archive.writestr(f'uv-{version}.dist-info/{name}', text)
+    return f'uv=={version} --hash=sha256:{hashlib.sha256(wheel.read_bytes()).hexdigest()}\n'
+
+
+@pytest.mark.parametrize('is_file', [False, True], ids=['variables', 'pip.conf'])
+def test_where_a_person_lets_pip_install_makes_no_difference(project, tmp_path, is_file):
+    _use(project)
+    uv = (project.bin / 'uv').resolve()
+    (project.bin / 'uv').unlink()
+    lock = project.folder / 'requirements' / 'uv.txt'
+    version = re.search(r'^uv==(\S+)', lock.read_text(), re.MULTILINE)[1]
+    lock.write_text(_write_wheel_of_uv(tmp_path, version, uv))
+    options = {'user': 'true', 'require-virtualenv': 'true'}
+    options |= {name: str(tmp_path / name) for name in ('prefix', 'target', 'root')}
+    if is_file:
+        lines = [f'{name} = {text}' for name, text in options.items()]
+        (tmp_path / 'pip.conf').write_text('\n'.join(['[global]', *lines]))
+        variables = {'PIP_CONFIG_FILE': str(tmp_path / 'pip.conf')}
+    else:
+        options['python'] = str(tmp_path / 'python')
+        variables = {f'PIP_{n.upper().replace("-", "_")}': text for n, text in options.items()}
+    said = project.set_up(PIP_NO_INDEX='1', PIP_FIND_LINKS=str(tmp_path), **variables)
+    assert 'Setting up' in said
+    assert (project.folder / '.tools' / 'uv' / 'bin' / 'uv').exists()
 
 
 def test_without_pip_and_venv_it_says_what_to_install(bare):

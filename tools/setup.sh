@@ -2,7 +2,7 @@
 # Makes .venv: Python, the locked packages and the project itself, importable from anywhere.
 # Every `make` target calls it first; when nothing has changed it ends at once.
 # The packages are those of a line of TFX: 1.21 where it can be installed, else 1.16, or the one that
-# TFX_LINE names.
+# TFX_LINE names. .venv keeps its line until TFX_LINE names another.
 # `setup.sh bench` and `setup.sh torch` make .venv-bench and .venv-torch, for benchmarks alone, and
 # `setup.sh kubeflow-lint` makes .venv-kubeflow-lint, which checks the files in kubeflow/, and
 # `setup.sh docs` makes .venv-docs, which builds the site and the study's report.
@@ -10,6 +10,9 @@
 set -uo pipefail
 # Of another project: with them an interpreter finds the wrong packages, or does not start.
 unset PYTHONPATH PYTHONHOME CDPATH
+# Where pip installs for a person; index and proxy stay as they are.
+unset PIP_PREFIX PIP_TARGET PIP_ROOT PIP_PYTHON
+export PIP_USER=0 PIP_REQUIRE_VIRTUALENV=0
 cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit 1
 
 tools=.tools
@@ -20,8 +23,16 @@ fail() {
     exit 1
 }
 
+case $PWD in
+    *:*) fail "the path of this folder, $PWD, has a colon, which PATH cannot hold: move the folder to" \
+        'a path without one.' ;;
+esac
+
 # The C library that TFX 1.21's wheels of ML Metadata and Data Validation are built for.
 needed_glibc=2.39
+
+# Which line .venv has, since its set-up began.
+line_file=.venv/line
 
 # Sets `line` and `why`. Fails where TFX_LINE names one that cannot be installed here.
 choose_line() {
@@ -34,6 +45,9 @@ choose_line() {
         line=1.21 why="glibc $glibc is here, $needed_glibc or newer is needed"
     else
         line=1.16 why="TFX 1.21 needs glibc $needed_glibc, found ${glibc:-no glibc}"
+    fi
+    if [ "${TFX_LINE:-none} $line $(cat "$line_file" 2>/dev/null)" = 'none 1.21 1.16' ]; then
+        line=1.16 why='.venv had it before (TFX_LINE=1.21 changes it)'
     fi
     case "${TFX_LINE:-$line}" in
         "$line") ;;
@@ -68,6 +82,11 @@ stamp=$folder/ready
 # For a command whose output is in the log.
 fail_logged() {
     fail "$* All output is in $log."
+}
+
+# For what another user has made, as by `sudo make`.
+fail_unwritable() {
+    fail "$PWD/$1 cannot be written by $(id -un): remove it or give it to that user, and call again."
 }
 
 # What the environment is made from. The folder is part of it: a virtual environment does not survive a move.
@@ -120,21 +139,22 @@ is_pinned_uv() {
 
 # Sets `uv`: the one installed earlier, one of the same version on PATH, or a new one from PyPI.
 find_uv() {
-    local candidate options
+    local candidate
     for uv in "$tools/uv/bin/uv" uv; do
         is_pinned_uv "$uv" && return
     done
     uv=$tools/uv/bin/uv
-    options=(--disable-pip-version-check --no-deps --require-hashes -r requirements/uv.txt)
     for candidate in ${python:+"$python"} python3; do
-        rm -rf "$tools/uv"
-        if "$candidate" -m pip --version >>"$log" 2>&1; then
-            "$candidate" -m pip install --target "$tools/uv" "${options[@]}" >>"$log" 2>&1
-        elif "$candidate" -m venv "$tools/uv" >>"$log" 2>&1; then
-            "$tools/uv/bin/python" -m pip install "${options[@]}" >>"$log" 2>&1
-        else
-            continue
-        fi || fail_logged "uv could not be installed: $(cause)"
+        rm -rf "$tools/uv" "$tools/pip"
+        if ! "$candidate" -m pip --version >>"$log" 2>&1; then
+            "$candidate" -m venv "$tools/pip" >>"$log" 2>&1 || continue
+            candidate=$tools/pip/bin/python
+        fi
+        # As options, these win over a prefix and a root in a pip.conf.
+        "$candidate" -m pip install --target "$tools/uv" --prefix= --root=/ --no-deps \
+            --disable-pip-version-check --require-hashes -r requirements/uv.txt >>"$log" 2>&1 ||
+            fail_logged "uv could not be installed: $(cause)"
+        rm -rf "$tools/pip"
         is_pinned_uv "$uv" && return
     done
     fail_logged "uv cannot be installed without pip or venv: install python3-venv" \
@@ -176,6 +196,8 @@ install_all() {
         "(a minute, and the time to download about $download if it is the first time) ..."
     "$uv" venv --quiet --no-project --python "$python" "$folder" >>"$log" 2>&1 ||
         fail_logged "the virtual environment could not be made: $(cause)"
+    # Already now: a set-up that is interrupted goes on with this line.
+    [ "$folder" != .venv ] || echo "$line" >"$line_file" || fail_logged "$(cause)"
     # Six packages come as source only: the lock decides what builds them, too.
     "$uv" pip install --python "$folder/bin/python" --no-deps --require-hashes \
         --build-constraints "$lock" -r "$lock" 2>&1 |
@@ -230,8 +252,8 @@ all_is_ready() {
 }
 
 all_is_ready "$@" && exit 0
-mkdir -p "$tools" || fail "$PWD/$tools cannot be written."
-exec 9>"$tools/lock"
+mkdir -p "$tools" 2>/dev/null && { exec 9>"$tools/lock"; } 2>/dev/null ||
+    fail_unwritable "$tools/lock"
 if command -v flock >/dev/null && ! flock --nonblock 9; then
     echo "Waiting for another set-up of this folder to end ..."
     flock 9
@@ -239,8 +261,8 @@ if command -v flock >/dev/null && ! flock --nonblock 9; then
 fi
 wanted=$(printf ' or %s' "${pythons[@]}")
 wanted=${wanted# or }
-trap 'echo "Set-up was interrupted: the next call starts it again." >&2; exit 130' INT TERM
-: >"$log" || fail "$PWD/$log cannot be written."
+trap 'echo "Set-up was interrupted: the next call starts it again." >&2; exit 130' INT TERM HUP
+{ : >"$log"; } 2>/dev/null || fail_unwritable "$log"
 if [ "${1:-}" != lock ] && is_ready; then
     compile_native
     exit 0
@@ -271,7 +293,7 @@ if [ "${1:-}" = lock ]; then
     done
     echo uv | compile --no-annotate -o requirements/uv.txt -
 else
-    rm -rf "$folder"
+    rm -rf "$folder" 2>/dev/null || fail_unwritable "$folder"
     check_space
     install_all
     is_native_ready || compile_native
