@@ -13,8 +13,9 @@ quiet = $(venv) PYTHONWARNINGS=ignore
 settings = found=$$($(venv) python -m pipeline.configs --assign $(1)); eval "$$found"
 commands = $(venv) python -m pipeline.make_commands
 
-# The variables of each target that are not settings.
-of_setup = TFX_LINE PYTHON SHELL
+# The variables of each target that are not settings; those of set-up are of all.
+of_setup = TFX_LINE PYTHON SHELL CXX UV_DEFAULT_INDEX HTTP_PROXY HTTPS_PROXY NO_PROXY http_proxy \
+	https_proxy no_proxy CUDA_VISIBLE_DEVICES TF_CONFIG TF_CPP_MIN_LOG_LEVEL
 of_data = IDX_DIR
 of_run = $(of_data)
 of_bench = $(of_data)
@@ -31,6 +32,7 @@ of_kubeflow = CLUSTER
 of_kubeflow-run = HOST NAMESPACE
 of_lock = UPGRADE
 of_study = CLAIM SMALL SEEDS
+of_test-trixie = DEBIAN_MIRROR
 
 # The variables on the command line. They win over CAPSNET_... in the environment.
 given := $(foreach name,$(.VARIABLES),$(if $(filter command,$(origin $(name))),$(name)))
@@ -64,11 +66,20 @@ logging = set --; [ -z "$$LOG_REQUESTS$$LOG_IMAGES" ] || { \
 	}; \
 	case "$${LOG_IMAGES:=yes}" in yes) images=true;; no) images=false;; \
 		*) echo "LOG_IMAGES is $$LOG_IMAGES: it must be yes or no" >&2; exit 1;; esac; \
-	echo "sampling_config { sampling_rate: $$LOG_REQUESTS }" \
-		"log_collector_config { filename_prefix: '$$request_log_dir/requests' }" \
+	quoted=$$(printf '%s' "$$request_log_dir" | sed "s/[\\']/\\\\&/g"); \
+	printf '%s\n' "sampling_config { sampling_rate: $$LOG_REQUESTS }" \
+		"log_collector_config { filename_prefix: '$$quoted/requests' }" \
 		>"$$folder/request_log.config"; \
 	set -- --request_log_config_file="$$folder/request_log.config" --request_log_images=$$images; \
 }
+
+# Removes what runs have written. Where that lies elsewhere, says so and does what is given.
+clean_or = folder=$$(cd "$${CAPSNET_VAR:-$$VAR}" 2>/dev/null && pwd -P) || exit 0; \
+	case "$$folder" in \
+		"$$(pwd -P)"/?*) rm -rf "$$folder" ;; \
+		*) echo "make $@ removes folders inside the project only: $$folder is yours to remove" >&2; \
+			$(1) ;; \
+	esac
 
 .PHONY: help setup settings setup-bench setup-torch setup-kubeflow-lint setup-docs run data serve predict \
 	rollback promote lineage drift card prune serve-docker kubeflow kubeflow-run bench study study-report \
@@ -180,7 +191,7 @@ kubeflow-run: setup ## Run what `make kubeflow` compiled on a cluster (HOST=http
 
 bench: data setup-bench ## Measure steps, answers, XLA's count, a run and the server (15 minutes)
 	@set -e; $(call settings,data_dir); \
-	var=$$(mktemp -d); trap 'rm -rf "$$var"' EXIT; \
+	var=$$(mktemp -d); trap 'rm -rf "$$var"' EXIT; trap 'exit 1' INT TERM HUP; \
 	measure() { echo; echo "python -m benchmarks.$$*"; $(quiet) python -m "benchmarks.$$@"; }; \
 	measure train_step --data_dir "$$data_dir"; \
 	measure inference; \
@@ -213,10 +224,11 @@ test-slow: setup setup-kubeflow-lint setup-docs ## Run the slow tests
 	@$(venv) pytest -m slow $(side_by_side) --durations 10
 
 test-trixie: setup ## Run the tests with TFX 1.21, in a Debian 13 in a folder (root only)
-	@set -e; shared=$$PWD/.trixie/shared; $(venv); \
+	@set -e; tools/trixie.sh --check; shared=$$PWD/.trixie/shared; $(venv); \
 	python tests/support/line_results.py "$$shared/outside"; \
-	tools/trixie.sh sh -ec "OTHER_LINE='$$shared/outside' make test; \
-		PATH=$$PWD/.venv/bin:/usr/bin:/bin python tests/support/line_results.py '$$shared/inside'"; \
+	tools/trixie.sh sh -ec 'OTHER_LINE="$$0/outside" make test; \
+		PATH="$$PWD/.venv/bin:/usr/bin:/bin" \
+		python tests/support/line_results.py "$$0/inside"' "$$shared"; \
 	OTHER_LINE="$$shared/inside" pytest tests/e2e/test_other_line.py
 
 lint: setup ## Check style and types
@@ -226,12 +238,8 @@ lock: ## Resolve requirements/*.in again; versions stay unless UPGRADE=1
 	@tools/setup.sh lock
 
 clean: ## Remove all that runs have written (var/)
-	@folder=$$(cd "$${CAPSNET_VAR:-$$VAR}" 2>/dev/null && pwd -P) || exit 0; \
-	case "$$folder" in \
-		"$$(pwd -P)"/?*) rm -rf "$$folder" ;; \
-		*) echo "make clean removes folders inside the project only: $$folder is yours to remove" >&2; \
-			exit 1 ;; \
-	esac
+	@$(call clean_or,exit 1)
 
-distclean: clean ## Remove .venv and the tools as well
+distclean: ## Remove .venv and the tools as well
 	@rm -rf .venv .venv-bench .venv-torch .venv-kubeflow-lint .venv-docs .tools .trixie
+	@$(call clean_or,exit 0)

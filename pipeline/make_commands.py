@@ -236,7 +236,12 @@ def _refusals(names: Sequence[str], others: Sequence[str]) -> Iterator[str]:
                 f'use `export {name}=...`'
             )
         elif name.removeprefix(configs.PREFIX) not in configs.NAMES:
-            yield configs.no_such_setting(name, others)
+            refusal = configs.no_such_setting(name, others)
+            yield (
+                refusal
+                if 'did you mean' in refusal
+                else f'{refusal} Export what another program reads: `export {name}=...`'
+            )
 
 
 def main() -> None:

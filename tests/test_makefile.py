@@ -1,10 +1,35 @@
 """What make does with variables on its command line and in the environment."""
 
+import os
+import shlex
+import shutil
+import signal
 import subprocess
 
 import outer_environment
 import pytest
+from project_paths import ROOT
 from troubles import assert_printed
+
+from serving import config_files
+
+_BY_ENVIRONMENT = '{0} is not given to make: give it by the environment, {0}=... make ...\n'
+
+
+@pytest.fixture
+def copy(tmp_path):
+    """The Makefile alone, in a folder with a name that a shell has to quote."""
+    folder = tmp_path / "it's a copy"
+    (folder / 'tools').mkdir(parents=True)
+    shutil.copy(ROOT / 'Makefile', folder)
+    _program(folder / 'tools' / 'setup.sh', 'exit 0')
+    return folder
+
+
+def _program(path, script):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(f'#!/bin/sh\n{script}\n')
+    path.chmod(0o755)
 
 
 def _make(root, *arguments, **environment):
@@ -28,6 +53,12 @@ def _make(root, *arguments, **environment):
         ),
         (['predict', 'IMAG=7.png'], 'There is no setting IMAG; did you mean IMAGE?\n'),
         (['predict', 'IMAGE=7.png', 'HOST=x'], 'make predict has no variable HOST.\n'),
+        (['settings', 'METADATA_PASSWORD=x'], _BY_ENVIRONMENT.format('METADATA_PASSWORD')),
+        (
+            ['settings', 'OMP_NUM_THREADS=2'],
+            'There is no setting OMP_NUM_THREADS; `make settings` lists them. Give by the '
+            'environment what another program reads: OMP_NUM_THREADS=... make ...\n',
+        ),
         (
             ['run', 'EPOCHS=none'],
             "Wrong setting: EPOCHS is 'none': it must be a whole number\n",
@@ -40,9 +71,9 @@ def test_a_variable_that_the_target_does_not_have_is_refused(root, arguments, sa
     assert done.stderr.startswith(said)
     assert done.stderr.count('\n') == 2  # the other line is make's own
     assert done.stdout == ''
-    kinds = {'There is': 'no setting', 'make': 'no variable', 'Wrong': 'wrong value'}
-    (kind,) = [kind for start, kind in kinds.items() if said.startswith(start)]
-    assert_printed(kind, said)
+    kinds = {'did you mean': 'no setting', 'no variable': 'no variable', 'Wrong': 'wrong value'}
+    for kind in (kind for part, kind in kinds.items() if part in said):
+        assert_printed(kind, said)
 
 
 @pytest.mark.parametrize(
@@ -53,7 +84,14 @@ def test_a_variable_that_the_target_does_not_have_is_refused(root, arguments, sa
         (['CAPSNET_EPOCHS=5'], {'EPOCHS': '6', 'CAPSNET_EPOCHS': '7'}, 5),
         ([], {'EPOCHS': '6'}, 6),
         ([], {'EPOCHS': '6', 'CAPSNET_EPOCHS': '7'}, 7),
-        (['EPOCHS=5', 'PYTHON=python3', 'SHELL=/bin/sh'], {}, 5),
+        (
+            [
+                *('EPOCHS=5', 'PYTHON=python3', 'SHELL=/bin/sh', 'CXX=c++'),
+                *('TF_CPP_MIN_LOG_LEVEL=0', 'HTTPS_PROXY=http://proxy:1'),
+            ],
+            {},
+            5,
+        ),
     ],
 )
 def test_the_command_line_wins_over_the_longer_name_and_that_over_the_short_one(
@@ -92,3 +130,64 @@ def test_lineage_is_of_a_version_or_of_data(root, tmp_path):
         assert done.stderr.startswith(f'There is no {tmp_path}/metadata/metadata.db, in which ')
         assert done.stderr.count('\n') == 2  # the other line is make's own
         assert ('NETWORK=mlp' in done.stderr) == (given == 'NETWORK=mlp')
+
+
+def test_requests_are_kept_in_a_folder_with_an_apostrophe(copy):
+    requests = f"{copy}/it's here/requests"
+    config = copy / 'var' / 'serving_config' / 'capsnet' / 'request_log.config'
+    config.parent.mkdir(parents=True)
+    assigned = {'pipeline_name': 'capsnet', 'serving_model_dir': '/models', 'var': f'{copy}/var'}
+    lines = [
+        f'{name}={shlex.quote(text)}'
+        for name, text in {**assigned, 'request_log_dir': requests}.items()
+    ]
+    (copy / 'assigned').write_text('\n'.join(lines))
+    _program(copy / '.venv/bin/python', 'case $* in *pipeline.configs*) cat assigned;; esac')
+    done = _make(copy, 'serve', 'LOG_REQUESTS=0.25')
+    assert done.returncode == 0, done.stderr
+    assert config_files.read_request_log_config(str(config)) == (0.25, f'{requests}/requests')
+
+
+@pytest.mark.parametrize('blow', [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_benchmark_leaves_no_folder(copy, tmp_path, blow):
+    _program(copy / '.venv/bin/python', 'case $* in *benchmarks*) echo up; exec sleep 60;; esac')
+    (tmp_path / 'temporary').mkdir()
+    process = subprocess.Popen(
+        ['make', '-s', 'bench', f'SHELL={shutil.which("dash") or "/bin/sh"}'],
+        cwd=copy,
+        env={**outer_environment.without_settings(), 'TMPDIR': str(tmp_path / 'temporary')},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+        start_new_session=True,
+    )
+    for line in process.stdout:
+        if line == 'up\n':
+            break
+    assert len(os.listdir(tmp_path / 'temporary')) == 1
+    os.killpg(process.pid, blow)
+    process.communicate(timeout=30)
+    assert process.returncode
+    assert os.listdir(tmp_path / 'temporary') == []
+
+
+def test_the_other_line_is_tested_where_it_can_be(copy):
+    """Nothing runs before it is known that it can; then each line leaves its results."""
+    run = '{ printf "<%s>" "$0" "$@"; echo; } >>ran'
+    for name in ('python', 'pytest'):
+        _program(copy / '.venv/bin' / name, run)
+    _program(copy / 'tools/trixie.sh', 'echo "Debian 13 failed: only root can." >&2; exit 1')
+    refused = _make(copy, 'test-trixie')
+    assert refused.stderr.startswith('Debian 13 failed: only root can.\n')
+    assert not (copy / 'ran').exists()
+    _program(copy / 'tools/trixie.sh', '[ "$1" = --check ] || exec "$@"')
+    done = _make(copy, 'test-trixie')
+    assert done.returncode == 0, done.stderr
+    results = 'tests/support/line_results.py'
+    shared = f'{copy}/.trixie/shared'
+    python, pytest_ = f'<{copy}/.venv/bin/python>', f'<{copy}/.venv/bin/pytest>'
+    lines = (copy / 'ran').read_text().splitlines()
+    assert lines[0] == f'{python}<{results}><{shared}/outside>'
+    assert lines[1].startswith(f'{pytest_}<-m><not slow>')
+    assert lines[2] == f'{python}<{results}><{shared}/inside>'
+    assert lines[3] == f'{pytest_}<tests/e2e/test_other_line.py>'

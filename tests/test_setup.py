@@ -474,6 +474,19 @@ def test_clean_removes_the_folder_of_runs_only(bare, tmp_path):
     assert bare.lock.exists()
 
 
+def test_distclean_removes_the_tools_and_says_what_stays(bare, tmp_path):
+    folders = [bare.folder / name for name in ('.venv', '.tools', 'var')]
+    for folder in (*folders, tmp_path / 'mine'):
+        folder.mkdir()
+    done = _make(bare, 'distclean', VAR=str(tmp_path / 'mine'))
+    assert done.returncode == 0
+    assert f'the project only: {tmp_path}/mine is yours to remove' in done.stderr
+    assert [folder.exists() for folder in folders] == [False, False, True]
+    assert (tmp_path / 'mine').exists()
+    assert _make(bare, 'distclean').stderr == ''
+    assert not (bare.folder / 'var').exists()
+
+
 def _pinned(lock: str) -> dict[str, str]:
     lines = (ROOT / 'requirements' / f'{lock}.txt').read_text()
     return dict(re.findall(r'^([a-z0-9._-]+)(?:\[.*\])?==(\S+)', lines, re.MULTILINE))

@@ -63,11 +63,11 @@ def project(tmp_path):
     return folder
 
 
-def _start(project, *command):
+def _start(project, *command, **environment):
     return subprocess.Popen(
         ['tools/trixie.sh', *command],
         cwd=project,
-        env={'PATH': f'{project.parent}/bin:{os.environ["PATH"]}'},
+        env={'PATH': f'{project.parent}/bin:{os.environ["PATH"]}', **environment},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -75,8 +75,8 @@ def _start(project, *command):
     )
 
 
-def _run(project, *command):
-    process = _start(project, *command)
+def _run(project, *command, **environment):
+    process = _start(project, *command, **environment)
     output, errors = process.communicate(timeout=60)
     return process.returncode, output, errors
 
@@ -147,3 +147,10 @@ def test_what_goes_wrong_is_a_sentence(project):
     log = project / '.trixie' / 'debootstrap.log'
     assert (status, errors) == (1, f'Debian 13 failed: E: no mirror All output is in {log}.\n')
     assert _run(project, 'true')[0] == 1
+    assert _run(project, '--check') == (0, '', '')
+    (project.parent / 'bin' / 'debootstrap').unlink()
+    without = f'{project.parent}/bin:{os.path.dirname(shutil.which("id"))}'
+    if shutil.which('debootstrap', path=without) is None:
+        for command in ('--check', 'true'):
+            errors = _run(project, command, PATH=without)[2]
+            assert errors.startswith('Debian 13 failed: there is no debootstrap ')

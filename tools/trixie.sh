@@ -6,7 +6,7 @@
 # All of it is in the folder .trixie: the system, which debootstrap makes on the first call and later
 # ones use again, and in that the copy, where the project lies outside; it keeps its .venv and var.
 # What lies in .trixie/shared is seen from both sides. DEBIAN_MIRROR names another mirror; `make
-# distclean` removes the folder.
+# distclean` removes the folder. `tools/trixie.sh --check` only says what is missing for it.
 #
 # What is mounted is so in a mount namespace of this script's own, and what runs is in a namespace of
 # processes: both are gone when the script is, whatever ends it. So nothing outside sees a mount, and
@@ -31,9 +31,8 @@ fail() {
     exit 1
 }
 
-# Run outside: sees to what is needed and goes inside the namespaces.
-prepare() {
-    [ $# != 0 ] || fail 'name a command, such as `make test`.'
+# Fails if something is missing.
+check() {
     [ "$(uname -s)" = Linux ] || fail 'it takes Linux.'
     [ "$(id -u)" = 0 ] || fail 'only root can mount what it needs: use sudo.'
     command -v debootstrap >/dev/null ||
@@ -42,6 +41,12 @@ prepare() {
         'without gpgv and its keys (Debian, Ubuntu: apt-get install gpgv debian-archive-keyring).'
     unshare --mount true 2>/dev/null || fail 'this container may not mount anything:' \
         'docker gives that right with `--privileged`.'
+}
+
+# Run outside: sees to what is needed and goes inside the namespaces.
+prepare() {
+    [ $# != 0 ] || fail 'name a command, such as `make test`.'
+    check
     mkdir -p "$shared"
     exec 9>"$folder/lock"
     flock --nonblock 9 || fail "$folder is in use by another call."
@@ -110,6 +115,8 @@ if [ "${1:-}" = --inside ]; then
     [ "$(cat "$root/contents" 2>/dev/null)" = "$contents" ] || install_debian
     copy_project
     run "$@"
+elif [ "${1:-}" = --check ]; then
+    check
 else
     prepare "$@"
 fi
