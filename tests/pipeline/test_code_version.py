@@ -72,35 +72,37 @@ def copy(root, tmp_path_factory):
     return folder
 
 
+def _versions_of_nodes(copy, *edited):
+    """The versions by node, before and after each edit, of one process."""
+    lines = _run('versions_of_nodes.py', copy, *(copy / file for file in edited))
+    return [dict(pair.split('=') for pair in line) for line in lines]
+
+
 def test_an_edit_changes_the_keys_of_the_nodes_that_run_it(copy):
-    before = dict(_run('versions_of_nodes.py', copy))
-    for edited, nodes in _RUN_BY.items():
-        source = copy / edited
-        source.write_text(f'{source.read_text()}# edited\n')
-        after = dict(_run('versions_of_nodes.py', copy))
+    (first,) = _versions_of_nodes(copy)
+    before, *versions = _versions_of_nodes(copy, *_RUN_BY)
+    assert before == first
+    for (edited, nodes), after in zip(_RUN_BY.items(), versions, strict=True):
         assert {node for node in before if after[node] != before[node]} == nodes, edited
         before = after
+    # What a process has read before makes no difference.
+    assert _versions_of_nodes(copy) == [before]
 
 
 def test_the_version_of_modules_is_that_of_all_that_they_run(copy):
-    modules = ('components.derived_examples.component', 'study.sets.affine')
-
-    def version(*modules):
-        ((text,),) = _run('version_of_modules.py', copy, *modules)
-        return text
-
-    before = version(*modules)
-    assert before != version(*modules[:1])
-    for edited, is_run in {
+    modules = 'components.derived_examples.component,study.sets.affine'
+    is_run = {
         'study/sets/draws.py': True,
         'components/derived_examples/derive.py': True,
         'study/sets/shifted.py': False,
-    }.items():
-        source = copy / edited
-        source.write_text(f'{source.read_text()}# edited\n')
-        after = version(*modules)
-        assert (after != before) == is_run, edited
+    }
+    lines = _run('version_of_modules.py', copy, modules, *(copy / file for file in is_run))
+    before, of_first = lines[0]
+    assert before != of_first
+    for (edited, changes), (after, _) in zip(is_run.items(), lines[1:], strict=True):
+        assert (after != before) == changes, edited
         before = after
+    assert _run('version_of_modules.py', copy, modules) == lines[-1:]
 
 
 @pytest.mark.slow
