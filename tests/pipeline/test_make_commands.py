@@ -1,5 +1,6 @@
 """The commands that messages name, pasted into a shell."""
 
+import json
 import os
 import subprocess
 import sys
@@ -9,12 +10,12 @@ from troubles import assert_printed
 
 from pipeline import configs, make_commands
 
-# As the project's, but a target prints what it would look at.
+# As the project's, but a target prints where it runs and what it hands on.
 _MAKEFILE = f"""\
 VAR ?= var
 export VAR
 serve run:
-\t@PYTHONPATH={os.getcwd()} {sys.executable} -m pipeline.configs pipeline_name serving_model_dir
+\t@{sys.executable} -S -c 'import json, os; print(json.dumps([os.getcwd(), dict(os.environ)]))'
 """
 
 
@@ -31,10 +32,15 @@ def project(tmp_path, monkeypatch):
 
 
 def _paste(command, **environment):
-    """The lines that the command prints in a shell with these variables only."""
-    return subprocess.check_output(
-        command, shell=True, env={'PATH': os.environ['PATH'], **environment}, text=True
-    ).splitlines()
+    """What the command would look at in a shell with these variables only."""
+    printed = subprocess.check_output(
+        command, shell=True, env={'PATH': os.environ['PATH'], **environment}
+    )
+    # make -C says where it is, before and after.
+    (line,) = [line for line in printed.splitlines() if line.startswith(b'[')]
+    folder, handed_on = json.loads(line)
+    config = configs.from_environment({**handed_on, 'VAR': os.path.join(folder, handed_on['VAR'])})
+    return [config.pipeline_name, config.serving_model_dir]
 
 
 @pytest.mark.parametrize(
