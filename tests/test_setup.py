@@ -324,12 +324,11 @@ def test_a_folder_that_path_cannot_hold_is_refused_at_once(bare):
 @pytest.mark.parametrize('file', ['lock', 'setup.log'])
 def test_what_another_user_has_made_is_named(bare, file):
     # A folder in its place can be written as a file by nobody, not even by root.
-    path = bare.folder / '.tools' / file
-    path.mkdir(parents=True)
+    (bare.folder / '.tools' / file).mkdir(parents=True)
     process = bare.start()
     output, errors = process.communicate(timeout=60)
     assert (process.returncode, output) == (1, '')
-    assert errors.startswith(f'Set-up failed: {path} cannot be written by ')
+    assert errors.startswith(f'Set-up failed: {bare.folder}/.tools cannot be written by ')
     assert errors.count('\n') == 1
 
 

@@ -86,7 +86,7 @@ fail_logged() {
 
 # For what another user has made, as by `sudo make`.
 fail_unwritable() {
-    fail "$PWD/$1 cannot be written by $(id -un): remove it or give it to that user, and call again."
+    fail "$PWD/$1 cannot be written by $(id -un): remove it, or give that user all that is in it."
 }
 
 # What the environment is made from. The folder is part of it: a virtual environment does not survive a move.
@@ -253,7 +253,7 @@ all_is_ready() {
 
 all_is_ready "$@" && exit 0
 mkdir -p "$tools" 2>/dev/null && { exec 9>"$tools/lock"; } 2>/dev/null ||
-    fail_unwritable "$tools/lock"
+    fail_unwritable "$tools"
 if command -v flock >/dev/null && ! flock --nonblock 9; then
     echo "Waiting for another set-up of this folder to end ..."
     flock 9
@@ -262,7 +262,7 @@ fi
 wanted=$(printf ' or %s' "${pythons[@]}")
 wanted=${wanted# or }
 trap 'echo "Set-up was interrupted: the next call starts it again." >&2; exit 130' INT TERM HUP
-{ : >"$log"; } 2>/dev/null || fail_unwritable "$log"
+{ : >"$log"; } 2>/dev/null || fail_unwritable "$tools"
 if [ "${1:-}" != lock ] && is_ready; then
     compile_native
     exit 0
