@@ -13,7 +13,10 @@ from troubles import assert_printed
 
 from serving import config_files
 
-_BY_ENVIRONMENT = '{0} is not given to make: give it by the environment, {0}=... make ...\n'
+_EXPORT = (
+    '{0} does not belong on a command line, which others on this machine can see: use '
+    '`export {0}=...`\n'
+)
 
 
 @pytest.fixture
@@ -53,11 +56,11 @@ def _make(root, *arguments, **environment):
         ),
         (['predict', 'IMAG=7.png'], 'There is no setting IMAG; did you mean IMAGE?\n'),
         (['predict', 'IMAGE=7.png', 'HOST=x'], 'make predict has no variable HOST.\n'),
-        (['settings', 'METADATA_PASSWORD=x'], _BY_ENVIRONMENT.format('METADATA_PASSWORD')),
+        (['settings', 'METADATA_PASSWORD=x'], _EXPORT.format('METADATA_PASSWORD')),
         (
             ['settings', 'OMP_NUM_THREADS=2'],
-            'There is no setting OMP_NUM_THREADS; `make settings` lists them. Give by the '
-            'environment what another program reads: OMP_NUM_THREADS=... make ...\n',
+            'There is no setting OMP_NUM_THREADS; `make settings` lists them. Export what another '
+            'program reads: `export OMP_NUM_THREADS=...`\n',
         ),
         (
             ['run', 'EPOCHS=none'],
