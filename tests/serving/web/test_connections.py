@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import json
+import signal
 import socket
 import subprocess
 import sys
@@ -207,6 +208,43 @@ def test_what_is_asked_beside_a_request_that_runs_waits_outside():
     _run(scenario)
 
 
+class _From(asyncio.Transport):
+    """A connection from an address: this machine has one of IPv6 alone."""
+
+    def __init__(self, address):
+        super().__init__({'peername': (address, 1234, 0, 0)})
+
+    def set_write_buffer_limits(self, high=None, low=None):
+        pass
+
+    def close(self):
+        pass
+
+
+@pytest.mark.parametrize(
+    ('addresses', 'peer'),
+    [
+        # Each client has the whole of a network.
+        (['2001:db8:0:5::1', '2001:db8::5:ffff:0:0:9'], '2001:db8:0:5::/64'),
+        (['2001:db8:0:6::1'], '2001:db8:0:6::/64'),
+        (['fe80::1%eth0', 'fe80::2'], 'fe80::/64'),
+        # IPv4 at a socket for both: all of these are in one network of IPv6.
+        (['::ffff:192.0.2.7'], '::ffff:192.0.2.7'),
+        (['192.0.2.7'], '192.0.2.7'),
+        ([''], ''),
+    ],
+)
+def test_a_client_is_an_ipv4_address_or_an_ipv6_network(addresses, peer):
+    async def scenario(world):
+        for address in addresses:
+            connection = world.connections()
+            connection.connection_made(_From(address))
+            assert connection.peer == peer
+            connection.connection_lost(None)
+
+    _run(scenario)
+
+
 def test_the_server_header_tells_no_versions():
     async def scenario(world):
         for text in (_GET, b'nonsense\r\n\r\n'):
@@ -227,27 +265,64 @@ def test_the_server_header_tells_no_versions():
     ],
 )
 def test_it_gets_along_with_few_descriptors(root, hard, taken, raised, said):
+    with _few_descriptors(root, hard, taken) as (process, connect):
+        for _ in range(150):
+            connect()
+        for _ in range(20):
+            client = connect()
+            client.sendall(_GET)
+            assert client.recv(1000).endswith(str(raised).encode())
+            client.close()
+        process.kill()
+        complained = process.stdout.read().splitlines()
+    assert len(complained) == bool(said)
+    assert all(line.startswith(said) for line in complained)
+
+
+def test_it_accepts_again_once_there_are_descriptors(root):
+    with _few_descriptors(root, 128, 90) as (process, connect):
+
+        def ask():
+            # It meets whole requests, since it could close a connection that waits for its client.
+            process.send_signal(signal.SIGSTOP)
+            clients.append(connect())
+            clients[-1].sendall(_WAIT)
+            process.send_signal(signal.SIGCONT)
+
+        clients: list[socket.socket] = []
+        said = 'busy\n'
+        while said == 'busy\n':
+            ask()
+            said = process.stdout.readline()
+        assert said.startswith('Too many open files at ')
+        ask()  # for this one there is no descriptor
+        process.stdin.write('go on\n')
+        process.stdin.flush()
+        for client in clients:
+            assert client.recv(1000).startswith(b'HTTP/1.1 200 ')
+            client.close()
+
+
+@contextlib.contextmanager
+def _few_descriptors(root, hard, taken):
+    """A server with a hard limit of descriptors of which some are taken, and a way to connect."""
     program = PROGRAMS / 'listen_with_few_descriptors.py'
     command = f'ulimit -Sn 64; ulimit -Hn {hard}; exec "$@"'
     with (
         subprocess.Popen(
             ['bash', '-c', command, 'bash', sys.executable, program, str(taken)],
             cwd=root,
+            stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
             text=True,
         ) as process,
         contextlib.ExitStack() as stack,
     ):
         stack.callback(process.kill)
         address = '127.0.0.1', int(process.stdout.readline())
-        for _ in range(150):
-            stack.enter_context(socket.create_connection(address, 5))
-        for _ in range(20):
-            with socket.create_connection(address, 5) as client:
-                client.sendall(_GET)
-                assert client.recv(1000).endswith(str(raised).encode())
-        process.kill()
-        complained = process.stderr.read().splitlines()
-    assert len(complained) == bool(said)
-    assert all(line.startswith(said) for line in complained)
+
+        def connect():
+            return stack.enter_context(socket.create_connection(address, 5))
+
+        yield process, connect
