@@ -19,6 +19,7 @@ from slow_client import slow_client
 from serving.config_files import BatchingOptions, single_model_config
 from serving.metrics import Metrics
 from serving.models.manager import ModelManager
+from serving.models.model import LoadedModel
 from serving.requests.batching import Batcher
 from serving.web import connections
 from serving.web.origins import Origins
@@ -185,6 +186,24 @@ def test_requests_run_at_the_same_time_in_all_threads(manager):
         assert time.monotonic() - start < 1.5
 
     _run(manager, scenario, threads=4)
+
+
+def test_an_error_that_nobody_expected_fails_its_request_alone(manager, monkeypatch, capfd):
+    def run(*_):
+        raise RuntimeError('secret')
+
+    async def scenario(asked):
+        with monkeypatch.context() as patched:
+            patched.setattr(LoadedModel, 'run', run)
+            failed = await asked.predict(0.0)
+        assert failed == (500, {'error': 'The server failed over this request: RuntimeError'})
+        assert _count(asked.metrics, 'INTERNAL') == 1
+        assert await asked.predict(0.0) == (200, {'predictions': [0.0]})
+
+    _run(manager, scenario)
+    assert capfd.readouterr().err.splitlines() == [
+        "POST /v1/models/busy:predict failed: RuntimeError('secret')"
+    ]
 
 
 def test_what_cannot_wait_is_refused_at_once(manager):
