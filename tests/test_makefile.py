@@ -1,5 +1,6 @@
 """What make does with variables on its command line and in the environment."""
 
+import itertools
 import os
 import shlex
 import shutil
@@ -8,9 +9,14 @@ import subprocess
 
 import outer_environment
 import pytest
+import tensorflow as tf
 from project_paths import ROOT
+from rest_server import request
+from saved_models import half_plus_two
 from troubles import assert_printed
 
+from components import request_log
+from pipeline import configs
 from serving import config_files
 
 _EXPORT = (
@@ -121,6 +127,36 @@ def test_what_is_kept_of_requests_is_refused_if_wrong(root, tmp_path, arguments,
     done = _make(root, 'serve', f'VAR={tmp_path}', *arguments)
     assert done.returncode == 2
     assert done.stderr.startswith(said)
+
+
+def test_what_is_kept_of_requests_has_no_pictures_if_nobody_wants_them(root, tmp_path):
+    config = configs.from_preset('quick', var=str(tmp_path))
+    half_plus_two(config.serving_model_dir)
+    models = tmp_path / 'serving_config' / config.pipeline_name / 'models.config'
+    models.parent.mkdir(parents=True)
+    models.write_text(
+        f'model_config_list {{ config {{ name: "half" base_path: "{config.serving_model_dir}" '
+        'model_platform: "tensorflow" } }'
+    )
+    with subprocess.Popen(
+        ['make', '-s', 'serve', f'VAR={tmp_path}', 'PORT=0', 'LOG_REQUESTS=1', 'LOG_IMAGES=no'],
+        cwd=root,
+        env=outer_environment.without_settings(),
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    ) as process:
+        try:
+            *_, said = itertools.islice(process.stdout, 2)
+            url = said.split()[-1]
+            body = b'{"instances": [1.0]}'
+            assert request('POST', f'{url}:predict', body)[0] == 200
+        finally:
+            os.killpg(process.pid, signal.SIGTERM)  # make, its shell and the server
+            process.communicate(timeout=60)  # the server ends last
+    ((_, _, kept),) = request_log.read(config.request_log_dir)
+    assert not kept.predict_log.request.inputs
+    assert tf.make_ndarray(kept.predict_log.response.outputs['y']) == [2.5]
 
 
 def test_lineage_is_of_a_version_or_of_data(root, tmp_path):

@@ -221,6 +221,16 @@ def test_what_cannot_wait_is_refused_at_once(manager):
     _run(manager, scenario, Limits(pending=2), threads=1)
 
 
+def test_there_are_no_more_connections_than_it_may_have(manager):
+    async def scenario(asked):
+        idle, _ = await asked.connect()
+        await asked.connect()
+        with contextlib.suppress(ConnectionError):
+            assert await asyncio.wait_for(idle.read(), 5) == b''
+
+    _run(manager, scenario, Limits(connections=1))
+
+
 def test_batches_are_merged_and_bounded(manager):
     options = BatchingOptions(
         max_batch_size=2,
