@@ -14,7 +14,7 @@ from capsmodel.training.errors import TrainingError
 pytestmark = pytest.mark.filterwarnings('ignore:(currentThread|getName):DeprecationWarning')
 
 
-def _search(request, trials, strategy='default'):
+def _made(request, trials, strategy='default'):
     settings = dataclasses.asdict(request)
     files = {name: settings.pop(name) for name in ('train_files', 'eval_files')}
     for name in ('log_dir', 'class_names', 'weights_from'):
@@ -27,7 +27,11 @@ def _search(request, trials, strategy='default'):
         'framing': 'strokes',
         'trials': trials,
     }
-    result = tuner.tuner_fn(FnArgs(**files, custom_config=custom_config))
+    return tuner.tuner_fn(FnArgs(**files, custom_config=custom_config))
+
+
+def _search(request, trials, strategy='default'):
+    result = _made(request, trials, strategy)
     result.tuner.search(**result.fit_kwargs)
     return result.tuner
 
@@ -69,3 +73,12 @@ def test_best_trial_is_that_with_the_highest_accuracy(tmp_path, capfd):
 def test_request_that_cannot_be_trained_ends_the_search(tmp_path):
     with pytest.raises(TrainingError, match='A batch of 500 images is more than the 200'):
         _search(training_request.write(tmp_path, batch_size=500), trials=2)
+
+
+def test_trial_that_diverges_counts_as_the_worst(tmp_path, capfd):
+    request = training_request.write(tmp_path, epochs=1)
+    search = _made(request, trials=1).tuner
+    trial = search.oracle.create_trial('tuner0')
+    trial.hyperparameters.values['learning_rate'] = 1e30
+    assert search.run_trial(trial) == {'accuracy': 0.0}
+    assert 'The loss is nan at step ' in capfd.readouterr().err
