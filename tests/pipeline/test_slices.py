@@ -1,5 +1,7 @@
 """Which slices a run takes of datasets of several sizes, and when it refuses."""
 
+import json
+
 import pytest
 import tfds_data
 
@@ -72,3 +74,18 @@ def test_pipeline_is_refused_before_the_first_node_with_all_that_is_wrong(var):
         "TEST_SPLIT ('test') has 60 images, and MIN_TEST_IMAGES asks for at least 1,000",
     ):
         assert part in str(refused.value)
+
+
+@pytest.mark.parametrize(('pick', 'judging'), [('best', ['eval', 'test']), ('last', ['test'])])
+def test_what_a_network_is_chosen_or_judged_by_it_has_not_learned_from(var, pick, judging):
+    nodes = {
+        node.id: node for node in pipeline.create_pipeline(settings(var, PICK=pick)).components
+    }
+    assert json.loads(nodes['AnomalyGate'].exec_properties['judging_splits']) == judging
+    for split, purpose in (('eval', 'EVAL_SPLIT'), ('test', 'TEST_SPLIT')):
+        overlapping = settings(var, PICK=pick, **{purpose: 'train[:60]'})
+        if split in judging:
+            with pytest.raises(DatasetError, match=f'TRAIN_SPLIT .* and {purpose} .* share'):
+                pipeline.create_pipeline(overlapping)
+        else:
+            pipeline.create_pipeline(overlapping)

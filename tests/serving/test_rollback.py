@@ -87,6 +87,8 @@ def served(path, model='m'):
         # Other labels keep their versions, unless these would answer instead of the pinned one.
         (pin(3, 8, old=3, canary=8), {}, ('specific', [3, 5], {'old': 3, 'stable': 5})),
         (pin(8, new=8, stable=8, gone=4), {'latest': True}, (None, [], {'new': 8})),
+        # 4 is no longer there, and a server refuses a file that names it.
+        (pin(4, 8, gone=4), {}, ('specific', [5], {'stable': 5})),
         # It goes back to what is called stable, and the canary is no more.
         (pin(3, 8, stable=3, canary=8), {}, ('specific', [3], {'stable': 3})),
         (pin(3, 8, stable=3, canary=8), {'latest': True}, (None, [], {})),
