@@ -86,7 +86,8 @@ def _remove(store: mlmd.MetadataStore, found: Sequence[Item]) -> None:
             artifact.state = needed.Artifact.DELETED
         store.put_artifacts(artifacts)
     try:
-        paths = [_put_aside(item) for item in found]
+        # Once each: what a killed call has left may lie where another folder is put aside.
+        paths = dict.fromkeys([_put_aside(item) for item in found])
         for path in paths:
             if os.path.isdir(path):
                 shutil.rmtree(path)
@@ -100,10 +101,15 @@ def _remove(store: mlmd.MetadataStore, found: Sequence[Item]) -> None:
 
 
 def _put_aside(item: Item) -> str:
-    """Renames a folder, so that nobody finds a part of it; returns its path."""
+    """Renames a folder, so that nobody finds a part of it; returns its path.
+
+    A training that is made again has the name that it had before a call was killed over it.
+    """
     if item.path.endswith(items.REMOVED) or not os.path.isdir(item.path):
         return item.path
     aside = item.path + items.REMOVED
+    if os.path.isdir(aside):
+        shutil.rmtree(aside)
     os.rename(item.path, aside)
     return aside
 

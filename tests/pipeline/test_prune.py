@@ -1,11 +1,14 @@
 """What is removed and what stays, by records of runs as TFX writes them, with their folders."""
 
+import contextlib
+import http.server
 import json
 import os
 import pathlib
 import re
 import subprocess
 import sys
+import threading
 import time
 
 import ml_metadata as mlmd
@@ -233,6 +236,64 @@ def test_what_is_served_stays(config, runs, fields, stay):
     assert _versions(config) == stay.split()
 
 
+@contextlib.contextmanager
+def _server(states):
+    """The address of a server that says the states of versions as TensorFlow Serving does."""
+
+    class Status(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            found = self.path == '/v1/models/capsnet-tiny'
+            self.send_response(200 if found else 404)
+            self.end_headers()
+            status = {'error_code': 'OK', 'error_message': ''}
+            versions = [{'version': v, 'state': s, 'status': status} for v, s in states.items()]
+            self.wfile.write(json.dumps({'model_version_status': found and versions}).encode())
+
+        def log_message(self, *_):
+            pass
+
+    with http.server.HTTPServer(('127.0.0.1', 0), Status) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+        thread.start()
+        yield f'http://127.0.0.1:{server.server_port}'
+        server.shutdown()
+        thread.join()
+
+
+@pytest.mark.parametrize(
+    ('states', 'stay'),
+    [
+        ({'2': 'AVAILABLE'}, '1 2 5 6'),
+        ({'3': 'UNLOADING', '4': 'END'}, '2 3 5 6'),
+    ],
+)
+def test_what_a_running_server_has_loaded_stays(config, runs, states, stay):
+    examples = None
+    for number in '123456':
+        examples, _ = runs.whole(f'run {number}', number, examples)
+    with _server(states) as url:
+        prune.prune(config, 1, url, delete=True)
+    assert _versions(config) == stay.split()
+
+
+def test_what_cannot_be_removed_is_named_and_the_next_call_removes_it(config, runs):
+    examples, _ = runs.whole('run 1', '1')
+    for number in '23':
+        runs.whole(f'run {number}', number, examples)
+    in_the_way = pathlib.Path(config.serving_model_dir, '1.pruned')
+    in_the_way.touch()
+    with pytest.raises(PruneError) as caught:
+        _prune(config, 1)
+    assert str(caught.value) == (
+        f'{config.serving_model_dir}/1 cannot be removed: Not a directory. Once that is mended, '
+        'the same command removes the rest'
+    )
+    in_the_way.unlink()
+    _prune(config, 1)
+    assert _versions(config) == ['2', '3']
+    assert _is_where_it_should_be(config)
+
+
 def test_a_config_that_cannot_be_read_stops_it(config, runs):
     examples, _ = runs.whole('run 1', '1')
     runs.whole('run 2', '2', examples)
@@ -288,7 +349,8 @@ def test_checkpoints_of_older_trainings_go_unless_one_is_going_on(config, runs):
     runs.model('run 2', runs.data('run 2'))  # execution 11
     folder = pathlib.Path(config.checkpoint_dir)
     logs = {'rejected': 7, 'busy': 7, 'kept': 11}
-    for name in (*logs, 'old', 'new', 'half.pruned'):
+    # One was made again after a call was killed over it.
+    for name in (*logs, 'old', 'new', 'half.pruned', 'old.pruned'):
         (folder / name / 'step-00000200').mkdir(parents=True)
         if name in logs:
             log = f'../../pipeline_root/capsnet-tiny/Trainer/model_run/{logs[name]}'
