@@ -108,12 +108,12 @@ class NodeLines(logging.Handler):
             self.handleError(record)
 
     def _start(self, node: str) -> None:
-        # Not before: the tfx command, too, loads the pipeline when it only registers it.
-        if not self.current and self._heading:
-            print(self._heading, flush=True)
         self.current = node
         self._number += 1
         self._started = time.monotonic()
+        # Not before: the tfx command, too, loads the pipeline when it only registers it.
+        if self._number == 1 and self._heading:
+            print(self._heading, flush=True)
         if sys.stdout.isatty():
             print(f'{self._label()} ...', end='\r', flush=True)
 
@@ -193,7 +193,8 @@ def _print_summary(config: Config) -> None:
         _labelled('Next', first),
         *(_labelled('', step) for step in others),
     ]
-    print('\n'.join([text, *steps]), flush=True)
+    with contextlib.suppress(OSError):  # without a terminal as well, the run is done
+        print('\n'.join([text, *steps]), flush=True)
 
 
 class NodeFailed(Exception):

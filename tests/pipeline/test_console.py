@@ -1,5 +1,8 @@
 """What a person sees when a run ends, in whatever way."""
 
+import contextlib
+import io
+import logging
 import os
 import subprocess
 import sys
@@ -130,6 +133,47 @@ def test_interruption_says_how_to_go_on(tmp_path, how):
     assert done.returncode == 1
     assert done.stderr.startswith('Interrupted. Finished nodes are kept')
     assert 'Traceback' not in done.stderr
+
+
+@contextlib.contextmanager
+def _node(config, heading=''):
+    """A run of one node, as the runner logs it."""
+    verbosity = absl_logging.get_verbosity()
+    absl_logging.set_verbosity(absl_logging.INFO)
+    try:
+        with console.node_lines(config, nodes=1, heading=heading):
+            absl_logging.info('Component %s is running.', 'Trainer')
+            yield
+            absl_logging.info('Component %s is finished.', 'Trainer')
+    finally:
+        absl_logging.set_verbosity(verbosity)
+
+
+@pytest.mark.parametrize('heading', ['', 'Slices chosen'])
+def test_a_run_goes_on_without_its_terminal(tmp_path, monkeypatch, heading):
+    config = configs.from_preset('tiny', var=str(tmp_path))
+    monkeypatch.setattr(logging, 'raiseExceptions', False)  # as open_log does
+    with open('/dev/full', 'wb', buffering=0) as full:
+        monkeypatch.setattr(sys, 'stdout', io.TextIOWrapper(full, write_through=True))
+        with _node(config, heading):
+            pass
+        with (
+            pytest.raises(console.NodeFailed, match=r'^Trainer failed: ValueError: no such$'),
+            _node(config, heading),
+        ):
+            raise ValueError('no such')
+
+
+def test_a_run_is_done_though_its_summary_cannot_be_read(tmp_path, capsys):
+    config = configs.from_preset('tiny', var=str(tmp_path))
+    with _node(config):
+        pass
+    node, blank, summary, disk, following, *_ = capsys.readouterr().out.splitlines()
+    assert node.startswith('[ 1/1] Trainer ')
+    assert blank == ''
+    assert summary.startswith('The run is done, but its summary cannot be read: ')
+    assert disk.startswith('Disk: ')
+    assert following.startswith('Next: ')
 
 
 class _Failing(resolver.ResolverStrategy):
