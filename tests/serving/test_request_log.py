@@ -44,7 +44,7 @@ def _keep(options, count=1, inputs=_INPUTS):
     for _ in range(count):
         log.add('caps', 5, 'explain', inputs, _OUTPUTS)
     log.close()
-    return {sample.labels['status']: sample.value for sample in log.family().samples}
+    return _counts(log)
 
 
 def test_a_record_has_the_request_and_its_answer(folder):
@@ -118,30 +118,56 @@ def _full_disk():
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
 
 
+def _until(condition):
+    deadline = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.001)
+
+
+def _counts(log):
+    return {sample.labels['status']: sample.value for sample in log.family().samples}
+
+
+def _add(log):
+    """Keeps a request, and waits until something has become of it."""
+    asked = sum(_counts(log).values())
+    log.add('caps', 5, 'explain', _INPUTS, _OUTPUTS)
+    _until(lambda: sum(_counts(log).values()) > asked)
+
+
+@pytest.fixture
+def hasty(monkeypatch):
+    """Short pauses of logs."""
+    monkeypatch.setattr(log_module, '_FLUSH_SECONDS', 0.005)
+    monkeypatch.setattr(log_module, '_PAUSE_SECONDS', 0.05)
+
+
 @pytest.mark.parametrize('is_full', [True, False])
-def test_a_log_that_cannot_be_written_fails_nothing(folder, monkeypatch, is_full):
+def test_a_log_that_cannot_be_written_fails_nothing(folder, monkeypatch, hasty, is_full):
     said: list[str] = []
     # Standard error is a file here, and so as full as the disk.
     monkeypatch.setattr(log_module, 'complain', said.append)
-    monkeypatch.setattr(log_module, '_PAUSE_SECONDS', 0.3)
     if not is_full:
         with open(folder, 'w'):
             pass  # a file where the folder should be
     log = RequestLog(_options(folder))
     with _full_disk() if is_full else contextlib.nullcontext():
         for _ in range(30):
-            log.add('caps', 5, 'explain', _INPUTS, _OUTPUTS)
-            time.sleep(0.05)
-        time.sleep(0.6)
-    if is_full:
-        assert os.listdir(folder) == []
-    else:
+            _add(log)
+        if is_full:
+            _until(lambda: os.listdir(folder) == [])
+    if not is_full:
         os.remove(folder)
-    time.sleep(0.4)  # the pause after the last failure
-    log.add('caps', 5, 'explain', _INPUTS, _OUTPUTS)
+    failed = 30
+    assert _counts(log) == {'logged': 0, 'dropped': 0, 'failed': failed}
+    _add(log)
+    while not _counts(log)['logged']:  # in the pause after the last failure
+        failed += 1
+        assert failed < 1000
+        _add(log)
     log.close()
-    counts = {sample.labels['status']: sample.value for sample in log.family().samples}
-    assert counts == {'logged': 1, 'dropped': 0, 'failed': 30}
+    assert _counts(log) == {'logged': 1, 'dropped': 0, 'failed': failed}
     (complaint,) = said  # not one for each request
     assert complaint.startswith('The request log cannot be written: ')
     assert folder in complaint
@@ -156,14 +182,13 @@ def test_a_request_larger_than_a_file_fits_below_the_bound(folder):
     assert sum(os.path.getsize(path) for path in glob.glob(f'{folder}/*')) <= 100_000
 
 
-def test_a_file_that_somebody_removes_is_written_again(folder):
+def test_a_file_that_somebody_removes_is_written_again(folder, hasty):
     log = RequestLog(_options(folder))
     for _ in range(3):
-        log.add('caps', 5, 'explain', _INPUTS, _OUTPUTS)
-        time.sleep(0.6)
-        for path in glob.glob(f'{folder}/*'):
-            os.remove(path)
-    log.add('caps', 5, 'explain', _INPUTS, _OUTPUTS)
+        _add(log)
+        (path,) = glob.glob(f'{folder}/*')
+        os.remove(path)
+    _add(log)
     log.close()
     assert len(list(reader.read(folder))) == 1
 
