@@ -256,15 +256,7 @@ def test_without_an_interpreter_it_says_what_to_install(project):
 def test_the_line_is_that_of_the_platform_or_the_one_asked_for(
     project, uname, glibc, asked, line, why
 ):
-    project.command('uname', f'echo {uname}')
-    project.command('getconf', f'[ "$1" = GNU_LIBC_VERSION ] && echo {glibc}')
-    version = '3.10' if line == '1.16' else '3.12'
-    project.command(f'python{version}', f'echo {version} {project.bin}/python{version}')
-    (project.folder / 'requirements' / f'tfx{line.replace(".", "")}.txt').write_text('# nothing\n')
-    # That Python can make no environment; it is not needed to see which was chosen.
-    output, _ = project.start(TFX_LINE=asked).communicate(timeout=60)
-    assert output.startswith(f'TFX {line}, since {why}')
-    assert f'Setting up Python {version} and 0 packages' in output
+    _check_line(project, uname, glibc, asked, line, why)
 
 
 def test_a_line_that_cannot_be_installed_is_refused_at_once(bare):
@@ -290,15 +282,22 @@ def test_a_line_that_cannot_be_installed_is_refused_at_once(bare):
 def test_the_environment_keeps_its_line_until_another_is_asked_for(
     project, kept, glibc, asked, line, why
 ):
-    project.command('uname', 'echo Linux x86_64')
-    project.command('getconf', f'echo glibc {glibc}')
     (project.folder / '.venv').mkdir()
     (project.folder / '.venv' / 'line').write_text(f'{kept}\n')
+    _check_line(project, 'Linux x86_64', f'glibc {glibc}', asked, line, why)
+
+
+def _check_line(project, uname, glibc, asked, line, why):
+    """Checks which line of TFX a set-up chooses, and the reason that it gives."""
+    project.command('uname', f'echo {uname}')
+    project.command('getconf', f'[ "$1" = GNU_LIBC_VERSION ] && echo {glibc}')
     version = '3.10' if line == '1.16' else '3.12'
     project.command(f'python{version}', f'echo {version} {project.bin}/python{version}')
     (project.folder / 'requirements' / f'tfx{line.replace(".", "")}.txt').write_text('# nothing\n')
+    # That Python can make no environment; it is not needed to see which was chosen.
     output, _ = project.start(TFX_LINE=asked).communicate(timeout=60)
     assert output.startswith(f'TFX {line}, since {why}')
+    assert f'Setting up Python {version} and 0 packages' in output
 
 
 def test_the_line_that_was_asked_for_needs_to_be_named_once(project):

@@ -213,7 +213,7 @@ class _Connection(web.RequestHandler):
         self._head_bytes = 0
         self._in_request = False
         self._is_held = False
-        self._body: aiohttp.StreamReader | None = None  # of the request that was answered last
+        self._body: aiohttp.StreamReader = aiohttp.EMPTY_PAYLOAD  # of the last request
         self.is_answering = False
         self.peer = ''
 
@@ -249,7 +249,7 @@ class _Connection(web.RequestHandler):
         if self._request_count != parsed:
             self._in_request = True
             self._head_bytes = 0
-        elif not self._in_request and (self._body is None or self._body.is_eof()):
+        elif not self._in_request and self._body.is_eof():
             self._head_bytes += len(data)
             if self._head_bytes > _HEAD_BYTES:
                 self.abort()

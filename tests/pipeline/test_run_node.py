@@ -1,5 +1,6 @@
 """Nodes of the pipeline, each launched by itself, on small data and with ML Metadata in a file."""
 
+import dataclasses
 import pathlib
 import re
 import subprocess
@@ -10,10 +11,12 @@ import outer_environment
 import pytest
 import tfds_data
 from ml_metadata.proto import metadata_store_pb2
+from tfx.components.schema_gen.import_schema_gen import executor
 from tfx.orchestration import metadata as tfx_metadata
 from tfx.orchestration.portable import execution_publish_utils
 from tfx.orchestration.portable.mlmd import context_lib
 
+from capsmodel.training.errors import Diverged
 from components.gate import GateRefused
 from pipeline import configs, console, metadata, run_node
 
@@ -133,6 +136,25 @@ def test_refusal_is_remembered(config, tmp_path):
     run_node.run(config, 'ImportSchemaGen', 'story')
     for node in (*_BEFORE_THE_GATE, 'AnomalyGate'):
         run_node.run(config, node, 'story')
+
+
+def test_training_that_diverged_is_not_tried_again(config, monkeypatch):
+    # In a pipeline of its own, where nothing is in the cache.
+    config = dataclasses.replace(config, pipeline_name='diverging')
+
+    def diverge(*_):
+        raise Diverged('The loss is nan at step 3')
+
+    # Any node's executor is one that may raise it, and this one needs no other node.
+    monkeypatch.setattr(executor.Executor, 'Do', diverge)
+    with pytest.raises(Diverged, match='The loss is nan at step 3'):
+        run_node.run(config, 'ImportSchemaGen', 'diverged')
+    (execution,) = _executions(config, 'ImportSchemaGen', 'diverged')
+    assert execution.last_known_state == FAILED
+    monkeypatch.undo()
+    with pytest.raises(GateRefused, match=r'^The loss is nan at step 3$'):
+        run_node.run(config, 'ImportSchemaGen', 'diverged')
+    assert _executions(config, 'ImportSchemaGen', 'diverged') == [execution]
 
 
 def test_node_that_there_is_not(config):
