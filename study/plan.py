@@ -23,7 +23,7 @@ TIME_OF_STEPS = f'time of {STEPS_OF_A_TURN} steps'
 
 # About how many images a second are trained, by network and side of the images, on two cores of an
 # Intel Xeon: 64 images a step by half of the `cpu_seconds` of results.csv. Those of 40 pixels, with
-# which nothing is trained yet, are guesses. They are good for an estimate of how long a claim takes,
+# which nothing is trained yet, are guesses. All are good for an estimate of how long a claim takes
 # and for nothing else.
 _IMAGES_PER_SECOND = {
     ('capsnet', 28): 590,
