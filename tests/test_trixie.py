@@ -149,8 +149,10 @@ def test_what_goes_wrong_is_a_sentence(project):
     assert _run(project, 'true')[0] == 1
     assert _run(project, '--check') == (0, '', '')
     (project.parent / 'bin' / 'debootstrap').unlink()
-    without = f'{project.parent}/bin:{os.path.dirname(shutil.which("id"))}'
-    if shutil.which('debootstrap', path=without) is None:
+    tool = shutil.which('id')
+    assert tool
+    without = f'{project.parent}/bin:{os.path.dirname(tool)}'
+    if not shutil.which('debootstrap', path=without):
         for command in ('--check', 'true'):
             errors = _run(project, command, PATH=without)[2]
             assert errors.startswith('Debian 13 failed: there is no debootstrap ')
