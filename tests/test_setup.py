@@ -52,7 +52,7 @@ class _Project:
         }
         self.lock.parent.mkdir(parents=True)
         (self.folder / 'tools').mkdir()
-        for name in ('tools/setup.sh', 'requirements/uv.txt', 'Makefile'):
+        for name in ('tools/setup.sh', 'tools/bytecode.py', 'requirements/uv.txt', 'Makefile'):
             shutil.copy(ROOT / name, self.folder / name)
         self.lock.write_text('# nothing\n')
         self.bin.mkdir()
@@ -130,6 +130,19 @@ def test_a_second_call_does_nothing_and_a_changed_lock_sets_up_anew(project):
     project.lock.write_text('# nothing, in other words\n')
     assert 'Setting up' in project.set_up()
     assert not (project.folder / '.venv' / 'stray').exists()
+
+
+def test_bytecode_is_made_of_what_may_be_imported(tmp_path):
+    for name, text in (('a.py', ''), ('b/c.py', ''), ('b/tests/d.py', ''), ('other.py', 'print 1')):
+        path = tmp_path / 'package' / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    printed = subprocess.check_output(
+        [sys.executable, ROOT / 'tools' / 'bytecode.py', tmp_path], text=True
+    )
+    made = {path.name.partition('.')[0] for path in tmp_path.rglob('*.pyc')}
+    assert made == {'a', 'c'}
+    assert printed.startswith(f'{tmp_path / "package" / "other.py"}: ')
 
 
 @pytest.mark.parametrize('name', ['bench', 'torch', 'kubeflow-lint', 'docs'])

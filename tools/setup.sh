@@ -186,9 +186,6 @@ check_space() {
             "$((available / 1024)).$((available % 1024 * 10 / 1024)) GB are there."
 }
 
-# Nothing here imports the tests of packages or the clients of Vertex AI: two fifths of all sources.
-without_bytecode='/tests/|_test\.py$|/(aiplatform\w*|agentplatform|genai|vertexai)/'
-
 install_all() {
     local seconds=$SECONDS packages=$folder/lib/python$version/site-packages
     [ "$folder" != .venv ] || echo "TFX $line, since $why."
@@ -205,9 +202,9 @@ install_all() {
         sed -nE '/^(Prepared|Installed)|^Downloading .*[0-9]{2}\.[0-9]MiB/ s/^/  /p' ||
         fail_logged "$(cause)"
     # The bytecode is most of the time, but without it and with PYTHONDONTWRITEBYTECODE each process
-    # would compile all that it imports. A file for another Python fails, and nothing imports it.
+    # would compile all that it imports.
     echo '  Compiling bytecode ...'
-    "$folder/bin/python" -m compileall -j 0 -qq -x "$without_bytecode" "$packages" >>"$log" 2>&1
+    "$folder/bin/python" tools/bytecode.py "$packages" >>"$log" 2>&1
     # A path file, and last on the path, so that no folder here hides an installed package.
     pwd -P >"$packages/capsnet_tfx.pth" || fail_logged "$(cause)"
     fingerprint >"$stamp" || fail_logged "$(cause)"
