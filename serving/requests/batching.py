@@ -156,14 +156,15 @@ class Batcher:
             batch = self._open[key] = _Batch(queue, key)
             self._waiting.append(batch)
             self._enqueued[queue] += 1
-            if self._options.batch_timeout_micros:
-                seconds = self._options.batch_timeout_micros / 1e6
-                batch.timer = self._loop.call_later(seconds, self._time_is_up, batch)
+            # Also without a wait not at once: others may have come with this one, and the event loop
+            # turns to them first.
+            seconds = self._options.batch_timeout_micros / 1e6
+            batch.timer = self._loop.call_later(seconds, self._time_is_up, batch)
         task = _Task(inputs, size, cost, self._loop.create_future(), self._loop.time())
         batch.tasks.append(task)
         batch.size += size
         batch.cost += cost
-        if batch.size >= self._limit or not self._options.batch_timeout_micros:
+        if batch.size >= self._limit:
             _make_ready(batch)
         return task.future
 

@@ -344,6 +344,14 @@ def test_a_part_that_fails_fails_its_request_alone():
     assert good['y'].tolist() == [6]
 
 
+def test_what_comes_together_is_merged_also_without_a_wait():
+    model = _Model()
+    options = _options(batch_timeout_micros=0)
+    outputs = _ask_all(options, model, [_x(value) for value in range(5)])
+    assert [each['y'].item() for each in outputs] == [0, 2, 4, 6, 8]
+    assert model.sizes == [5]
+
+
 def test_who_gave_up_is_left_out():
     model = _Model()
 
