@@ -13,12 +13,12 @@ from capsmodel.networks.decoder import Decoder
 from capsmodel.networks.layers import DigitCaps, PrimaryCaps
 from capsmodel.networks.losses import margin_loss
 from capsmodel.networks.network import Network
-from capsmodel.networks.phases import first_convolution
 from capsmodel.networks.reference_routing import predictions, procedure_1
 from capsmodel.networks.routing import norm
 from capsmodel.networks.settings import CapsNetConfig
 from capsmodel.networks.stem import Stem
 from capsmodel.networks.step import Step
+from capsmodel.networks.strided_convolution import after_first
 
 
 class CapsNet(Network):
@@ -145,16 +145,8 @@ class CapsNet(Network):
         self, pixels: tf.Tensor, prepared: Callable[[], tf.Tensor] | None = None
     ) -> tf.Tensor:
         if self.stem is not None:
-            pixels = self.stem(pixels)
-        if self.stem is None and prepared is None:
-            shape = self.conv1.compute_output_shape(tuple(pixels.shape))
-            size = self.primary_caps.phase_size(shape)
-            if size is not None:
-                stride = self.config.primary_stride
-                kernel, bias = map(tf.convert_to_tensor, (self.conv1.kernel, self.conv1.bias))
-                phases = first_convolution(pixels, kernel, bias, stride, size)
-                return self.primary_caps.of_phases(phases, shape)
-        return self.primary_caps(self.conv1(pixels), prepared=prepared)
+            return self.primary_caps(self.conv1(self.stem(pixels)), prepared=prepared)
+        return after_first(self.conv1, self.primary_caps, pixels, prepared)
 
     def scores(self, outputs: tf.Tensor) -> tf.Tensor:
         return lengths(outputs)

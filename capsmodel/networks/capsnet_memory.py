@@ -8,7 +8,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from capsmodel.networks import choices, layers, routing, toom_cook
+from capsmodel.networks import choices, layers, routing
 from capsmodel.networks.settings import CapsNetConfig
 from capsmodel.networks.stem import Stem
 
@@ -113,11 +113,8 @@ class _Counts:
             dtype=config.precision,
         )
         inputs = (images, rows, columns, config.conv1_filters)
-        transformed = primary_caps.transformed_floats(inputs)
         primary = math.prod(primary_caps.compute_output_shape(inputs)[1:])
         children = primary // config.primary_dim
-        weights = (toom_cook.MOST_POINTS * config.primary_stride) ** 2
-        weights *= config.conv1_filters * config.primary_channels * config.primary_dim
         decoded = 0
         if config.decoder:
             decoded = 3 * config.num_classes * config.digit_dim + sum(config.decoder_units)
@@ -125,8 +122,8 @@ class _Counts:
         return cls(
             stem=stem,
             conv1=rows * columns * config.conv1_filters,
-            transformed=transformed,
-            transformed_weights=weights if transformed else 0,
+            transformed=primary_caps.transformed_floats(inputs),
+            transformed_weights=primary_caps.transformed_kernel_floats(inputs),
             primary=primary,
             coupling=children * config.num_classes,
             predictions=children * config.num_classes * config.digit_dim,

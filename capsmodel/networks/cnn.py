@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import keras
 import tensorflow as tf
 
 from capsmodel.networks.losses import cross_entropy
-from capsmodel.networks.network import Network
+from capsmodel.networks.network import FLOAT, Network
 from capsmodel.networks.settings import CnnConfig, CnnLargeKernelsConfig, CnnSettings
 from capsmodel.networks.step import Step, dropout
+from capsmodel.networks.strided_convolution import StridedConvolution, after_first
 
 # Section 5 of Sabour, Frosst, Hinton 2017; it does not say the part that dropout leaves out, which
 # is that of Hinton et al. 2012 (arXiv:1207.0580) here.
@@ -106,22 +108,52 @@ class CnnLargeKernels(_Convolutional):
     def __init__(self, config: CnnLargeKernelsConfig, **kwargs: Any) -> None:
         super().__init__(config, **kwargs)
         policy = self.dtype_policy
-        for number, stride in enumerate((1, 2)):
-            convolution = keras.layers.Conv2D(
-                _scaled(_LARGE_CHANNELS, config),
-                _LARGE_KERNEL_SIZE,
-                strides=stride,
-                activation='relu',
-                dtype=policy,
-                name=f'conv{number + 1}',
-            )
-            setattr(self, f'conv{number + 1}', convolution)
+        channels = _scaled(_LARGE_CHANNELS, config)
+        self.conv1 = keras.layers.Conv2D(
+            channels, _LARGE_KERNEL_SIZE, activation='relu', dtype=policy, name='conv1'
+        )
+        self.conv2 = StridedConvolution(
+            channels, _LARGE_KERNEL_SIZE, strides=2, dtype=policy, name='conv2'
+        )
         self.pool = keras.layers.GlobalAveragePooling2D(dtype=policy)
         self.logits = keras.layers.Dense(config.num_classes, dtype=policy, name='logits')
         self.build((None, *config.image_shape))
 
     def forward(self, pixels: tf.Tensor, step: Step | None) -> tf.Tensor:
-        x = pixels
-        for layer in self.layers:
-            x = layer(x)
-        return tf.cast(x, tf.float32)
+        return self._logits(pixels)
+
+    def _logits(
+        self, pixels: tf.Tensor, prepared: Callable[[], tf.Tensor] | None = None
+    ) -> tf.Tensor:
+        features = tf.nn.relu(after_first(self.conv1, self.conv2, pixels, prepared))
+        return tf.cast(self.logits(self.pool(features)), tf.float32)
+
+    def weights_to_prepare(self) -> dict[str, Callable[[], tf.Tensor]]:
+        inputs = self._between()
+        if not self.conv2.transformed_floats(inputs):
+            return {}
+        return {'conv2': lambda: self.conv2.prepare(inputs)}
+
+    def answer(
+        self, images: tf.Tensor, prepared: Mapping[str, Callable[[], tf.Tensor]]
+    ) -> tf.Tensor:
+        return self._of_any_number(
+            images, lambda pixels: self._logits(pixels, prepared.get('conv2'))
+        )
+
+    def bytes_to_evaluate(self, exported: bool = False) -> tuple[int, int]:
+        once, each = super().bytes_to_evaluate(exported)
+        inputs = self._between()
+        once += FLOAT * self.conv2.transformed_kernel_floats(inputs)
+        return once, each + 3 * FLOAT * self.conv2.transformed_floats(inputs)
+
+    def bytes_to_train(self, images: int) -> int:
+        inputs = self._between(images)
+        transformed = 2 * self.conv2.transformed_kernel_floats(inputs)
+        transformed += 4 * images * self.conv2.transformed_floats(inputs)
+        return super().bytes_to_train(images) + FLOAT * transformed
+
+    def _between(self, images: int | None = None) -> tuple[int | None, ...]:
+        """The shape of what the second convolution reads."""
+        pixels = images, *self.config.image_shape[:2], self.config.image_channels
+        return self.conv1.compute_output_shape(pixels)

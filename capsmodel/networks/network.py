@@ -15,7 +15,7 @@ from capsmodel.networks.decoder import Decoder
 from capsmodel.networks.settings import NetworkConfig
 from capsmodel.networks.step import Step
 
-_FLOAT = 4
+FLOAT = 4  # bytes
 
 
 class Network(keras.Model):
@@ -186,7 +186,7 @@ class Network(keras.Model):
         Args:
             exported: Whether the graph does not know the number of images, as in exported models.
         """
-        return _FLOAT * self.count_params(), _FLOAT * self._floats_of_an_image()
+        return FLOAT * self.count_params(), FLOAT * self._floats_of_an_image()
 
     def bytes_to_train(self, images: int) -> int:
         """Estimates the memory of a step of training with this number of images.
@@ -194,7 +194,7 @@ class Network(keras.Model):
         The network, the optimizer's averages and the best weights are not counted: they are there
         before.
         """
-        return _FLOAT * (4 * self.count_params() + 3 * images * self._floats_of_an_image())
+        return FLOAT * (4 * self.count_params() + 3 * images * self._floats_of_an_image())
 
     def _floats_of_an_image(self) -> int:
         """The numbers in the results of all operations for one image."""

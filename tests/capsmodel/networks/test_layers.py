@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from capsmodel.networks import layers
+from capsmodel.networks import strided_convolution
 from capsmodel.networks.decoder import Decoder
 from capsmodel.networks.layers import DigitCaps, PrimaryCaps
 from capsmodel.networks.routing import squash
@@ -183,7 +183,7 @@ def test_automatic_choice_is_by_the_number_of_images(unknown_batch):
 def test_an_unknown_number_of_images_takes_as_many_patches_as_memory_allows(monkeypatch):
     inputs = np.random.default_rng(3).uniform(size=(5, 20, 20, 6)).astype(np.float32)
     # 36 positions with 9 x 9 x 6 numbers each: three images are allowed.
-    monkeypatch.setattr(layers, '_MOST_PATCH_FLOATS', 3 * 36 * 9 * 9 * 6)
+    monkeypatch.setattr(strided_convolution, '_MOST_PATCH_FLOATS', 3 * 36 * 9 * 9 * 6)
     layer = PrimaryCaps(2, 4, 9, 2)
     layer.build(inputs.shape)
     specification = tf.TensorSpec([None, 20, 20, 6])

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from capsmodel.networks import layers
+from capsmodel.networks import strided_convolution
 from capsmodel.networks.capsnet import CapsNet
 from capsmodel.networks.mlp import Mlp
 from capsmodel.networks.prepared_weights import PreparedWeights, prepare_weights
@@ -118,7 +118,8 @@ def test_answers_are_those_of_the_call(name):
     images = np.random.default_rng(3).integers(0, 256, [17, 28, 30]).astype(np.uint8)
     # The products of mixed precision are rounded to 8 bits.
     rounding = 0.02 if 'mixed' in name else 1e-4
-    for n in (0, 1, layers._SMALLEST_PREPARED_BATCH - 1, layers._SMALLEST_PREPARED_BATCH, 17):
+    smallest = strided_convolution._SMALLEST_PREPARED_BATCH
+    for n in (0, 1, smallest - 1, smallest, 17):
         expected = network(images[:n]).numpy()
         scale = np.abs(expected).max(initial=1e-30)
         np.testing.assert_allclose(answer(images[:n]), expected, atol=rounding * scale)
