@@ -190,7 +190,7 @@ class StridedConvolution(keras.layers.Layer):
         rows, columns = ((size - self.kernel_size) // self.strides + 1 for size in input_shape[1:3])
         return rows, columns
 
-    def compute_output_shape(self, input_shape: Sequence[Any]) -> tuple[int | None, ...]:
+    def compute_output_shape(self, input_shape: Sequence[Any]) -> tuple[Any, ...]:
         return input_shape[0], *self._grid(input_shape), self.filters
 
     def get_config(self) -> dict[str, Any]:

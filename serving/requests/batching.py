@@ -156,8 +156,8 @@ class Batcher:
             batch = self._open[key] = _Batch(queue, key)
             self._waiting.append(batch)
             self._enqueued[queue] += 1
-            # Also without a wait not at once: others may have come with this one, and the event loop
-            # turns to them first.
+            # Not at once, even without a wait: others may have come with this one, and the event
+            # loop turns to them first.
             seconds = self._options.batch_timeout_micros / 1e6
             batch.timer = self._loop.call_later(seconds, self._time_is_up, batch)
         task = _Task(inputs, size, cost, self._loop.create_future(), self._loop.time())
