@@ -191,4 +191,15 @@ def _pieces(
         split = (tf.reshape(x, [replicas, -1, *x.shape[1:]]) for x in batch(number))
         return tuple(x[first : first + mine] for x in split)
 
-    return numbers.map(pieces, num_parallel_calls=tf.data.AUTOTUNE).unbatch().prefetch(2 * mine)
+    split = numbers.map(pieces, num_parallel_calls=tf.data.AUTOTUNE).unbatch()
+    return untuned(split.prefetch(2 * mine))
+
+
+def untuned(dataset: tf.data.Dataset) -> tf.data.Dataset:
+    """The dataset without the thread that tunes it as it runs; AUTOTUNE is a call for each core.
+
+    Whoever lets go of a dataset waits for that thread, which looks up every minute in the end.
+    """
+    options = tf.data.Options()
+    options.autotune.enabled = False
+    return dataset.with_options(options)

@@ -8,8 +8,8 @@ process, and you run this command on each other machine until it ends with 0. Al
 same files. The chief writes the checkpoints and the log. If a worker is lost, all end with 1; start
 them again and they resume from the last checkpoint.
 
-The first SIGTERM or SIGINT ends the process after the current step, with a checkpoint; the second
-one ends it at once. The exit code is 0 if the training is complete, else 1.
+The first SIGTERM or SIGINT ends the process after the current step, with a checkpoint; a second one
+of its kind ends it at once. The exit code is 0 if the training is complete, else 1.
 """
 
 from __future__ import annotations
@@ -152,7 +152,7 @@ class _Phase:
 
 
 class _Stop:
-    """Notes the first signal as a request to stop, and lets the second one end the process."""
+    """Notes the first signal as a request to stop; a second one of its kind ends the process."""
 
     def __init__(self) -> None:
         self._requested = threading.Event()
@@ -164,7 +164,8 @@ class _Stop:
 
     def _handle(self, number: int, frame: Any) -> None:
         self._requested.set()
-        self._set(signal.SIG_DFL)
+        # The other one may have come during the same step: Python fails if that has no handler.
+        signal.signal(number, signal.SIG_DFL)
 
     @contextlib.contextmanager
     def at_once(self) -> Iterator[None]:

@@ -119,11 +119,8 @@ class TrainingPairs:
 
     def dataset(self, steps: int) -> tf.data.Dataset:
         """The pairs of the steps from 0 on."""
-        return (
-            tf.data.Dataset.range(steps)
-            .map(self.batch, num_parallel_calls=tf.data.AUTOTUNE)
-            .prefetch(2)
-        )
+        batches = tf.data.Dataset.range(steps).map(self.batch, num_parallel_calls=tf.data.AUTOTUNE)
+        return dataset.untuned(batches.prefetch(2))
 
     def _partners(self, labels: tf.Tensor, step: tf.Tensor) -> tf.Tensor:
         """The place of an image of another class for each label: int64 [batch_size]."""

@@ -52,6 +52,17 @@ def test_batches_from_the_file_are_those_from_memory(tmp_path, monkeypatch):
             np.testing.assert_array_equal(read[1], expected[1])
 
 
+def test_nobody_waits_for_a_dataset_that_is_let_go():
+    """The thread of tf.data's tuning takes up to a minute to see that it is over."""
+    context = tf.distribute.InputContext()
+    how = {'first_step': 0, 'last_step': 9, 'seed': 1, 'batch_size': 8, 'augmentation': 'none'}
+    for batches in (
+        dataset.training_dataset(_labeled(30), context, **how),
+        dataset.evaluation_dataset(_labeled(30), context, batch_size=8),
+    ):
+        assert batches.options().autotune.enabled is False
+
+
 def test_reading_nothing_says_where(tmp_path):
     with pytest.raises(ValueError, match=f'No transformed examples in {tmp_path}'):
         dataset.load_examples([str(tmp_path / '*.gz')], (_HEIGHT, _WIDTH))

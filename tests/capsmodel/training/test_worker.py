@@ -17,7 +17,7 @@ import training_request
 from project_paths import ROOT
 
 from capsmodel.networks import capsnet
-from capsmodel.training import evaluation, launcher
+from capsmodel.training import evaluation, launcher, worker
 from capsmodel.training.errors import TrainingError
 from capsmodel.training.state import load_best
 
@@ -57,6 +57,22 @@ def _bytes_of(checkpoints):
         for name in reader.get_variable_to_shape_map()
         if name.endswith('VARIABLE_VALUE')
     }
+
+
+def test_two_signals_during_a_step_are_one_request():
+    kinds = signal.SIGTERM, signal.SIGINT
+    before = {number: signal.getsignal(number) for number in kinds}
+    try:
+        stop = worker._Stop()
+        signal.pthread_sigmask(signal.SIG_BLOCK, kinds)
+        for number in kinds:
+            os.kill(os.getpid(), number)
+        assert not stop.requested()
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, kinds)
+        assert stop.requested()
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 @pytest.mark.slow
