@@ -198,7 +198,8 @@ def _pieces(
 def untuned(dataset: tf.data.Dataset) -> tf.data.Dataset:
     """The dataset without the thread that tunes it as it runs; AUTOTUNE is a call for each core.
 
-    Whoever lets go of a dataset waits for that thread, which looks up every minute in the end.
+    Whoever lets go of a dataset before its end waits for that thread, which sleeps for longer and
+    longer, up to a minute.
     """
     options = tf.data.Options()
     options.autotune.enabled = False

@@ -53,7 +53,7 @@ def test_batches_from_the_file_are_those_from_memory(tmp_path, monkeypatch):
 
 
 def test_nobody_waits_for_a_dataset_that_is_let_go():
-    """The thread of tf.data's tuning takes up to a minute to see that it is over."""
+    """As where a training is stopped: the thread of tf.data's tuning sleeps for up to a minute."""
     context = tf.distribute.InputContext()
     how = {'first_step': 0, 'last_step': 9, 'seed': 1, 'batch_size': 8, 'augmentation': 'none'}
     for batches in (
