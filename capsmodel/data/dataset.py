@@ -196,8 +196,9 @@ def _pieces(
 
 
 def untuned(dataset: tf.data.Dataset) -> tf.data.Dataset:
-    """The dataset without the thread that tunes it as it runs; AUTOTUNE is a call for each core.
+    """The dataset without the thread that tunes it as it runs.
 
+    AUTOTUNE is then a call for each core, 16 at most (tensorflow/core/data/dataset_utils.h).
     Whoever lets go of a dataset before its end waits for that thread, which sleeps for longer and
     longer, up to a minute.
     """

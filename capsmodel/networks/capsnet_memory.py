@@ -9,10 +9,9 @@ from typing import Any
 import tensorflow as tf
 
 from capsmodel.networks import choices, layers, routing
+from capsmodel.networks.network import FLOAT
 from capsmodel.networks.settings import CapsNetConfig
 from capsmodel.networks.stem import Stem
-
-_FLOAT = 4
 
 
 def needed(config: CapsNetConfig, exported: bool = False) -> tuple[int, int]:
@@ -34,10 +33,9 @@ def needed(config: CapsNetConfig, exported: bool = False) -> tuple[int, int]:
         routed = counts.predictions
     elif not tf.config.list_logical_devices('GPU'):
         routed = min(routed, routing.CACHED_FLOATS) if exported else 0
-    each = 2 * (counts.stem + counts.conv1) + 3 * counts.transformed + 4 * counts.primary
-    each += 3 * routed + counts.decoded
+    each = 2 * counts.stem + counts.to_evaluate + 3 * routed + counts.decoded
     once = 3 * counts.routing_weights + 24 * routing.CACHED_FLOATS
-    return _FLOAT * once, _FLOAT * each
+    return FLOAT * once, FLOAT * each
 
 
 def needed_to_train(config: CapsNetConfig, images: int, parameters: int) -> int:
@@ -58,10 +56,9 @@ def needed_to_train(config: CapsNetConfig, images: int, parameters: int) -> int:
         routed += 3 * counts.predictions
     elif tf.config.list_logical_devices('GPU'):
         routed += 3 * counts.primary * config.num_classes
-    each = 3 * counts.stem + 2 * counts.conv1 + 4 * counts.transformed + 8 * counts.primary
-    each += routed + 2 * counts.decoded
+    each = 3 * counts.stem + counts.to_train + routed + 2 * counts.decoded
     once = 4 * parameters + 8 * counts.routing_weights + 2 * counts.transformed_weights
-    return _FLOAT * (once + images * each)
+    return FLOAT * (once + images * each)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,8 +67,8 @@ class _Counts:
 
     Attributes:
         stem: The pixels and what the stem makes of them; 0 without a stem.
-        conv1: The outputs of the first convolution.
-        transformed: The input of the primary capsules, transformed; 0 where it is not.
+        to_evaluate: The primary capsules and their inputs, as often as an evaluation stores them.
+        to_train: The same, as often as training stores them.
         transformed_weights: The kernel of the primary capsules, transformed, for all images; or 0.
         primary: The primary capsules.
         coupling: The coupling coefficients of one iteration.
@@ -81,8 +78,8 @@ class _Counts:
     """
 
     stem: int
-    conv1: int
-    transformed: int
+    to_evaluate: int
+    to_train: int
     transformed_weights: int
     primary: int
     coupling: int
@@ -121,8 +118,8 @@ class _Counts:
             decoded += 3 * math.prod(config.image_shape)
         return cls(
             stem=stem,
-            conv1=rows * columns * config.conv1_filters,
-            transformed=primary_caps.transformed_floats(inputs),
+            to_evaluate=primary_caps.floats_to_evaluate(inputs),
+            to_train=primary_caps.floats_to_train(inputs),
             transformed_weights=primary_caps.transformed_kernel_floats(inputs),
             primary=primary,
             coupling=children * config.num_classes,

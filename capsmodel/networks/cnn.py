@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -144,35 +143,19 @@ class CnnLargeKernels(_Convolutional):
 
     def bytes_to_evaluate(self, exported: bool = False) -> tuple[int, int]:
         once, each = super().bytes_to_evaluate(exported)
-        kernel, transformed, between, behind = self._floats()
-        if transformed:
-            once, each = once + FLOAT * kernel, FLOAT * (2 * between + 3 * transformed + 4 * behind)
+        inputs = self._between()
+        kernel = self.conv2.transformed_kernel_floats(inputs)
+        if kernel:
+            once, each = once + FLOAT * kernel, FLOAT * self.conv2.floats_to_evaluate(inputs)
         return once, each
 
     def bytes_to_train(self, images: int) -> int:
-        kernel, transformed, between, behind = self._floats(images)
-        if not transformed:
-            return super().bytes_to_train(images)
-        each = 2 * between + 4 * transformed + 8 * behind
-        return FLOAT * (4 * self.count_params() + 2 * kernel + images * each)
-
-    def _floats(self, images: int | None = None) -> tuple[int, int, int, int]:
-        """How many numbers the second convolution has to do with.
-
-        Memory is estimated from them as in `capsnet_memory`, which has such convolutions.
-
-        Returns:
-            The numbers of its transformed kernel, and for one image of its transformed input, both
-            0 where they are not used; of its input; of its output.
-        """
         inputs = self._between(images)
-        outputs = self.conv2.compute_output_shape(inputs)
-        return (
-            self.conv2.transformed_kernel_floats(inputs),
-            self.conv2.transformed_floats(inputs),
-            math.prod(inputs[1:]),
-            math.prod(outputs[1:]),
-        )
+        kernel = self.conv2.transformed_kernel_floats(inputs)
+        if not kernel:
+            return super().bytes_to_train(images)
+        once = 4 * self.count_params() + 2 * kernel
+        return FLOAT * (once + images * self.conv2.floats_to_train(inputs))
 
     def _between(self, images: int | None = None) -> tuple[Any, ...]:
         """The shape of what the second convolution reads."""

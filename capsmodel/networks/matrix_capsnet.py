@@ -17,15 +17,13 @@ from capsmodel.networks.batch_normalization import BatchNormalization
 from capsmodel.networks.capsule_patches import Patches
 from capsmodel.networks.em_routing import EmRouting
 from capsmodel.networks.losses import SPREAD_MARGINS, spread_loss
-from capsmodel.networks.network import Network
+from capsmodel.networks.network import FLOAT, Network
 from capsmodel.networks.settings import MatrixCapsNetConfig
 from capsmodel.networks.step import Step
 
 # A pose is a matrix of 4x4.
 _SIDE = 4
 _DIM = _SIDE * _SIDE
-
-_FLOAT = 4
 
 # A: a convolution of 5x5 with stride 2. B: types of primary capsules. C and D: types of each layer
 # of convolutional capsules; kernel and stride.
@@ -225,13 +223,13 @@ class MatrixCapsNet(Network):
         return poses, logits
 
     def bytes_to_evaluate(self, exported: bool = False) -> tuple[int, int]:
-        return super().bytes_to_evaluate()[0], _FLOAT * 5 * max(self._votes_of_an_image())
+        return super().bytes_to_evaluate()[0], FLOAT * 5 * max(self._votes_of_an_image())
 
     def bytes_to_train(self, images: int) -> int:
         # The votes of all layers are kept for the gradient.
         votes = self._votes_of_an_image()
         of_an_image = 2 * sum(votes) + 6 * max(votes)
-        return _FLOAT * (4 * self.count_params() + images * of_an_image)
+        return FLOAT * (4 * self.count_params() + images * of_an_image)
 
     def _votes_of_an_image(self) -> list[int]:
         """The numbers in the votes of each layer."""

@@ -176,6 +176,21 @@ class StridedConvolution(keras.layers.Layer):
             return 0
         return (toom_cook.MOST_POINTS * self.strides) ** 2 * input_shape[-1] * self.filters
 
+    def floats_to_evaluate(self, input_shape: Sequence[Any]) -> int:
+        """About how many numbers an image takes in an evaluation: its inputs and outputs together.
+
+        The factors were fitted to the memory of CapsNet, as all in `capsnet_memory`.
+        """
+        _, *read = input_shape
+        _, *made = self.compute_output_shape(input_shape)
+        return 2 * math.prod(read) + 3 * self.transformed_floats(input_shape) + 4 * math.prod(made)
+
+    def floats_to_train(self, input_shape: Sequence[Any]) -> int:
+        """The same in a step of training."""
+        _, *read = input_shape
+        _, *made = self.compute_output_shape(input_shape)
+        return 2 * math.prod(read) + 4 * self.transformed_floats(input_shape) + 8 * math.prod(made)
+
     def _winograd_suits(self, input_shape: Sequence[Any], dtype: tf.DType) -> bool:
         _, height, width, _ = input_shape
         return (

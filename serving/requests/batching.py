@@ -45,7 +45,7 @@ class _Batch:
     size: int = 0
     cost: float = 0.0
     ready: bool = False
-    timer: asyncio.TimerHandle | None = None
+    timer: asyncio.TimerHandle = dataclasses.field(init=False)
 
 
 class Batcher:
@@ -219,8 +219,7 @@ class Batcher:
 
 def _make_ready(batch: _Batch) -> None:
     batch.ready = True
-    if batch.timer:
-        batch.timer.cancel()
+    batch.timer.cancel()
 
 
 def _layout(inputs: Tensors) -> object:

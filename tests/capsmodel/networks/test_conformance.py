@@ -112,7 +112,7 @@ def test_gradients_of_blank_and_saturated_images_are_finite(name):
 @each_trained
 def test_100_images_are_learned_completely(name):
     images, labels = _digits(100)
-    # Round a digit MNIST has a margin of four pixels, which would only take time.
+    # MNIST's digits have a margin of four pixels, which would only take time.
     digits = dataset.LabeledImages(images[:, 4:24, 4:24], labels)
     settings = TrainingConfig(
         epochs=_EPOCHS.get(name, 40),
