@@ -220,19 +220,27 @@ def exit_on_error(config: Config, log_name: str = '') -> Iterator[None]:
     if isinstance(sys.stdout, io.TextIOWrapper):
         # A terminal may lack letters that the classes' names have.
         sys.stdout.reconfigure(errors='backslashreplace')
-    interrupted = _interrupts()
     try:
-        start_tensorflow.load()
-        with start_tensorflow.without_noise():
-            yield
+        with _sentences(config, log, _interrupts()):
+            start_tensorflow.load()
+            with start_tensorflow.without_noise():
+                yield
+    except KeyboardInterrupt:
+        # It may also come while another end is told.
+        sys.exit(_INTERRUPTED)
+
+
+@contextlib.contextmanager
+def _sentences(config: Config, log: str, interrupted: threading.Event) -> Iterator[None]:
+    """Ends the process with a sentence for any error inside, whose traceback goes to the log."""
+    try:
+        yield
     except NotPrepared as error:
         logging.getLogger(__name__).exception('The run ends here.')
         sys.exit(f'{error}. To prepare it: {make_commands.make_command("data", config)}')
     except (*_FOR_PEOPLE, BaselineMissing) as error:
         logging.getLogger(__name__).exception('The run ends here.')
         sys.exit(str(error))
-    except KeyboardInterrupt:
-        sys.exit(_INTERRUPTED)
     except Exception as error:
         logging.getLogger(__name__).exception('The run ends here.')
         if interrupted.is_set():

@@ -127,7 +127,7 @@ def test_folder_that_cannot_be_written_is_named_without_a_traceback(tmp_path):
     assert 'Traceback' not in done.stderr
 
 
-@pytest.mark.parametrize('how', ['interrupted', 'stopped'])
+@pytest.mark.parametrize('how', ['interrupted', 'stopped', 'told'])
 def test_interruption_says_how_to_go_on(tmp_path, how):
     done = _run(tmp_path, how)
     assert done.returncode == 1

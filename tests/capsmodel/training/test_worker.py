@@ -66,7 +66,7 @@ def test_two_signals_during_a_step_are_one_request():
         stop = worker._Stop()
         signal.pthread_sigmask(signal.SIG_BLOCK, kinds)
         for number in kinds:
-            os.kill(os.getpid(), number)
+            signal.pthread_kill(threading.get_ident(), number)
         assert not stop.requested()
         signal.pthread_sigmask(signal.SIG_UNBLOCK, kinds)
         assert stop.requested()

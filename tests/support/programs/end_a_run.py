@@ -1,6 +1,7 @@
 """Ends a run of the pipeline in some way: VAR HOW HEADING."""
 
 import contextlib
+import logging as python_logging
 import os
 import signal
 import sys
@@ -16,8 +17,18 @@ _ENDS = {
     'failed': ValueError('no such\nthing'),
     'interrupted': KeyboardInterrupt(),
     'stopped': AttributeError('what a library makes of an interrupted import'),
+    'told': ValueError('and the signal comes while this is written to the log'),
     'well': None,
 }
+
+
+class _SignalAtTheEnd(python_logging.Handler):
+    def emit(self, record):
+        if record.msg == 'The run ends here.':
+            os.kill(os.getpid(), signal.SIGTERM)
+            signal.pause()
+
+
 # Takes seconds to load, and has no part in this.
 sys.modules['tensorflow'] = types.ModuleType('tensorflow')
 _, var, how, heading = sys.argv
@@ -32,5 +43,7 @@ with (
         with contextlib.suppress(KeyboardInterrupt):
             os.kill(os.getpid(), signal.SIGTERM)
             signal.pause()
+    if how == 'told':
+        python_logging.getLogger('pipeline').addHandler(_SignalAtTheEnd())
     if error := _ENDS[how]:
         raise error
