@@ -76,13 +76,22 @@ def test_the_page_leads_from_a_clone_to_two_routings_in_tensorboard(clone):
     with tensorboard_process.started(clone, PRESET='tiny') as board:
         runs = board.wait_for(lambda: _routings(board) if len(_routings(board)) == 2 else None)
         assert sorted(runs.values()) == ['auto', 'cosine']
-        for run in runs:
-            assert len(board.scalars(f'{run}/eval', 'metrics/accuracy')) == 3
-        assert {
-            run
-            for run, tags in json.loads(board.get('plugin/histograms/tags')).items()
-            if any('coupling' in tag for tag in tags)
-        } == {f'{run}/eval' for run, routing in runs.items() if routing == 'auto'}
+        board.wait_for(lambda: {_epochs(board, run) for run in runs} == {3})
+        routed = {f'{run}/eval' for run, routing in runs.items() if routing == 'auto'}
+        board.wait_for(lambda: _with_couplings(board) == routed)
+
+
+def _epochs(board, run):
+    return len(board.scalars(f'{run}/eval', 'metrics/accuracy'))
+
+
+def _with_couplings(board):
+    """The runs that have a histogram of coupling coefficients."""
+    return {
+        run
+        for run, tags in json.loads(board.get('plugin/histograms/tags')).items()
+        if any('coupling' in tag for tag in tags)
+    }
 
 
 def _routings(board):

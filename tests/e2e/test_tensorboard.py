@@ -47,8 +47,17 @@ def accuracies(model_run):
 def board(root, var, accuracies):
     """A TensorBoard, started while the two trainings are there."""
     with tensorboard_process.started(root, PRESET='tiny', VAR=str(var)) as board:
-        board.wait_for(lambda: board.scalars('19/eval', 'metrics/accuracy'))
+        board.wait_for(lambda: _is_read(board))
         yield board
+
+
+def _is_read(board):
+    """Whether the board has the last figures of all; it reads one run after the other."""
+    return all(
+        step in board.scalars(f'{run}/{part}', 'metrics/accuracy')
+        for run in ('7', '19')
+        for part, step in (('train', 60), ('eval', 79))
+    )
 
 
 def test_both_trainings_are_there(board):

@@ -1,6 +1,5 @@
 """The server as its users meet it: a process that is started, asked, changed and stopped."""
 
-import concurrent.futures
 import contextlib
 import gzip
 import http.client
@@ -84,6 +83,12 @@ class _Server:
 
     def connect(self):
         return http.client.HTTPConnection(self.address, timeout=_PATIENCE)
+
+    def listens(self):
+        with contextlib.suppress(ConnectionRefusedError):
+            self.connect().connect()
+            return True
+        return False
 
 
 @contextlib.contextmanager
@@ -476,19 +481,21 @@ def test_a_stopped_server_finishes_what_runs_though_nobody_listens_to_it(root, t
 
         idle = server.connect()
         idle.connect()
-        executor = concurrent.futures.ThreadPoolExecutor(1)
-        running = executor.submit(server.predict, 'busy', instances=[1.5])
+        running = server.connect()
+        running.request('POST', '/v1/models/busy:predict', '{"instances": [1.5]}')
         unfinished = socket.create_connection(server.address.split(':'), _PATIENCE)
         unfinished.sendall(
             b'POST /v1/models/busy:predict HTTP/1.1\r\nHost: localhost\r\n'
             b'Content-Length: 9\r\n\r\n{'
         )
-        time.sleep(0.5)
+        server.answers('half', 4.0)  # it has come to both by then
         server.process.terminate()
-        time.sleep(0.3)
-        with pytest.raises(ConnectionRefusedError):
-            server.connect().connect()
-        assert running.result()[::2] == (200, {'predictions': [1.5]})
+        while server.listens():
+            assert server.process.poll() is None
+            time.sleep(0.01)
+        assert server.process.poll() is None
+        answer = running.getresponse()
+        assert (answer.status, json.load(answer)) == (200, {'predictions': [1.5]})
         assert server.process.wait(10) == 0
         assert server.complained.empty()
         unfinished.close()
@@ -510,7 +517,7 @@ def test_a_stopped_server_does_not_wait_for_ever(root, tmp_path):
                 b'POST /v1/models/default:predict HTTP/1.1\r\nHost: localhost\r\n'
                 b'Content-Length: 20\r\n\r\n{"instances": [1e6]}'
             )
-            time.sleep(0.5)
+            request('GET', f'{server.models_url}/default')  # it has come to the other by then
             server.process.terminate()
             assert server.process.wait(5) == 1
         assert server.complained.get(timeout=_PATIENCE).startswith(
@@ -518,10 +525,20 @@ def test_a_stopped_server_does_not_wait_for_ever(root, tmp_path):
         )
 
 
+def _blocks(process, number):
+    """Whether the main thread of a process lets a signal wait."""
+    status = pathlib.Path(f'/proc/{process.pid}/status').read_text()
+    return int(re.search(r'^SigBlk:\s+(\w+)$', status, re.MULTILINE)[1], 16) >> (number - 1) & 1
+
+
 def test_a_signal_ends_a_server_that_is_still_loading(root, tmp_path):
     busy_model(str(tmp_path))
     with _started(root, f'--model_base_path={tmp_path}') as server:
-        time.sleep(1)
+        # Before it begins to load it leaves signals to a thread.
+        while not _blocks(server.process, signal.SIGINT):
+            assert server.process.poll() is None
+            time.sleep(0.01)
+        time.sleep(0.2)
         server.process.send_signal(signal.SIGINT)
         assert server.process.wait(20) == 0
         assert server.said.empty()

@@ -14,12 +14,12 @@ _LATE = 'The server still works 0.5 seconds after it was told to stop: it ends w
 @pytest.mark.parametrize(
     ('arguments', 'signals', 'code', 'said', 'complained'),
     [
-        (['finishes', 'serving'], 1, 0, 'finished\n', ''),
+        (['finishes', '60'], 1, 0, 'finished\n', ''),
         (['stuck'], 1, 0, '', ''),
-        (['stuck', 'serving'], 1, 1, '', f'{_LATE}(--shutdown_seconds).\n'),
-        (['stuck', 'serving'], 2, 1, '', ''),
+        (['stuck', '0.5'], 1, 1, '', f'{_LATE}(--shutdown_seconds).\n'),
+        (['stuck', '60'], 2, 1, '', ''),
         (
-            ['stuck afterwards', 'serving'],
+            ['stuck afterwards', '60'],
             1,
             0,
             '',

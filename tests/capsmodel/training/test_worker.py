@@ -41,11 +41,13 @@ def _states(request):
 
 
 def _wait_for_states(request, count, process=None):
-    """Waits for a number of states more than there are."""
+    """Waits until a number of states have been written; only the last two stay."""
     known = set(_states(request))
-    while len(set(_states(request)) - known) < count:
+    seen = set()
+    while len(seen) < count:
         assert process is None or process.poll() is None, process.communicate()
         time.sleep(0.01)
+        seen |= set(_states(request)) - known
 
 
 def _bytes_of(checkpoints):

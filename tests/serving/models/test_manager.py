@@ -355,14 +355,16 @@ def test_version_that_is_no_longer_wanted_when_it_is_loaded(world):
     world.publish(1, 3)
     disk = StuckDisk(3)
     world.stack.callback(disk.go_on.set)
-    manager = world.serve(load=disk.load, load_seconds=1)
+    manager = world.serve(load=disk.load, load_seconds=3)
+    late = manager._versions['m'][3]
     world.remove(3)
-    time.sleep(10 * POLL)
+    eventually(lambda: not late.aspired)
     disk.go_on.set()
-    time.sleep(10 * POLL)
+    eventually(lambda: late.loading is None)
+    assert ask(manager) == 1
+    manager.close()  # which waits for what its thread does with the loaded version
     assert world.log == [('error', 'm', 3, 'DEADLINE_EXCEEDED'), ('load', 'm', 1)]
     assert states(manager) == {3: 'END', 1: 'AVAILABLE'}
-    assert ask(manager) == 1
 
 
 def test_start_fails_though_a_version_is_stuck(world):
@@ -644,7 +646,7 @@ def test_status_of_one_version(world):
 
 def test_closed_manager_serves_nothing_but_what_is_leased(world):
     world.publish(1)
-    manager = world.serve()
+    manager = world.serve(poll=0)  # each look has a thread of its own
     before = threading.active_count()
     with manager.servable('m') as servable:
         manager.close()

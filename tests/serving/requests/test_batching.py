@@ -145,7 +145,9 @@ def test_as_many_batches_run_at_once_as_there_are_threads():
     async def scenario(batcher):
         model.hold()
         asked = [batcher.run(model.run, 's', _x(*[value] * 8)) for value in range(3)]
-        await asyncio.sleep(0.2)
+        while len(model.sizes) < 2:
+            await asyncio.sleep(0.001)
+        await asyncio.sleep(0.2)  # in which the third one does not begin
         running = len(model.sizes)
         model.may_run.set()
         await asyncio.gather(*asked)

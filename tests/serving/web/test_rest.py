@@ -8,6 +8,7 @@ import json
 import os
 import re
 import socket
+import threading
 import time
 
 import aiohttp
@@ -101,6 +102,28 @@ def _run(
     return asyncio.run(run())
 
 
+class _Held:
+    """The runs of the model that are asked for more than 0 seconds: each waits for `go_on`."""
+
+    def __init__(self, monkeypatch):
+        self.go_on = threading.Event()
+        self.begun = []
+        run = LoadedModel.run
+
+        def hold(model, name, inputs, **options):
+            if inputs['seconds'].any():
+                self.begun.append(inputs)
+                assert self.go_on.wait(10)
+            return run(model, name, inputs, **options)
+
+        monkeypatch.setattr(LoadedModel, 'run', hold)
+
+
+@pytest.fixture
+def held(monkeypatch):
+    return _Held(monkeypatch)
+
+
 def _count(metrics, status):
     name = f':tensorflow:serving:request_count{{model_name="busy",status="{status}"}}'
     lines = metrics.page().decode().splitlines()
@@ -135,23 +158,21 @@ def test_without_a_model_there_is_no_page(manager):
     _run(manager, scenario, demo_dir=os.path.join(ROOT, 'serving', 'demo'))
 
 
-def test_costly_requests_do_not_hold_up_light_ones(manager):
-    """Whether requests are merged or not."""
-    options = BatchingOptions(max_batch_size=64, num_batch_threads=1)
-
+@pytest.mark.parametrize(
+    'batching', [None, BatchingOptions(max_batch_size=64, num_batch_threads=1)]
+)
+def test_costly_requests_do_not_hold_up_light_ones(manager, held, batching):
     async def scenario(asked):
-        # The first time of each takes longer.
-        for count in (1, 20):
-            assert (await asked.predict(*[0.0] * count))[0] == 200
-        costly = [asyncio.create_task(asked.predict(*[0.5] * 20)) for _ in range(2)]
+        costly = [asyncio.create_task(asked.predict(*[0.1] * 20)) for _ in range(2)]
         await asked.until_pending(2)
-        await asyncio.sleep(0.1)
+        while not held.begun:
+            await asyncio.sleep(0.01)
         assert await asked.predict(0.0) == (200, {'predictions': [0.0]})
         assert not any(task.done() for task in costly)
+        held.go_on.set()
         assert [status for status, _ in await asyncio.gather(*costly)] == [200, 200]
 
-    for batching in (None, options):
-        _run(manager, scenario, threads=1, batching=batching)
+    _run(manager, scenario, threads=1, batching=batching)
 
 
 def test_more_instances_than_allowed_are_refused(manager):
@@ -167,23 +188,31 @@ def test_more_instances_than_allowed_are_refused(manager):
         _run(manager, scenario, Limits(instances=2), batching=batching)
 
 
-def test_what_was_given_up_before_it_began_never_runs(manager):
+def test_what_was_given_up_before_it_began_never_runs(manager, held):
     async def scenario(asked):
-        start = time.monotonic()
-        answers = await asyncio.gather(*(asked.predict(0.6) for _ in range(5)))
+        answers = await asyncio.gather(*(asked.predict(0.1) for _ in range(5)))
         assert [status for status, _ in answers] == [504] * 5
-        assert (await asked.predict(0.0))[0] == 200
+        held.go_on.set()
+        while (await asked.predict(0.0))[0] != 200:
+            pass
         # One ran to its end, the others were in the queue.
-        assert time.monotonic() - start < 1.0
+        assert len(held.begun) <= 1
 
     _run(manager, scenario, Limits(timeout=0.5), threads=1)
 
 
-def test_requests_run_at_the_same_time_in_all_threads(manager):
+def test_requests_run_at_the_same_time_in_all_threads(manager, monkeypatch):
+    together = threading.Barrier(4)
+    run = LoadedModel.run
+
+    def meet(*asked):
+        together.wait(10)
+        return run(*asked)
+
     async def scenario(asked):
-        start = time.monotonic()
-        await asyncio.gather(*(asked.predict(0.5) for _ in range(4)))
-        assert time.monotonic() - start < 1.5
+        monkeypatch.setattr(LoadedModel, 'run', meet)
+        answers = await asyncio.gather(*(asked.predict(0.0) for _ in range(4)))
+        assert [status for status, _ in answers] == [200] * 4
 
     _run(manager, scenario, threads=4)
 
@@ -206,14 +235,15 @@ def test_an_error_that_nobody_expected_fails_its_request_alone(manager, monkeypa
     ]
 
 
-def test_what_cannot_wait_is_refused_at_once(manager):
+def test_what_cannot_wait_is_refused_at_once(manager, held):
     async def scenario(asked):
-        waiting = [asyncio.create_task(asked.predict(0.5)) for _ in range(2)]
+        waiting = [asyncio.create_task(asked.predict(0.1)) for _ in range(2)]
         await asked.until_pending(2)
         status, answer = await asked.predict(0.0)
         assert not any(task.done() for task in waiting)
         assert status == 503
         assert answer['error'] == 'The server is busy with 2 requests (--max_pending_requests)'
+        held.go_on.set()
         assert [status for status, _ in await asyncio.gather(*waiting)] == [200, 200]
         assert (await asked.predict(0.0))[0] == 200
         assert _count(asked.metrics, 'UNAVAILABLE') == 1
@@ -344,6 +374,7 @@ def test_an_answer_that_is_not_taken_is_given_up(manager):
     body = json.dumps({'instances': [-1.2345679e-30] * 400_000}).encode()
 
     async def scenario(asked):
+        asked.service._bodies._seconds = 20.0  # it takes time to come
         loop = asyncio.get_running_loop()
         async with slow_client(asked.address) as client:
             await loop.sock_sendall(client, _PREDICT + b'Content-Length: %d\r\n\r\n' % len(body))

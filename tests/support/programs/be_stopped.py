@@ -1,6 +1,6 @@
-"""Prints 'ready' and works until it is told to stop: HOW [serving].
+"""Prints 'ready' and works until it is told to stop: HOW [SECONDS].
 
-With `serving`, work is to end within half a second from then on.
+With SECONDS, work is to end within as many from then on.
 """
 
 import contextlib
@@ -12,11 +12,11 @@ import time
 from serving import stopping
 
 stopping.THREADS_SECONDS = 0.3
-_, how, *serving = sys.argv
+_, how, *seconds = sys.argv
 finish = threading.Event()
 with stopping.Stopping() as told:
-    if serving:
-        told.finish_by(finish.set, 0.5)
+    if seconds:
+        told.finish_by(finish.set, float(seconds[0]))
     print('ready', flush=True)
     if how == 'finishes':
         finish.wait()
