@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Any
 
 import tensorflow as tf
 
 # Streams of random numbers below this belong to the augmentation of the step's images.
 _FIRST_STREAM = 1000
+
+# The weight of a step in moving averages, in the long run.
+_NEWEST = 0.01
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,7 +25,7 @@ class Step:
         batch_size: Images of the step, all replicas together.
         replicas: Among how many replicas they are split evenly.
         replica: int32 scalar, which of them this is.
-        newest: The weight of this step in moving averages of what layers measure.
+        newest: float32 scalar, the weight of this step in moving averages of what layers measure.
     """
 
     seed: int
@@ -32,11 +34,16 @@ class Step:
     batch_size: int
     replicas: int
     replica: tf.Tensor
-    newest: tf.Tensor | float = 0.01
+    newest: tf.Tensor
 
     @classmethod
     def on_this_replica(
-        cls, seed: int, number: tf.Tensor, steps: int, batch_size: int, **others: Any
+        cls,
+        seed: int,
+        number: tf.Tensor,
+        steps: int,
+        batch_size: int,
+        newest: tf.Tensor | None = None,
     ) -> Step:
         """The step of this replica.
 
@@ -45,8 +52,12 @@ class Step:
             number: Integer scalar, counted from 0.
             steps: Of the whole training.
             batch_size: Images of the step, all replicas together.
-            **others: Other attributes than their defaults.
+            newest: See `Step`. By default it falls from 0.9 to 0.01, which it has from step 890
+                on, as with `num_updates` of TensorFlow's ExponentialMovingAverage: with 0.01 all
+                the time, averages take hundreds of steps to forget the values they begin with.
         """
+        if newest is None:
+            newest = tf.maximum(_NEWEST, 9 / (10 + tf.cast(number, tf.float32)))
         context = tf.distribute.get_replica_context()
         return cls(
             seed=seed,
@@ -55,7 +66,7 @@ class Step:
             batch_size=batch_size,
             replicas=context.num_replicas_in_sync,
             replica=tf.convert_to_tensor(context.replica_id_in_sync_group),
-            **others,
+            newest=newest,
         )
 
     def uniform(self, stream: int, shape: Sequence[int]) -> tf.Tensor:

@@ -17,8 +17,8 @@ def _layer():
     return layer
 
 
-def _step(**changes):
-    return Step.on_this_replica(0, tf.constant(0), 1, 6, **changes)
+def _step(number=0, **changes):
+    return Step.on_this_replica(0, tf.constant(number), 1, 6, **changes)
 
 
 def test_training_normalizes_by_the_batch_as_keras_does():
@@ -26,7 +26,7 @@ def test_training_normalizes_by_the_batch_as_keras_does():
     other.build((None, 4, 5, 3))
     other.set_weights(layer.get_weights())
     results = []
-    for call in (lambda x: layer(x, step=_step()), lambda x: other(x, training=True)):
+    for call in (lambda x: layer(x, step=_step(newest=0.01)), lambda x: other(x, training=True)):
         x = tf.constant(_X)
         with tf.GradientTape() as tape:
             tape.watch(x)
@@ -50,6 +50,14 @@ def test_answers_use_the_moving_averages():
     # An answer changes nothing, and does not depend on the other images.
     np.testing.assert_allclose(layer(_X[:1]), expected[:1], atol=1e-4)
     np.testing.assert_allclose(layer.mean, mean, rtol=1e-4)
+
+
+def test_a_short_training_forgets_the_values_that_averages_begin_with():
+    layer = _layer()
+    for number in range(20):
+        layer(_X / 100, step=_step(number))
+    np.testing.assert_allclose(layer.mean, _X.mean(axis=(0, 1, 2)) / 100, rtol=1e-3)
+    np.testing.assert_allclose(layer.variance, _X.var(axis=(0, 1, 2)) / 1e4, rtol=1e-2)
 
 
 def test_bfloat16_goes_through():

@@ -9,7 +9,7 @@ from capsmodel.networks.step import Step, dropout
 
 def _step(seed=1, number=3, replicas=1, replica=0):
     zero = tf.constant(0.0)
-    return Step(seed, tf.constant(number), zero, 8, replicas, tf.constant(replica))
+    return Step(seed, tf.constant(number), zero, 8, replicas, tf.constant(replica), zero)
 
 
 def test_numbers_depend_on_seed_step_and_stream_only():

@@ -30,9 +30,7 @@ def test_the_loss_of_a_step_is_weighted_and_its_metrics_are_not():
     model = capsnet.CapsNet(NETWORK)
     optimizer = FusedAdam(1e-3)
     optimizer.build(model.trainable_variables)
-    each = example_metrics(
-        model, *batch, Step(0, tf.constant(0), tf.constant(0.0), 4, 1, tf.constant(0))
-    )
+    each = example_metrics(model, *batch, Step.on_this_replica(0, tf.constant(0), 1, 4))
     losses = each['margin_loss'] + 0.5 * each['reconstruction_loss']
     weights = np.array([4, 2, 0.5] + 7 * [0], np.float32)
     step = make_train_step(model, optimizer, config, tf.distribute.get_strategy(), weights)
