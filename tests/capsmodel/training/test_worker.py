@@ -43,7 +43,7 @@ def _states(request):
 def _wait_for_states(request, count, process=None):
     """Waits until a number of states have been written; only the last two stay."""
     known = set(_states(request))
-    seen = set()
+    seen: set[pathlib.Path] = set()
     while len(seen) < count:
         assert process is None or process.poll() is None, process.communicate()
         time.sleep(0.01)

@@ -107,7 +107,7 @@ class _Held:
 
     def __init__(self, monkeypatch):
         self.go_on = threading.Event()
-        self.begun = []
+        self.begun: list[object] = []
         run = LoadedModel.run
 
         def hold(model, name, inputs, **options):
