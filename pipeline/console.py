@@ -188,11 +188,8 @@ def _print_summary(config: Config) -> None:
         text = f'\nThe run is done, but its summary cannot be read: {error}'
     first, *others = make_commands.next_steps(config)
     disk = disk_usage.of_folder(config.var, make_commands.make_command('prune', config, KEEP='5'))
-    steps = [
-        _labelled('Disk', disk),
-        _labelled('Next', first),
-        *(_labelled('', step) for step in others),
-    ]
+    steps = [_labelled('Disk', disk), _labelled('Next', first)]
+    steps += [_labelled('', step) for step in others]
     with contextlib.suppress(OSError):  # without a terminal as well, the run is done
         print('\n'.join([text, *steps]), flush=True)
 
@@ -221,32 +218,27 @@ def exit_on_error(config: Config, log_name: str = '') -> Iterator[None]:
         # A terminal may lack letters that the classes' names have.
         sys.stdout.reconfigure(errors='backslashreplace')
     try:
-        with _sentences(config, log, _interrupts()):
+        interrupted = _interrupts()
+        try:
             start_tensorflow.load()
             with start_tensorflow.without_noise():
                 yield
+        except Exception as error:
+            logging.getLogger(__name__).exception('The run ends here.')
+            sys.exit(_sentence(error, config, log, interrupted.is_set()))
     except KeyboardInterrupt:
-        # It may also come while another end is told.
+        # It may also come while an error is told.
         sys.exit(_INTERRUPTED)
 
 
-@contextlib.contextmanager
-def _sentences(config: Config, log: str, interrupted: threading.Event) -> Iterator[None]:
-    """Ends the process with a sentence for any error inside, whose traceback goes to the log."""
-    try:
-        yield
-    except NotPrepared as error:
-        logging.getLogger(__name__).exception('The run ends here.')
-        sys.exit(f'{error}. To prepare it: {make_commands.make_command("data", config)}')
-    except (*_FOR_PEOPLE, BaselineMissing) as error:
-        logging.getLogger(__name__).exception('The run ends here.')
-        sys.exit(str(error))
-    except Exception as error:
-        logging.getLogger(__name__).exception('The run ends here.')
-        if interrupted.is_set():
-            sys.exit(_INTERRUPTED)
-        prefix = '' if isinstance(error, NodeFailed) else f'{type(error).__name__}: '
-        sys.exit(f'{prefix}{error}\nThe whole log: {log}')
+def _sentence(error: Exception, config: Config, log: str, is_interrupted: bool) -> str:
+    if isinstance(error, (*_FOR_PEOPLE, BaselineMissing)):
+        data = f'. To prepare it: {make_commands.make_command("data", config)}'
+        return f'{error}{data if isinstance(error, NotPrepared) else ""}'
+    if is_interrupted:
+        return _INTERRUPTED
+    prefix = '' if isinstance(error, NodeFailed) else f'{type(error).__name__}: '
+    return f'{prefix}{error}\nThe whole log: {log}'
 
 
 def _interrupts() -> threading.Event:
