@@ -3,9 +3,10 @@
 `python -m benchmarks.serving` takes about two minutes. The clients share one process; each sends
 the next image when it has the answer to the last one. They are plain sockets, because an HTTP
 client in Python would add half a millisecond to each request. The bare call is a call of the
-server's own function in a process that does nothing else. All of them take turns. `ready_s` is
-how many seconds a server takes to be ready, `idle_cpu` the share of a processor core that it takes
-while nobody asks.
+server's own function in a process that does nothing else, with one image or with 32: there
+`connections` are the images of a call, and `requests_per_s` counts images. All of them take turns.
+`ready_s` is how many seconds a server takes to be ready, `idle_cpu` the share of a processor core
+that it takes while nobody asks.
 
 Without `--model`, requests go to a network with its first weights, with the signature `pixels`: 784
 numbers each. A pushed model, `--model var/serving_model/capsnet/VERSION`, can also be asked with
@@ -42,6 +43,8 @@ from benchmarks.inference import export
 from benchmarks.interleaved import report
 
 _CONNECTIONS = (1, 8, 32)
+# Of a bare call: one, and as many as wait when each of the most connections has asked.
+_IMAGES = (1, 32)
 _IDLE_SECONDS = 5
 # The name of each signature's input.
 _INPUTS = {'pixels': 'pixels', 'serving_default': 'image_bytes'}
@@ -82,29 +85,29 @@ class Server(NamedTuple):
 
 
 class Sample(NamedTuple):
-    """The measurements of one turn: requests a second, and the seconds of each request."""
+    """The measurements of one turn: images a second, and the seconds of each request or call."""
 
     rate: float
     latencies: list[float]
 
 
 def serve_calls(pipe: Any, directory: str, signature: str) -> None:
-    """Receives a number of seconds, makes bare calls for that time and sends their Sample."""
+    """Receives (images of a call, seconds), makes bare calls for that time, sends their Sample."""
     from serving.models.model import LoadedModel
 
     model = LoadedModel(directory)
     image = _image()[np.newaxis] if signature == 'pixels' else np.array([_png()], object)
-    inputs = {_INPUTS[signature]: image}
     while True:
         latencies = []
-        end = pipe.recv()
+        images, end = pipe.recv()
+        inputs = {_INPUTS[signature]: np.repeat(image, images, axis=0)}
         start = now = time.perf_counter()
         end += start
         while now < end:
             model.run(signature, inputs)
             latencies.append(time.perf_counter() - now)
             now += latencies[-1]
-        pipe.send(Sample(len(latencies) / (now - start), latencies))
+        pipe.send(Sample(images * len(latencies) / (now - start), latencies))
 
 
 def serve_requests(pipe: Any) -> None:
@@ -245,7 +248,7 @@ def _samples(
         for turn in range(1 + turns):
             # The first turn is a warm-up.
             length = seconds if turn else 0.5
-            sampled = {('bare call', 1): call(length)}
+            sampled = {('bare call', images): call((images, length)) for images in _IMAGES}
             for connections in _CONNECTIONS:
                 for name, server in servers.items():
                     sampled[name, connections] = request(

@@ -10,7 +10,7 @@ def test_rates_start_and_idle_time_of_a_network_with_its_first_weights(tmp_path)
     by_key = {(row['name'], row['connections']): row for row in rows}
     servers = 'server', 'server, batching'
     assert by_key.keys() == {
-        ('bare call', 1),
+        *(('bare call', images) for images in (1, 32)),
         *((server, connections) for server in servers for connections in (1, 8, 32)),
     }
     assert all(0 < row['p50_ms'] <= row['p99_ms'] for row in by_key.values())
