@@ -73,6 +73,8 @@ def _lines(axes: Any, chart: Chart, places: list[float]) -> None:
         axes.set_xscale('log')
         axes.set_yscale('log')
         for axis in (axes.xaxis, axes.yaxis):
+            # An axis may have less than one power of ten.
+            axis.set_major_locator(ticker.LogLocator(subs=(1, 2, 3, 5)))
             axis.set_major_formatter(ticker.FormatStrFormatter('%g'))
             axis.set_minor_formatter(ticker.NullFormatter())
     if all(place == int(place) for place in places):
