@@ -35,14 +35,7 @@ if TYPE_CHECKING:
 _INTERRUPTED = 'Interrupted. Finished nodes are kept: the same command resumes from there.'
 
 # Errors whose message is for the person who started the run.
-_FOR_PEOPLE = (
-    DatasetError,
-    GateRefused,
-    MetadataError,
-    PushError,
-    SettingError,
-    TrainingError,
-)
+_FOR_PEOPLE = (DatasetError, GateRefused, MetadataError, PushError, SettingError, TrainingError)
 
 # LocalDagRunner logs these by absl before and after it launches a node.
 STARTED = 'Component %s is running.'
@@ -223,7 +216,7 @@ def exit_on_error(config: Config, log_name: str = '') -> Iterator[None]:
             start_tensorflow.load()
             with start_tensorflow.without_noise():
                 yield
-        except Exception as error:
+        except (Exception, BaselineMissing) as error:
             logging.getLogger(__name__).exception('The run ends here.')
             sys.exit(_sentence(error, config, log, interrupted.is_set()))
     except KeyboardInterrupt:
@@ -231,10 +224,11 @@ def exit_on_error(config: Config, log_name: str = '') -> Iterator[None]:
         sys.exit(_INTERRUPTED)
 
 
-def _sentence(error: Exception, config: Config, log: str, is_interrupted: bool) -> str:
+def _sentence(error: BaseException, config: Config, log: str, is_interrupted: bool) -> str:
+    if isinstance(error, NotPrepared):
+        return f'{error}. To prepare it: {make_commands.make_command("data", config)}'
     if isinstance(error, (*_FOR_PEOPLE, BaselineMissing)):
-        data = f'. To prepare it: {make_commands.make_command("data", config)}'
-        return f'{error}{data if isinstance(error, NotPrepared) else ""}'
+        return str(error)
     if is_interrupted:
         return _INTERRUPTED
     prefix = '' if isinstance(error, NodeFailed) else f'{type(error).__name__}: '

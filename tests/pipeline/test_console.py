@@ -98,8 +98,9 @@ def _log(tmp_path):
     return path, path.read_text()
 
 
-def test_refusal_is_one_sentence_and_exit_code_1(tmp_path):
-    done = _run(tmp_path, 'refused')
+@pytest.mark.parametrize('how', ['refused', 'without a baseline'])
+def test_refusal_is_one_sentence_and_exit_code_1(tmp_path, how):
+    done = _run(tmp_path, how)
     assert (done.returncode, done.stdout) == (1, 'Slices chosen\n')
     assert done.stderr == 'The model is rejected: too short.\n'
 

@@ -9,11 +9,12 @@ import types
 
 from absl import logging
 
-from components.gate import GateRefused
+from components.gate import BaselineMissing, GateRefused
 from pipeline import configs, console
 
 _ENDS = {
     'refused': GateRefused('The model is rejected: too short.'),
+    'without a baseline': BaselineMissing('The model is rejected: too short.'),
     'failed': ValueError('no such\nthing'),
     'interrupted': KeyboardInterrupt(),
     'stopped': AttributeError('what a library makes of an interrupted import'),
