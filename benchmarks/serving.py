@@ -43,8 +43,8 @@ from benchmarks.inference import export
 from benchmarks.interleaved import report
 
 _CONNECTIONS = (1, 8, 32)
-# Of a bare call: one, and as many as wait when each of the most connections has asked.
-_IMAGES = (1, 32)
+# Of a bare call: one, and as many as there are connections at most.
+_IMAGES = (1, max(_CONNECTIONS))
 _IDLE_SECONDS = 5
 # The name of each signature's input.
 _INPUTS = {'pixels': 'pixels', 'serving_default': 'image_bytes'}

@@ -22,20 +22,19 @@ TURNS, STEPS_OF_A_TURN = 5, 20
 TIME_OF_STEPS = f'time of {STEPS_OF_A_TURN} steps'
 
 # About how many images a second are trained, by network and side of the images, on two cores of an
-# Intel Xeon: 64 images a step by half of the `cpu_seconds` of results.csv. Those of 40 pixels, with
-# which nothing is trained yet, are guesses. All are good for an estimate of how long a claim takes
-# and for nothing else.
+# Intel Xeon: 64 images a step by half of the `cpu_seconds` of results.csv. They are good for an
+# estimate of how long a claim takes and for nothing else.
 _IMAGES_PER_SECOND = {
     ('capsnet', 28): 590,
     ('capsnet', 36): 200,
-    ('capsnet', 40): 180,
+    ('capsnet', 40): 145,
     ('efficient_capsnet', 28): 1370,
-    ('efficient_capsnet', 40): 350,
+    ('efficient_capsnet', 40): 480,
     ('cnn', 28): 380,
     ('cnn', 36): 210,
-    ('cnn', 40): 250,
+    ('cnn', 40): 185,
     ('cnn_large_kernels', 28): 570,
-    ('cnn_large_kernels', 40): 170,
+    ('cnn_large_kernels', 40): 190,
 }
 # Seconds that a training takes besides: the process starts, graphs are traced, tests are run.
 _SECONDS_BESIDES = 25

@@ -37,27 +37,19 @@ class Step:
     newest: tf.Tensor
 
     @classmethod
-    def on_this_replica(
-        cls,
-        seed: int,
-        number: tf.Tensor,
-        steps: int,
-        batch_size: int,
-        newest: tf.Tensor | None = None,
-    ) -> Step:
+    def on_this_replica(cls, seed: int, number: tf.Tensor, steps: int, batch_size: int) -> Step:
         """The step of this replica.
+
+        `newest` falls from 0.9 to 0.01, which it has from step 890 on, as with `num_updates` of
+        TensorFlow's ExponentialMovingAverage: with 0.01 all the time, averages take hundreds of
+        steps to forget the values they begin with.
 
         Args:
             seed: Of the training.
             number: Integer scalar, counted from 0.
             steps: Of the whole training.
             batch_size: Images of the step, all replicas together.
-            newest: See `Step`. By default it falls from 0.9 to 0.01, which it has from step 890
-                on, as with `num_updates` of TensorFlow's ExponentialMovingAverage: with 0.01 all
-                the time, averages take hundreds of steps to forget the values they begin with.
         """
-        if newest is None:
-            newest = tf.maximum(_NEWEST, 9 / (10 + tf.cast(number, tf.float32)))
         context = tf.distribute.get_replica_context()
         return cls(
             seed=seed,
@@ -66,7 +58,7 @@ class Step:
             batch_size=batch_size,
             replicas=context.num_replicas_in_sync,
             replica=tf.convert_to_tensor(context.replica_id_in_sync_group),
-            newest=newest,
+            newest=tf.maximum(_NEWEST, 9 / (10 + tf.cast(number, tf.float32))),
         )
 
     def uniform(self, stream: int, shape: Sequence[int]) -> tf.Tensor:

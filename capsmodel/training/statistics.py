@@ -7,6 +7,7 @@ arXiv:1803.05407, section 3.2).
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from collections.abc import Iterator
 from typing import Any
@@ -61,12 +62,10 @@ class Statistics:
         config = self._config
 
         def on_replica(images: tf.Tensor, labels: tf.Tensor, number: tf.Tensor) -> None:
+            step = Step.on_this_replica(config.seed, number, len(self._steps), config.batch_size)
             # The mean of all batches until now.
             newest = 1 / tf.cast(number + 1, tf.float32)
-            step = Step.on_this_replica(
-                config.seed, number, len(self._steps), config.batch_size, newest=newest
-            )
-            self._model(images, step=step)
+            self._model(images, step=dataclasses.replace(step, newest=newest))
 
         @tf.function(autograph=False)
         def measure(batches: Iterator[Any], number: tf.Tensor) -> None:

@@ -85,6 +85,9 @@ class _Server:
     def connect(self):
         return http.client.HTTPConnection(self.address, timeout=_PATIENCE)
 
+    def is_running(self):
+        return self.process.poll() is None
+
     def listens(self):
         with contextlib.suppress(ConnectionRefusedError):
             self.connect().connect()
@@ -537,7 +540,7 @@ def test_a_signal_ends_a_server_that_is_still_loading(root, tmp_path):
     with _started(root, f'--model_base_path={tmp_path}') as server:
         # Before it begins to load it leaves signals to a thread.
         while not _blocks(server.process, signal.SIGINT):
-            assert server.process.poll() is None
+            assert server.is_running()
             time.sleep(0.01)
         time.sleep(0.2)
         server.process.send_signal(signal.SIGINT)

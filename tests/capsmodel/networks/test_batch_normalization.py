@@ -1,5 +1,7 @@
 """Batch normalization: its equation, its gradients and its moving averages."""
 
+import dataclasses
+
 import numpy as np
 import tensorflow as tf
 
@@ -18,7 +20,8 @@ def _layer():
 
 
 def _step(number=0, **changes):
-    return Step.on_this_replica(0, tf.constant(number), 1, 6, **changes)
+    step = Step.on_this_replica(0, tf.constant(number), 1, 6)
+    return dataclasses.replace(step, **changes)
 
 
 def test_training_normalizes_by_the_batch_as_keras_does():

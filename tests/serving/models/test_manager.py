@@ -356,11 +356,11 @@ def test_version_that_is_no_longer_wanted_when_it_is_loaded(world):
     disk = StuckDisk(3)
     world.stack.callback(disk.go_on.set)
     manager = world.serve(load=disk.load, load_seconds=3)
-    late = manager._versions['m'][3]
+    version = manager._versions['m'][3]
     world.remove(3)
-    eventually(lambda: not late.aspired)
+    eventually(lambda: not version.aspired)
     disk.go_on.set()
-    eventually(lambda: late.loading is None)
+    eventually(lambda: not version.loading)  # the thread that loads it has ended
     assert ask(manager) == 1
     manager.close()  # which waits for what its thread does with the loaded version
     assert world.log == [('error', 'm', 3, 'DEADLINE_EXCEEDED'), ('load', 'm', 1)]
