@@ -2,8 +2,7 @@
 
 `python -m study.run --claim iterations` is what `make study CLAIM=iterations` runs. You can stop it
 at any time: the same command trains only what has no results yet, and resumes a training that was
-stopped. Only a training on pairs of digits starts again: it has no checkpoints. `--small` trains
-small networks on few images, into VAR, to see that all works.
+stopped. `--small` trains small networks on few images, into VAR, to see that all works.
 """
 
 from __future__ import annotations
@@ -191,17 +190,12 @@ def _rows(plan: Plan, training: Training, sets: Sets) -> list[Row]:
     """Trains, tests, and writes the rows of a training."""
     from study import tested, train
 
-    seconds: float | None
-    cpu_seconds: float | None
     if training.digits == 2:
         picture = plan.claim.picture
-        measures, seconds, cpu_seconds = train.train_on_pairs(
-            training, sets, plan.preset, plan.pictures / picture.file if picture else None
-        )
-        trained = None
+        file = plan.pictures / picture.file if picture else None
+        trained, measures = train.train_on_pairs(training, sets, plan.folder, plan.preset, file)
     else:
         trained = train.train(training, sets, plan.folder, plan.preset)
-        seconds, cpu_seconds = trained.seconds, trained.cpu_seconds
         measures = tested.measures(trained.network, training, sets)
     rows = [
         _row(
@@ -212,15 +206,14 @@ def _rows(plan: Plan, training: Training, sets: Sets) -> list[Row]:
             refused_percent=_rounded(measure.refused_percent),
             coupling_entropy=_rounded(measure.coupling_entropy),
             # A training has one time, whatever it is tested on.
-            seconds=_rounded(seconds, 1) if number == 0 else None,
-            cpu_seconds=_rounded(cpu_seconds, 1) if number == 0 else None,
+            seconds=_rounded(trained.seconds, 1) if number == 0 else None,
+            cpu_seconds=_rounded(trained.cpu_seconds, 1) if number == 0 else None,
         )
         for number, measure in enumerate(measures)
     ]
     has = {key_of(row) for row in plan.rows()}
     results.append([row for row in rows if key_of(row) not in has], plan.results)
-    if trained:
-        train.remove_checkpoints(trained)
+    train.remove_checkpoints(trained)
     return rows
 
 
@@ -282,14 +275,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         print('Nothing is left to train. The report: make study-report')
         return
     if plan.preset != 'tiny':
-        again = (
-            'a training on pairs of digits then starts again'
-            if any(training.digits == 2 for training in missing)
-            else 'it resumes a training that was stopped'
-        )
         print(
             f'Those that are left take about {hours:.1f} hours on two cores of a Xeon without '
-            f'other work. You can stop at any time, and go on with the same command: {again}.'
+            'other work. You can stop at any time, and go on with the same command.'
         )
     config = configs.from_environment({'VAR': var, 'PIPELINE_NAME': f'study-{claim.name}'})
     waiting = 'Waiting for another study to end ...'

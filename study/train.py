@@ -15,11 +15,12 @@ from capsmodel import settings
 from capsmodel.networks import table
 from capsmodel.networks.network import Network
 from capsmodel.training import launcher
+from capsmodel.training.checkpoints import Checkpoints, fingerprint
 from capsmodel.training.request import TrainingRequest
 from capsmodel.training.settings import ProcessSettings
 from capsmodel.training.state import load_best
 from pipeline import configs
-from pipeline.code_version import code_version
+from pipeline.code_version import code_version, version_of
 from pipeline.settings import Config
 from study import subsets
 from study.data import Sets
@@ -46,7 +47,7 @@ class Trained(NamedTuple):
     network: Network
     seconds: float | None
     cpu_seconds: float | None
-    checkpoints: str
+    checkpoints: pathlib.Path
 
 
 def settings_of(training: Training, preset: str) -> Config:
@@ -102,47 +103,71 @@ def train(training: Training, sets: Sets, folder: pathlib.Path, preset: str) -> 
     times = time.monotonic() - started, _cpu_seconds() - cpu
     model = table.create(network)
     load_best(model, checkpoints)
-    written = os.fspath(checkpoints.folder)
-    if checkpoints.folder.name in begun:
-        return Trained(model, None, None, written)
-    return Trained(model, *times, written)
+    trained = Trained(model, *times, checkpoints.folder)
+    return _without_times(trained) if checkpoints.folder.name in begun else trained
 
 
 def train_on_pairs(
-    training: Training, sets: Sets, preset: str, picture_file: pathlib.Path | None
-) -> tuple[list[Measure], float, float]:
+    training: Training,
+    sets: Sets,
+    folder: pathlib.Path,
+    preset: str,
+    picture_file: pathlib.Path | None,
+) -> tuple[Trained, list[Measure]]:
     """Trains on two digits on top of each other, by `study.overlap`, and measures the network.
+
+    It resumes from the last checkpoint of such a training. The seconds are those of training and
+    test.
 
     Args:
         training: What to train.
         sets: The images of its dataset.
+        folder: For checkpoints.
         preset: See `settings_of`.
         picture_file: Where a network with a decoder is drawn, unless that is there; None: nowhere.
 
-    Returns:
-        The measures; the seconds of training and test; the same of all processor cores together.
+    Raises:
+        TrainingError: The training is not complete.
     """
-    given = {'PRESET': preset, 'EPOCHS': '1', 'BATCH_SIZE': f'{BATCH_SIZE}'}
     started, cpu = time.monotonic(), time.process_time()
+    images = sets.images('train', SIDE)
+    name = fingerprint(
+        [dataclasses.asdict(training), preset, version_of('study.train')],
+        [images.images, images.labels],
+    )
+    every = settings.filled(ProcessSettings, settings_of(training, preset)).checkpoint_steps
+    checkpoints = Checkpoints(folder / 'checkpoints' / name, every)
+    is_resumed = any(checkpoints.folder.glob('step-*'))
     measures, network = overlap.train_and_measure(
         training.network,
         training.shift,
         training.steps,
         training.seed,
-        sets.images('train', SIDE),
+        images,
         sets.pairs(training.shift),
-        {**given, **dict(training.settings)},
+        {
+            'PRESET': preset,
+            'EPOCHS': '1',
+            'BATCH_SIZE': f'{BATCH_SIZE}',
+            **dict(training.settings),
+        },
+        checkpoints,
     )
-    seconds, cpu = time.monotonic() - started, time.process_time() - cpu
+    times = time.monotonic() - started, time.process_time() - cpu
     if picture_file and network.config.has_decoder and not picture_file.exists():
         pairs = pair_files.load(sets.pairs(training.shift))
         picture.write_picture(network, pairs, picture_file)
-    return measures, seconds, cpu
+    trained = Trained(network, *times, checkpoints.folder)
+    return _without_times(trained) if is_resumed else trained, measures
 
 
 def remove_checkpoints(trained: Trained) -> None:
     """Removes what a finished training does not need any more."""
     shutil.rmtree(trained.checkpoints, ignore_errors=True)
+
+
+def _without_times(resumed: Trained) -> Trained:
+    return resumed._replace(seconds=None, cpu_seconds=None)
 
 
 def _training_files(training: Training, sets: Sets, folder: pathlib.Path) -> str:

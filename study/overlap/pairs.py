@@ -117,9 +117,11 @@ class TrainingPairs:
         merged, singles = overlaid(tf.stack([images, partners], axis=1), offsets)
         return Pairs(merged, singles, tf.stack([labels, other_labels], axis=1))
 
-    def dataset(self, steps: int) -> tf.data.Dataset:
-        """The pairs of the steps from 0 on."""
-        batches = tf.data.Dataset.range(steps).map(self.batch, num_parallel_calls=tf.data.AUTOTUNE)
+    def dataset(self, start: int, stop: int) -> tf.data.Dataset:
+        """The pairs of the steps from `start` to before `stop`."""
+        batches = tf.data.Dataset.range(start, stop).map(
+            self.batch, num_parallel_calls=tf.data.AUTOTUNE
+        )
         return dataset.untuned(batches.prefetch(2))
 
     def _partners(self, labels: tf.Tensor, step: tf.Tensor) -> tf.Tensor:

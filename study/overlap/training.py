@@ -15,12 +15,14 @@ from capsmodel.networks import losses, memory, table
 from capsmodel.networks.network import Network
 from capsmodel.networks.settings import NetworkConfig
 from capsmodel.networks.step import Step
-from capsmodel.summaries.console import progress_bar
+from capsmodel.summaries.console import progress_bar, say
 from capsmodel.training import capacity
+from capsmodel.training.checkpoints import Checkpoints
 from capsmodel.training.errors import Diverged
 from capsmodel.training.optimizer import FusedAdam
 from capsmodel.training.schedules import Schedule
 from capsmodel.training.settings import TrainingConfig
+from capsmodel.training.state import TrainingState
 from pipeline import configs
 from study.measure import Measure
 from study.overlap import pair_files
@@ -40,6 +42,7 @@ def train_and_measure(
     images: LabeledImages,
     test_files: str,
     settings: Mapping[str, str],
+    checkpoints: Checkpoints | None = None,
 ) -> tuple[list[Measure], Network]:
     """Trains a network on pairs of digits and measures it on the pairs of a test set.
 
@@ -53,6 +56,7 @@ def train_and_measure(
         test_files: Pattern of the files that the component `OverlappingPairs` wrote.
         settings: Other settings of the network and the training than their defaults: names in
             capitals to values. The pairs are not augmented further.
+        checkpoints: Checkpoints to resume from and to write; None: none.
 
     Returns:
         What `measures` returns for the test pairs, and the network.
@@ -61,7 +65,8 @@ def train_and_measure(
         SettingError: A setting cannot be used.
         ValueError: There is no such network, the images do not make pairs, or there are no test
             pairs.
-        TrainingError: The loss is not finite, or memory is too small.
+        TrainingError: The loss is not finite, memory is too small, or a checkpoint cannot be
+            written.
     """
     test = pair_files.load(test_files)
     model_config, config = configured(network, images.images.shape[1:], seed, settings)
@@ -69,7 +74,7 @@ def train_and_measure(
     keras.utils.set_random_seed(seed)
     model = table.create(model_config)
     capacity.check(model, config.batch_size, tf.distribute.get_strategy())
-    train(model, config, pairs, steps)
+    train(model, config, pairs, steps, checkpoints)
     return measures(scores(model, test.images), test.labels), model
 
 
@@ -94,7 +99,13 @@ def configured(
     return epochs.network_and_training(configs.from_environment({**settings, **ours}))
 
 
-def train(model: Network, config: TrainingConfig, pairs: TrainingPairs, steps: int) -> None:
+def train(
+    model: Network,
+    config: TrainingConfig,
+    pairs: TrainingPairs,
+    steps: int,
+    checkpoints: Checkpoints | None = None,
+) -> None:
     """Trains a network, with a progress bar on standard error.
 
     Args:
@@ -102,26 +113,35 @@ def train(model: Network, config: TrainingConfig, pairs: TrainingPairs, steps: i
         config: How to train it; see `train_and_measure` about the learning rate.
         pairs: What it learns from, `config.batch_size` a step.
         steps: The number of steps.
+        checkpoints: Checkpoints to resume from and to write; None: none.
 
     Raises:
         Diverged: The loss is not finite.
+        TrainingError: A checkpoint cannot be written.
     """
     schedule = Schedule(config, steps / config.epochs)
     optimizer = FusedAdam(
         schedule, use_ema=bool(config.ema_decay), ema_momentum=config.ema_decay or None
     )
     optimizer.build(model.trainable_variables)
+    state = TrainingState(model, optimizer, checkpoints, writes=True)
+    done = state.progress.step
+    if done:
+        say(f'resuming from the checkpoint of step {done:,} of {steps:,}')
     train_step = make_train_step(model, optimizer, config, steps)
-    with progress_bar(0, steps * config.batch_size) as bar:
-        for number, batch in enumerate(pairs.dataset(steps), 1):
+    with progress_bar(done * config.batch_size, steps * config.batch_size) as bar:
+        for number, batch in enumerate(pairs.dataset(done, steps), done + 1):
             loss = train_step(batch)
-            if number % _STEPS_BETWEEN_LOSSES == 0 or number == steps:
+            is_due = number == steps or state.is_due(number)
+            if is_due or number % _STEPS_BETWEEN_LOSSES == 0:
                 if not math.isfinite(loss):
                     raise Diverged(
                         f'The loss is {float(loss)} at step {number - 1}, where the learning rate '
                         f'is {float(schedule(number - 1)):g}: lower LEARNING_RATE'
                     )
                 bar.set_postfix(loss=f'{float(loss):.4f}', refresh=False)
+            if is_due:
+                state.save(number)
             bar.update(config.batch_size)
     if config.ema_decay:
         optimizer.finalize_variable_values(model.trainable_variables)

@@ -18,7 +18,7 @@ def _numbered(labels):
 
 
 def _batches(pairs, steps):
-    return [[values.numpy() for values in batch] for batch in pairs.dataset(steps)]
+    return [[values.numpy() for values in batch] for batch in pairs.dataset(0, steps)]
 
 
 def test_overlaid_worked_by_hand():

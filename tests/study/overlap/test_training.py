@@ -9,6 +9,7 @@ from lively_capsnet import lively_capsnet
 from network_configs import small
 
 from capsmodel.networks import table
+from capsmodel.training.checkpoints import Checkpoints
 from capsmodel.training.errors import Diverged
 from pipeline.configs import SettingError
 from study.measure import Measure
@@ -106,12 +107,12 @@ def test_a_network_learns_to_name_both_digits(network, settings, digits, pair_fi
     assert training.measures(training.scores(model, pairs.images), pairs.labels) == [both, each]
 
 
-def _trained(digits, network, steps, **settings):
+def _trained(digits, network, steps, *, checkpoints=None, **settings):
     model_config, config = training.configured(network, (28, 28), 1, settings)
     pairs = TrainingPairs(digits[0], 4, seed=1, batch_size=config.batch_size)
     keras.utils.set_random_seed(1)
     model = table.create(model_config)
-    training.train(model, config, pairs, steps)
+    training.train(model, config, pairs, steps, checkpoints)
     return model.get_weights()
 
 
@@ -123,6 +124,32 @@ def test_a_training_can_be_repeated_and_its_averaged_weights_are_used(digits):
         # The first average is that of the first step.
         np.testing.assert_allclose(mean, 0.25 * before + 0.75 * after, atol=1e-5)
         assert np.abs(after - before).max() > 1e-3
+
+
+class _StoppedAt(Checkpoints):
+    """Ends the training when this many steps are saved."""
+
+    def __init__(self, step, folder):
+        super().__init__(folder, every_steps=1)
+        self._step = step
+
+    def save(self, variables, progress):
+        super().save(variables, progress)
+        if progress.step == self._step:
+            raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize('step', [2, 4], ids=['in between', 'at the end'])
+def test_a_training_that_was_stopped_resumes_to_the_same_weights(step, digits, tmp_path, capfd):
+    settings = {**_CNN_SETTINGS, 'EMA_DECAY': '0.25'}
+    whole = _trained(digits, 'cnn', 4, **settings)
+    with pytest.raises(KeyboardInterrupt):
+        _trained(digits, 'cnn', 4, checkpoints=_StoppedAt(step, tmp_path), **settings)
+    capfd.readouterr()
+    resumed = _trained(digits, 'cnn', 4, checkpoints=Checkpoints(tmp_path), **settings)
+    assert f'resuming from the checkpoint of step {step} of 4' in capfd.readouterr().err
+    for expected, weights in zip(whole, resumed, strict=True):
+        np.testing.assert_allclose(weights, expected, atol=1e-6)
 
 
 def test_a_training_that_diverges_says_at_which_learning_rate(digits):
