@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
 import pathlib
 import resource
 import shutil
+import signal
 import time
-from typing import NamedTuple
+from collections.abc import Iterator
+from typing import Any, NamedTuple
 
 from benchmarks import epochs
 from capsmodel import settings
@@ -130,6 +133,7 @@ def train_on_pairs(
         TrainingError: The training is not complete.
     """
     started, cpu = time.monotonic(), time.process_time()
+    test = pair_files.load(sets.pairs(training.shift))
     images = sets.images('train', SIDE)
     name = fingerprint(
         [dataclasses.asdict(training), preset, version_of('study.train')],
@@ -138,27 +142,55 @@ def train_on_pairs(
     every = settings.filled(ProcessSettings, settings_of(training, preset)).checkpoint_steps
     checkpoints = Checkpoints(folder / 'checkpoints' / name, every)
     is_resumed = any(checkpoints.folder.glob('step-*'))
-    measures, network = overlap.train_and_measure(
-        training.network,
-        training.shift,
-        training.steps,
-        training.seed,
-        images,
-        sets.pairs(training.shift),
-        {
-            'PRESET': preset,
-            'EPOCHS': '1',
-            'BATCH_SIZE': f'{BATCH_SIZE}',
-            **dict(training.settings),
-        },
-        checkpoints,
-    )
+    given = {'PRESET': preset, 'EPOCHS': '1', 'BATCH_SIZE': f'{BATCH_SIZE}'}
+    with signals_noted() as received:
+        network = overlap.trained(
+            training.network,
+            training.shift,
+            training.steps,
+            training.seed,
+            images,
+            {**given, **dict(training.settings)},
+            checkpoints,
+            should_stop=lambda: bool(received),
+        )
+    measures = overlap.measures(overlap.scores(network, test.images), test.labels)
     times = time.monotonic() - started, time.process_time() - cpu
     if picture_file and network.config.has_decoder and not picture_file.exists():
-        pairs = pair_files.load(sets.pairs(training.shift))
-        picture.write_picture(network, pairs, picture_file)
+        picture.write_picture(network, test, picture_file)
     trained = Trained(network, *times, checkpoints.folder)
     return _without_times(trained) if is_resumed else trained, measures
+
+
+@contextlib.contextmanager
+def signals_noted() -> Iterator[set[int]]:
+    """Notes SIGTERM and SIGINT, and hands them on at the end, unless that is an error.
+
+    A second one of its kind is handed on at once.
+
+    Yields:
+        The numbers of those that have come.
+    """
+    received: set[int] = set()
+
+    def note(number: int, frame: Any) -> None:
+        received.add(number)
+        signal.signal(number, before[number])
+
+    before: dict[int, Any] = {
+        number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)
+    }
+    for number, handler in before.items():
+        # A shell starts what runs in the background with Ctrl-C ignored.
+        if handler is not signal.SIG_IGN:
+            signal.signal(number, note)
+    try:
+        yield received
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    for number in received:
+        signal.raise_signal(number)
 
 
 def remove_checkpoints(trained: Trained) -> None:

@@ -25,7 +25,6 @@ from capsmodel.training.settings import TrainingConfig
 from capsmodel.training.state import TrainingState
 from pipeline import configs
 from study.measure import Measure
-from study.overlap import pair_files
 from study.overlap.pairs import PADDING, Pairs, TrainingPairs
 
 # Those whose losses can be asked for two classes at once.
@@ -34,17 +33,17 @@ NETWORKS = ('capsnet', 'cnn', 'cnn_large_kernels')
 _STEPS_BETWEEN_LOSSES = 50
 
 
-def train_and_measure(
+def trained(
     network: str,
     shift: int,
     steps: int,
     seed: int,
     images: LabeledImages,
-    test_files: str,
     settings: Mapping[str, str],
     checkpoints: Checkpoints | None = None,
-) -> tuple[list[Measure], Network]:
-    """Trains a network on pairs of digits and measures it on the pairs of a test set.
+    should_stop: Callable[[], bool] = lambda: False,
+) -> Network:
+    """Trains a network on pairs of digits.
 
     Args:
         network: One of NETWORKS.
@@ -53,29 +52,24 @@ def train_and_measure(
             that have these steps together.
         seed: Decides the first weights and the pairs.
         images: The single digits to learn from, uint8 [n, 28, 28], with labels.
-        test_files: Pattern of the files that the component `OverlappingPairs` wrote.
         settings: Other settings of the network and the training than their defaults: names in
             capitals to values. The pairs are not augmented further.
         checkpoints: Checkpoints to resume from and to write; None: none.
-
-    Returns:
-        What `measures` returns for the test pairs, and the network.
+        should_stop: Asked before each step.
 
     Raises:
         SettingError: A setting cannot be used.
-        ValueError: There is no such network, the images do not make pairs, or there are no test
-            pairs.
-        TrainingError: The loss is not finite, memory is too small, or a checkpoint cannot be
-            written.
+        ValueError: There is no such network, or the images do not make pairs.
+        TrainingError: The loss is not finite; memory is too small; a checkpoint cannot be written;
+            `should_stop` returned True.
     """
-    test = pair_files.load(test_files)
     model_config, config = configured(network, images.images.shape[1:], seed, settings)
     pairs = TrainingPairs(images, shift, seed=seed, batch_size=config.batch_size)
     keras.utils.set_random_seed(seed)
     model = table.create(model_config)
     capacity.check(model, config.batch_size, tf.distribute.get_strategy())
-    train(model, config, pairs, steps, checkpoints)
-    return measures(scores(model, test.images), test.labels), model
+    train(model, config, pairs, steps, checkpoints, should_stop)
+    return model
 
 
 def configured(
@@ -105,19 +99,21 @@ def train(
     pairs: TrainingPairs,
     steps: int,
     checkpoints: Checkpoints | None = None,
+    should_stop: Callable[[], bool] = lambda: False,
 ) -> None:
     """Trains a network, with a progress bar on standard error.
 
     Args:
         model: The network.
-        config: How to train it; see `train_and_measure` about the learning rate.
+        config: How to train it; see `trained` about the learning rate.
         pairs: What it learns from, `config.batch_size` a step.
         steps: The number of steps.
         checkpoints: Checkpoints to resume from and to write; None: none.
+        should_stop: Asked before each step.
 
     Raises:
         Diverged: The loss is not finite.
-        TrainingError: A checkpoint cannot be written.
+        TrainingError: A checkpoint cannot be written, or `should_stop` returned True.
     """
     schedule = Schedule(config, steps / config.epochs)
     optimizer = FusedAdam(
@@ -131,6 +127,8 @@ def train(
     train_step = make_train_step(model, optimizer, config, steps)
     with progress_bar(done * config.batch_size, steps * config.batch_size) as bar:
         for number, batch in enumerate(pairs.dataset(done, steps), done + 1):
+            if should_stop():
+                state.stop(number - 1, steps)
             loss = train_step(batch)
             is_due = number == steps or state.is_due(number)
             if is_due or number % _STEPS_BETWEEN_LOSSES == 0:

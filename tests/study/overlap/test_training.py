@@ -1,5 +1,7 @@
 """A network learns to name both digits of a pair, by losses worked out in numpy."""
 
+import itertools
+
 import keras
 import numpy as np
 import pytest
@@ -10,7 +12,7 @@ from network_configs import small
 
 from capsmodel.networks import table
 from capsmodel.training.checkpoints import Checkpoints
-from capsmodel.training.errors import Diverged
+from capsmodel.training.errors import Diverged, TrainingError
 from pipeline.configs import SettingError
 from study.measure import Measure
 from study.overlap import pair_files, training
@@ -95,24 +97,22 @@ def test_measures_worked_by_hand():
 
 @pytest.mark.parametrize(('network', 'settings'), [('capsnet', _SETTINGS), ('cnn', _CNN_SETTINGS)])
 def test_a_network_learns_to_name_both_digits(network, settings, digits, pair_file):
-    (both, each), model = training.train_and_measure(
-        network, 4, 120, 1, digits[0], pair_file, settings
-    )
+    model = training.trained(network, 4, 120, 1, digits[0], settings)
+    pairs = pair_files.load(pair_file)
+    both, each = training.measures(training.scores(model, pairs.images), pairs.labels)
     # By chance, both are right in 1 of 45 pairs, and 1 of 5 digits is found.
     assert both.condition == 'both right'
     assert both.error_percent < 90
     assert each.condition == 'each by itself'
     assert each.error_percent < 65
-    pairs = pair_files.load(pair_file)
-    assert training.measures(training.scores(model, pairs.images), pairs.labels) == [both, each]
 
 
-def _trained(digits, network, steps, *, checkpoints=None, **settings):
+def _trained(digits, network, steps, *, checkpoints=None, should_stop=lambda: False, **settings):
     model_config, config = training.configured(network, (28, 28), 1, settings)
     pairs = TrainingPairs(digits[0], 4, seed=1, batch_size=config.batch_size)
     keras.utils.set_random_seed(1)
     model = table.create(model_config)
-    training.train(model, config, pairs, steps, checkpoints)
+    training.train(model, config, pairs, steps, checkpoints, should_stop)
     return model.get_weights()
 
 
@@ -126,30 +126,27 @@ def test_a_training_can_be_repeated_and_its_averaged_weights_are_used(digits):
         assert np.abs(after - before).max() > 1e-3
 
 
-class _StoppedAt(Checkpoints):
-    """Ends the training when this many steps are saved."""
-
-    def __init__(self, step, folder):
-        super().__init__(folder, every_steps=1)
-        self._step = step
-
-    def save(self, variables, progress):
-        super().save(variables, progress)
-        if progress.step == self._step:
-            raise KeyboardInterrupt
-
-
-@pytest.mark.parametrize('step', [2, 4], ids=['in between', 'at the end'])
-def test_a_training_that_was_stopped_resumes_to_the_same_weights(step, digits, tmp_path, capfd):
+def test_a_training_that_was_stopped_resumes_to_the_same_weights(digits, tmp_path, capfd):
     settings = {**_CNN_SETTINGS, 'EMA_DECAY': '0.25'}
     whole = _trained(digits, 'cnn', 4, **settings)
-    with pytest.raises(KeyboardInterrupt):
-        _trained(digits, 'cnn', 4, checkpoints=_StoppedAt(step, tmp_path), **settings)
-    capfd.readouterr()
-    resumed = _trained(digits, 'cnn', 4, checkpoints=Checkpoints(tmp_path), **settings)
-    assert f'resuming from the checkpoint of step {step} of 4' in capfd.readouterr().err
-    for expected, weights in zip(whole, resumed, strict=True):
-        np.testing.assert_allclose(weights, expected, atol=1e-6)
+    given = {**settings, 'checkpoints': Checkpoints(tmp_path)}
+    questions = itertools.count()
+    with pytest.raises(TrainingError, match='did after step 2 of 4: the same command resumes'):
+        _trained(digits, 'cnn', 4, should_stop=lambda: next(questions) == 2, **given)
+    # The second one to resume has no step left.
+    for start in (2, 4):
+        capfd.readouterr()
+        resumed = _trained(digits, 'cnn', 4, **given)
+        assert f'resuming from the checkpoint of step {start} of 4' in capfd.readouterr().err
+        for expected, weights in zip(whole, resumed, strict=True):
+            np.testing.assert_allclose(weights, expected, atol=1e-6)
+
+
+def test_checkpoints_are_written_every_so_many_steps(digits, tmp_path):
+    checkpoints = Checkpoints(tmp_path, every_steps=2)
+    _trained(digits, 'cnn', 5, checkpoints=checkpoints, **_CNN_SETTINGS)
+    # Only two are kept.
+    assert {path.name for path in tmp_path.iterdir()} == {'step-00000004', 'step-00000005'}
 
 
 def test_a_training_that_diverges_says_at_which_learning_rate(digits):
