@@ -19,7 +19,8 @@ MNIST = EfficientCapsNetConfig(28, 28, 10)
 
 
 def _step(**changes):
-    return Step.on_this_replica(0, tf.constant(0), 10, batch_size=6, **changes)
+    step = Step.on_this_replica(0, tf.constant(0), 10, batch_size=6)
+    return dataclasses.replace(step, **changes)
 
 
 def _images(*shape):
