@@ -2,8 +2,10 @@
 
 import contextlib
 import errno
+import math
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 
 from capsmodel.networks.settings import NetworkConfig
 
@@ -14,6 +16,24 @@ class TrainingError(Exception):
 
 class Diverged(TrainingError):
     """The loss is no longer finite."""
+
+
+def check_finite(step: int, loss: float, learning_rate: Callable[[int], Any]) -> None:
+    """Checks the loss of a step.
+
+    Args:
+        step: Counted from 0.
+        loss: Its loss.
+        learning_rate: Maps a step to its learning rate.
+
+    Raises:
+        Diverged: The loss is not finite.
+    """
+    if not math.isfinite(loss):
+        raise Diverged(
+            f'The loss is {loss} at step {step}, where the learning rate is '
+            f'{float(learning_rate(step)):g}: lower LEARNING_RATE'
+        )
 
 
 @contextlib.contextmanager

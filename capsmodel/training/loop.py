@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -21,7 +20,7 @@ from capsmodel.summaries.console import progress_bar, say
 from capsmodel.summaries.training_log import TrainingLog
 from capsmodel.training import capacity, class_weights, strategies, warm_start
 from capsmodel.training.checkpoints import Checkpoints, fingerprint
-from capsmodel.training.errors import Diverged, TrainingError
+from capsmodel.training.errors import TrainingError, check_finite
 from capsmodel.training.evaluation import Evaluator
 from capsmodel.training.optimizer import FusedAdam
 from capsmodel.training.schedules import Schedule
@@ -164,7 +163,7 @@ class _Loop:
             means = self.log.record(step, results)
             is_due = self.state.is_due(step + 1)
             if means or is_due or step + 1 == end:
-                self._check_finite(step, float(results['loss']))
+                check_finite(step, float(results['loss']), self.learning_rate)
             if means:
                 bar.set_postfix(loss=f'{means["loss"]:.4f}', refresh=False)
             bar.update(size)
@@ -189,13 +188,6 @@ class _Loop:
             f'{", the best so far" if shows_best else ""}',
             file=sys.stderr,
         )
-
-    def _check_finite(self, step: int, loss: float) -> None:
-        if not math.isfinite(loss):
-            raise Diverged(
-                f'The loss is {loss} at step {step}, where the learning rate is '
-                f'{float(self.learning_rate(step)):g}: lower LEARNING_RATE'
-            )
 
 
 def _build(
@@ -238,8 +230,7 @@ def _start(
         f'learning rate {config.learning_rate:g}'
     )
     capacity.check(model, config.batch_size, strategy)
-    if steps.start:
-        say(f'resuming from the checkpoint of step {steps.start:,} of {steps.stop:,}')
+    state.say_resumed(steps.stop)
     if profile_steps and profile_steps[0] >= steps.stop:
         raise TrainingError(
             f'There is no step {profile_steps[0]:,} to profile: training ends at step '

@@ -12,6 +12,7 @@ import numpy as np
 import tensorflow as tf
 
 from capsmodel.networks.network import Network
+from capsmodel.summaries.console import say
 from capsmodel.training.checkpoints import Checkpoints, Progress
 from capsmodel.training.errors import TrainingError
 from capsmodel.training.evaluation import Evaluation
@@ -55,6 +56,11 @@ class TrainingState:
         self.progress = Progress()
         if checkpoints:
             self.progress = checkpoints.restore(self._variables)
+
+    def say_resumed(self, last_step: int) -> None:
+        """Says from which step the training goes on, if it started from a checkpoint."""
+        if self.progress.step:
+            say(f'resuming from the checkpoint of step {self.progress.step:,} of {last_step:,}')
 
     def is_due(self, step: int) -> bool:
         """Whether a checkpoint is due after the given number of steps."""

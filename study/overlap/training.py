@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping
 
 import keras
@@ -15,10 +14,10 @@ from capsmodel.networks import losses, memory, table
 from capsmodel.networks.network import Network
 from capsmodel.networks.settings import NetworkConfig
 from capsmodel.networks.step import Step
-from capsmodel.summaries.console import progress_bar, say
+from capsmodel.summaries.console import progress_bar
 from capsmodel.training import capacity
 from capsmodel.training.checkpoints import Checkpoints
-from capsmodel.training.errors import Diverged
+from capsmodel.training.errors import check_finite
 from capsmodel.training.optimizer import FusedAdam
 from capsmodel.training.schedules import Schedule
 from capsmodel.training.settings import TrainingConfig
@@ -121,9 +120,8 @@ def train(
     )
     optimizer.build(model.trainable_variables)
     state = TrainingState(model, optimizer, checkpoints, writes=True)
+    state.say_resumed(steps)
     done = state.progress.step
-    if done:
-        say(f'resuming from the checkpoint of step {done:,} of {steps:,}')
     train_step = make_train_step(model, optimizer, config, steps)
     with progress_bar(done * config.batch_size, steps * config.batch_size) as bar:
         for number, batch in enumerate(pairs.dataset(done, steps), done + 1):
@@ -132,11 +130,7 @@ def train(
             loss = train_step(batch)
             is_due = number == steps or state.is_due(number)
             if is_due or number % _STEPS_BETWEEN_LOSSES == 0:
-                if not math.isfinite(loss):
-                    raise Diverged(
-                        f'The loss is {float(loss)} at step {number - 1}, where the learning rate '
-                        f'is {float(schedule(number - 1)):g}: lower LEARNING_RATE'
-                    )
+                check_finite(number - 1, float(loss), schedule)
                 bar.set_postfix(loss=f'{float(loss):.4f}', refresh=False)
             if is_due:
                 state.save(number)

@@ -86,7 +86,8 @@ class _Server:
         return http.client.HTTPConnection(self.address, timeout=_PATIENCE)
 
     def is_running(self):
-        return self.process.poll() is None
+        exit_code = self.process.poll()
+        return exit_code is None
 
     def listens(self):
         with contextlib.suppress(ConnectionRefusedError):
