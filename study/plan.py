@@ -115,11 +115,11 @@ class Verdict(NamedTuple):
 
     Attributes:
         holds: True, False, or None where it remains undecided.
-        sentence: What speaks for that, with figures.
+        clauses: What speaks for that, with figures.
     """
 
     holds: bool | None
-    sentence: str
+    clauses: Sequence[str]
 
 
 class Series(NamedTuple):
@@ -161,6 +161,22 @@ class Picture(NamedTuple):
     title: str
 
 
+class Control(NamedTuple):
+    """Trainings that ask whether something else explains what was found; they decide nothing.
+
+    Attributes:
+        method: What else is compared, and why.
+        trainings: See `Claim.trainings`.
+        seeds: How many seeds there are.
+        found: From the rows of the claim to clauses with figures; all trainings are there.
+    """
+
+    method: str
+    trainings: Callable[[int], list[Training]]
+    seeds: int
+    found: Callable[[Sequence[Row]], Sequence[str]]
+
+
 @dataclasses.dataclass(frozen=True)
 class Claim:
     """A claim about capsule networks, and the rule that decides it.
@@ -178,6 +194,7 @@ class Claim:
         charts: The pictures of such rows; rows may be missing.
         timed: Trainings of which the time of a step is measured, in turns.
         picture: What its first training draws besides.
+        control: What is compared besides.
     """
 
     name: str
@@ -192,6 +209,13 @@ class Claim:
     charts: Callable[[Sequence[Row]], list[Chart]]
     timed: tuple[Training, ...] = ()
     picture: Picture | None = None
+    control: Control | None = None
+
+    def all_trainings(self, seeds: int) -> list[Training]:
+        """The trainings for a number of seeds, and those of the control, which may have fewer."""
+        if not self.control:
+            return self.trainings(seeds)
+        return self.trainings(seeds) + self.control.trainings(min(seeds, self.control.seeds))
 
 
 def errors(rows: Sequence[Row], network: str, recipe: str, condition: str) -> dict[int, float]:

@@ -11,6 +11,7 @@ import pathlib
 import sys
 import textwrap
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 
@@ -24,7 +25,7 @@ from study.plan import (
     TURNS,
     Chart,
     Claim,
-    Verdict,
+    Control,
     key_of,
 )
 from study.results import DOCS, RESULTS, ResultError, Row, read
@@ -41,9 +42,15 @@ _INTRODUCTION = (
     "over seeds in per cent, with 95% intervals by Student's distribution, cut at 0 and at 100. "
     '`p` says how likely so large a difference would be, in either direction, if there were none: '
     "by Student's test, paired by seed, with Holm's correction for all tests of the claim, here "
-    'and in the rules.',
-    'A claim is judged once, when it has all of its seeds, and by these. What fewer seeds say is '
-    'shown, and decides nothing.',
+    'and in the rules. Intervals are not corrected.',
+    'A claim is judged once, when the trainings of all of its seeds are there, and by no other '
+    'seeds. What fewer seeds show decides nothing. An earlier version of this page judged three '
+    'iterations of routing by three of the five seeds, as refuted; that claims are judged once was '
+    'decided after that.',
+    'Each network has its own preset `quick`. That of `capsnet` was picked among 16 recipes '
+    '([results.md](results.md#which-recipe-for-one-epoch)), while the others have the default '
+    'schedule, and at most another learning rate. [Few examples](#few-examples) has a control for '
+    'that.',
 )
 _WORDS = {True: 'The claim holds', False: 'The claim does not hold', None: 'It remains undecided'}
 
@@ -62,43 +69,62 @@ def text(rows: Sequence[Row]) -> str:
     return '\n\n'.join(parts) + '\n'
 
 
-def _wrapped(paragraph: str) -> str:
-    return textwrap.fill(paragraph, _COLUMNS, break_long_words=False, break_on_hyphens=False)
+def _wrapped(paragraph: str, then: str = '') -> str:
+    """In lines of _COLUMNS, of which all but the first begin with `then`."""
+    return textwrap.fill(
+        paragraph,
+        _COLUMNS,
+        subsequent_indent=then,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
 
 
 def _lengths() -> str:
     """How long the trainings are, in a sentence."""
-    steps = {each.steps for claim in CLAIMS.values() for each in claim.trainings(1)}
+    steps = {each.steps for claim in CLAIMS.values() for each in claim.all_trainings(1)}
     return (
         f'The networks are trained for {min(steps):,} to {max(steps):,} steps of {BATCH_SIZE} '
-        f'images, of which `make run` makes {EPOCH}, a pass over MNIST: longer trainings may '
-        'differ.'
+        f'images; a pass over MNIST has {EPOCH}. Longer trainings may differ.'
     )
 
 
-def judged(claim: Claim, rows: Sequence[Row]) -> Verdict:
-    """What was found about a claim; undecided as long as seeds are missing."""
+class Found(NamedTuple):
+    """What was found about a claim.
+
+    Attributes:
+        holds: See `Verdict`; None as long as seeds are missing.
+        clauses: See `Verdict`; none if there is nothing yet that could be compared.
+        seeds: By which seeds, in words.
+    """
+
+    holds: bool | None
+    clauses: Sequence[str]
+    seeds: str
+
+
+def judged(claim: Claim, rows: Sequence[Row]) -> Found:
+    """What was found about a claim, by the seeds that all have."""
     complete = min(_complete_seeds(claim, rows), claim.seeds)
+    seeds = _seeds(claim, complete)
     if complete < 2:  # a difference has no interval
-        return Verdict(None, f'so far there are {_seeds(claim, complete)}.')
-    verdict = claim.judge([row for row in rows if row.seed <= complete])
-    if complete == claim.seeds:
-        return Verdict(verdict.holds, f'{verdict.sentence}; by {complete} seeds.')
-    return Verdict(None, f'by {_seeds(claim, complete)}, {verdict.sentence}.')
+        return Found(None, [], seeds)
+    holds, clauses = claim.judge([row for row in rows if row.seed <= complete])
+    return Found(holds if complete == claim.seeds else None, clauses, seeds)
 
 
-def _complete_seeds(claim: Claim, rows: Sequence[Row]) -> int:
+def _complete_seeds(of: Claim | Control, rows: Sequence[Row]) -> int:
     """How many seeds, from 1 on, have all of their rows."""
     there = {key_of(row) for row in rows}
     complete = 0
-    while all(there.issuperset(each.keys) for each in claim.trainings(complete + 1)):
+    while all(there.issuperset(each.keys) for each in of.trainings(complete + 1)):
         complete += 1
     return complete
 
 
-def _seeds(claim: Claim, complete: int) -> str:
-    if complete < claim.seeds:
-        return f'{complete} of {claim.seeds} seeds'
+def _seeds(of: Claim | Control, complete: int) -> str:
+    if complete < of.seeds:
+        return f'{complete} of {of.seeds} seeds'
     return f'{complete} seeds'
 
 
@@ -106,26 +132,22 @@ def _summary(rows: Sequence[Row]) -> str:
     lines = ['| claim | found | by |', '| --- | --- | --- |']
     for claim in CLAIMS.values():
         of_claim = [row for row in rows if row.claim == claim.name]
-        verdict, seeds = judged(claim, of_claim), _complete_seeds(claim, of_claim)
+        found, seeds = judged(claim, of_claim), _complete_seeds(claim, of_claim)
         anchor = claim.title.lower().replace(' ', '-')
         link = f'[{claim.statement.rstrip(".")}](#{anchor})'
-        lines.append(f'| {link} | {_WORDS[verdict.holds]} | {_seeds(claim, seeds)} |')
+        lines.append(f'| {link} | {_WORDS[found.holds]} | {_seeds(claim, seeds)} |')
     return '\n'.join(lines)
 
 
 def _section(claim: Claim, rows: Sequence[Row]) -> str:
-    verdict = judged(claim, rows)
+    found = judged(claim, rows)
     parts = [
         f'## {claim.title}',
-        *map(
-            _wrapped,
-            (
-                f'**Claim.** {claim.statement} {claim.sources}',
-                f'**Method.** {claim.method}',
-                f'**Rule.** {claim.rule}',
-                f'**Found.** {_WORDS[verdict.holds]}: {verdict.sentence}',
-            ),
-        ),
+        _wrapped(f'**Claim.** {claim.statement} {claim.sources}'),
+        _wrapped(f'**Method.** {claim.method}'),
+        _wrapped(f'**Rule.** {claim.rule}'),
+        *_listed(f'**Found.** {_WORDS[found.holds]}, by {found.seeds}', found.clauses),
+        *_control(claim, rows),
     ]
     if rows:
         parts += [_table(claim, rows), _wrapped(_effort(rows)), *_times(claim, rows)]
@@ -135,10 +157,30 @@ def _section(claim: Claim, rows: Sequence[Row]) -> str:
     return '\n\n'.join(parts)
 
 
+def _listed(head: str, clauses: Sequence[str]) -> list[str]:
+    """A paragraph and a list of clauses below it, if there are any."""
+    if not clauses:
+        return [_wrapped(f'{head}.')]
+    lines = [_wrapped(f'- {clause}', then='  ') for clause in clauses]
+    return [_wrapped(f'{head}:'), '\n'.join(lines)]
+
+
+def _control(claim: Claim, rows: Sequence[Row]) -> list[str]:
+    """A paragraph and a list; an empty list if the claim has no control."""
+    control = claim.control
+    if not control:
+        return []
+    complete = min(_complete_seeds(control, rows), control.seeds)
+    clauses: Sequence[str] = []
+    if complete == control.seeds:
+        clauses = control.found([row for row in rows if row.seed <= complete])
+    return _listed(f'**Control.** {control.method} By {_seeds(control, complete)}', clauses)
+
+
 def _table(claim: Claim, rows: Sequence[Row]) -> str:
     found = {key_of(row): row for row in rows}
     groups: dict[tuple[str, str, str], list[Row]] = {}
-    for training in claim.trainings(max(row.seed for row in rows)):
+    for training in claim.all_trainings(max(row.seed for row in rows)):
         for key in training.keys:
             if key in found:
                 groups.setdefault(key[:3], []).append(found[key])
@@ -166,27 +208,29 @@ def _table(claim: Claim, rows: Sequence[Row]) -> str:
 def _times(claim: Claim, rows: Sequence[Row]) -> list[str]:
     """A paragraph and a table of the times of a step; an empty list if they were not measured."""
     lines = ['| network | recipe | milliseconds a step | ratio |', '| --- | --- | --- | --- |']
-    first = None
+    first: dict[int, float] = {}
     for training in claim.timed:
         key = (training.network, training.recipe, training.row_condition(TIME_OF_STEPS))
-        times = [
-            1000 * row.seconds / row.steps
+        # By turn, which has the place of the seed.
+        times = {
+            row.seed: 1000 * row.seconds / row.steps
             for row in rows
             if (row.network, row.recipe, row.condition) == key and row.seconds is not None
-        ]
+        }
         if times:
-            median = float(np.median(times))
-            first = first or median
+            first = first or times
+            ratios = [times[turn] / first[turn] for turn in times.keys() & first.keys()]
             cells = [f'`{training.network}`', training.recipe]
-            cells += [f'{median:.1f}', f'{median / first:.2f}']
+            cells += [f'{np.median(list(times.values())):.1f}', statistics.mean(ratios).text(2)]
             lines.append(f'| {" | ".join(cells)} |')
-    if first is None:
+    if not first:
         return []
     text = (
         f'Time of a step of {BATCH_SIZE} images, the median of {TURNS} turns of '
-        f'{STEPS_OF_A_TURN} steps:'
+        f'{STEPS_OF_A_TURN} steps. The ratio is that of the same turn to the first line, a mean '
+        'over the turns:'
     )
-    return [text, '\n'.join(lines)]
+    return [_wrapped(text), '\n'.join(lines)]
 
 
 def _charts(claim: Claim, rows: Sequence[Row]) -> list[Chart]:

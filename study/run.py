@@ -70,7 +70,7 @@ class Plan:
         folder = pathlib.Path(var, 'study')
         command = f'make study CLAIM={claim.name}'
         if not is_small:
-            trainings, kept = claim.trainings(seeds), (results.RESULTS, results.DOCS / 'study')
+            trainings, kept = claim.all_trainings(seeds), (results.RESULTS, results.DOCS / 'study')
             command += '' if seeds == claim.seeds else f' SEEDS={seeds}'
             return cls(claim, trainings, 'quick', folder, *kept, _commit(), command)
         folder /= 'small'

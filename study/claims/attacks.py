@@ -35,13 +35,13 @@ def _errors(rows: Sequence[Row], network: str, test: str) -> dict[int, float]:
 
 
 def _judge(rows: Sequence[Row]) -> Verdict:
-    signs, text = compared(
+    signs, clauses = compared(
         [
             ('capsnet', _errors(rows, 'capsnet', _JUDGED), network, _errors(rows, network, _JUDGED))
             for network in CONVOLUTIONAL
         ]
     )
-    return networks.verdict(signs, text)
+    return networks.verdict(signs, clauses)
 
 
 def _charts(rows: Sequence[Row]) -> list[Chart]:
@@ -95,9 +95,10 @@ CLAIM = Claim(
         '1,000 test images are changed by at most 0.1 or 0.3 of the range of a pixel: by the fast '
         'gradient sign method (FGSM; Goodfellow, Shlens, Szegedy 2015, arXiv:1412.6572), by '
         'projected gradient descent (PGD; Madry et al. 2018, arXiv:1706.06083), and by random '
-        'signs as a control. The attacks know the network, and its own loss. Changed images are '
-        'rounded to whole grey values. The guard (`known` in answers) is asked about each: what it '
-        'refuses need not be answered.'
+        'signs as a control. The attacks know the network, and raise its own loss; '
+        'where that is 0 and has no gradient, they lower the loss of the class with the second '
+        'highest score. Changed images are rounded to whole grey values. The guard '
+        '(`known` in answers) is asked about each: what it refuses need not be answered.'
     ),
     rule=(
         'The claim holds if, under PGD with 0.1, `capsnet` errs less than both convolutional '

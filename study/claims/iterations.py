@@ -67,7 +67,7 @@ def _judge(rows: Sequence[Row]) -> Verdict:
         for (dataset, _), interval in zip(pairs, intervals, strict=True)
     )
     if found.holds is None and is_same:
-        return Verdict(False, found.sentence)
+        return Verdict(False, found.clauses)
     return found
 
 

@@ -56,16 +56,16 @@ def trainings(
     ]
 
 
-def verdict(signs: Sequence[int], text: str) -> Verdict:
+def verdict(signs: Sequence[int], clauses: Sequence[str]) -> Verdict:
     """The claim holds if all signs of `compared` are -1, and does not if one is 1."""
     if all(sign < 0 for sign in signs):
-        return Verdict(True, text)
-    return Verdict(False if any(sign > 0 for sign in signs) else None, text)
+        return Verdict(True, clauses)
+    return Verdict(False if any(sign > 0 for sign in signs) else None, clauses)
 
 
 def compared(
     pairs: Sequence[tuple[str, Mapping[int, float], str, Mapping[int, float]]],
-) -> tuple[list[int], str]:
+) -> tuple[list[int], list[str]]:
     """Compares errors by Student's paired test, with Holm's correction for all of the pairs.
 
     Args:
@@ -73,7 +73,7 @@ def compared(
 
     Returns:
         For each pair -1 if the first errs less, 1 if it errs more, and 0 if that is not sure; and a
-        text that says all of them, the surest first.
+        clause for each of them, the surest first.
     """
     found = [statistics.difference(first, second) for _, first, _, second in pairs]
     p_values = statistics.holm([difference.p for difference in found])
@@ -85,4 +85,4 @@ def compared(
         described(name, other, difference, p)
         for (name, _, other, _), difference, p in zip(pairs, found, p_values, strict=True)
     ]
-    return signs, '; '.join(clauses[place] for place in np.argsort(p_values, kind='stable'))
+    return signs, [clauses[place] for place in np.argsort(p_values, kind='stable')]

@@ -33,7 +33,7 @@ def _errors(rows: Sequence[Row], network: str, shift: int, test: str) -> dict[in
 
 
 def _judge(rows: Sequence[Row]) -> Verdict:
-    signs, text = compared(
+    signs, clauses = compared(
         [
             (
                 f'with shifts of {shift} capsnet',
@@ -44,7 +44,7 @@ def _judge(rows: Sequence[Row]) -> Verdict:
             for shift in _SHIFTS
         ]
     )
-    return networks.verdict(signs, text)
+    return networks.verdict(signs, clauses)
 
 
 def _charts(rows: Sequence[Row]) -> list[Chart]:
@@ -103,7 +103,7 @@ CLAIM = Claim(
     charts=_charts,
     picture=Picture(
         'overlap-reconstructions.png',
-        'Pairs of test images, and what two capsules of the first network make of each, as in '
-        'figure 5 of the paper',
+        'Pairs of test images shifted by up to 4 pixels, and what two capsules of the network with '
+        'seed 1 make of each, as in figure 5 of the paper',
     ),
 )

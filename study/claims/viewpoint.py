@@ -64,11 +64,11 @@ def _judge(rows: Sequence[Row]) -> Verdict:
     # The lowest error on shifted images that each training of each seed came down to.
     level = max(lowest for lowest, _ in ends)
     if level > min(highest for _, highest in ends):
-        return Verdict(
-            None,
+        clause = (
             'no error on shifted images is common to all: with the longest training one of them '
-            f'still has {level:.2f}%, which another one is below with the shortest',
+            f'still has {level:.2f}%, which another one is below with the shortest'
         )
+        return Verdict(None, [clause])
     equal = {
         network: {
             seed: float(np.interp(level, *np.transpose(points))) for seed, points in of.items()
@@ -81,11 +81,11 @@ def _judge(rows: Sequence[Row]) -> Verdict:
         for words, of in ((f'at {level:.2f}% on shifted images', equal), ('at its best', best))
         for network in CONVOLUTIONAL
     ]
-    signs, text = compared(pairs)
+    signs, clauses = compared(pairs)
     at_equal = signs[: len(CONVOLUTIONAL)]
     if all(sign < 0 for sign in at_equal) and all(sign <= 0 for sign in signs):
-        return Verdict(True, text)
-    return Verdict(False if any(sign > 0 for sign in at_equal) else None, text)
+        return Verdict(True, clauses)
+    return Verdict(False if any(sign > 0 for sign in at_equal) else None, clauses)
 
 
 def _charts(rows: Sequence[Row]) -> list[Chart]:
@@ -130,12 +130,14 @@ CLAIM = Claim(
         'tested on the 10,000 test images shifted in the same way, and on the same images turned '
         'by up to 20 degrees, sheared by up to 0.2, scaled by 0.8 to 1.2 each way, and put '
         'wherever no pixel of the digit is cut off: the ranges of affNIST, whose files are not '
-        'used; the set is affNIST-like. Nearly two thirds of its digits lie further from the '
-        'middle than any that the networks learned from, as in the protocol of the paper: so it '
-        'asks for new places as well as for new views. No epoch is picked. `capsnet` and the two '
-        'convolutional networks are compared at equal error on shifted images, the lowest that '
-        'all three came down to with each seed, by linear interpolation between the lengths; and '
-        'with 1,600 steps, each at its best.'
+        'used; the set is affNIST-like. More than half of its digits lie further from the middle '
+        'than any that the networks learned from, as in the protocol of the paper: so it asks for '
+        'new places as well as for new views. No epoch is picked. `capsnet` and the two '
+        'convolutional networks are compared at equal error on shifted images, by linear '
+        'interpolation between the lengths: at the lowest error that each of them came down to '
+        'with each seed. They are also compared after 1,600 steps, each at its best. '
+        '`matrix_capsnet` is left out: a step takes it 5.6 times as long as `capsnet`, so that its '
+        'trainings would take longer than all the others.'
     ),
     rule=(
         'The claim holds if, at equal error on shifted images, `capsnet` errs less on affNIST-like '
