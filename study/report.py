@@ -150,7 +150,7 @@ def _section(claim: Claim, rows: Sequence[Row]) -> str:
         *_control(claim, rows),
     ]
     if rows:
-        parts += [_table(claim, rows), _wrapped(_effort(rows)), *_times(claim, rows)]
+        parts += [_table(claim, rows), _wrapped(_effort(claim, rows)), *_times(claim, rows)]
         parts += [f'![{chart.title}](study/{chart.name}.png)' for chart in _charts(claim, rows)]
         if claim.picture:
             parts.append(f'![{claim.picture.title}](study/{claim.picture.file})')
@@ -238,7 +238,7 @@ def _charts(claim: Claim, rows: Sequence[Row]) -> list[Chart]:
     return [chart for chart in claim.charts(rows) if any(s.points for s in chart.series)]
 
 
-def _effort(rows: Sequence[Row]) -> str:
+def _effort(claim: Claim, rows: Sequence[Row]) -> str:
     # A training has a row for each of its tests, and its time in the first of them.
     trainings = {
         (row.network, row.recipe, row.condition.partition(': ')[0], row.seed)
@@ -248,9 +248,12 @@ def _effort(rows: Sequence[Row]) -> str:
     hours = sum(row.cpu_seconds or 0 for row in rows) / 3600
     measured = sum(row.cpu_seconds is not None for row in rows)
     commits = sorted({row.commit for row in rows if row.commit})
+    # See `study.train`.
+    has_pairs = any(training.digits == 2 for training in claim.trainings(1))
+    tests = 'with the tests' if has_pairs else 'without the tests'
     text = (
         f'{measured} training{"" if measured == 1 else "s"} took {hours:.1f} hours of processor '
-        f'cores in all, at commit{"s" if len(commits) > 1 else ""} {", ".join(commits)}'
+        f'cores in all, {tests}, at commit{"s" if len(commits) > 1 else ""} {", ".join(commits)}'
     )
     resumed = len(trainings) - measured
     if resumed:
