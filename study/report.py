@@ -171,10 +171,11 @@ def _control(claim: Claim, rows: Sequence[Row]) -> list[str]:
     if not control:
         return []
     complete = min(_complete_seeds(control, rows), control.seeds)
-    clauses: Sequence[str] = []
-    if complete == control.seeds:
-        clauses = control.found([row for row in rows if row.seed <= complete])
-    return _listed(f'**Control.** {control.method} By {_seeds(control, complete)}', clauses)
+    head, seeds = f'**Control.** {control.method}', _seeds(control, complete)
+    if complete < control.seeds:
+        return _listed(f'{head} So far there are {seeds}', [])
+    clauses = control.found([row for row in rows if row.seed <= complete])
+    return _listed(f'{head} Found, by {seeds}', clauses)
 
 
 def _table(claim: Claim, rows: Sequence[Row]) -> str:

@@ -117,9 +117,9 @@ def test_a_control_is_told_and_decides_nothing():
     rows = rows_of(claim, claim.seeds, _better)
     # capsnet leads by its own schedule only: by the other one it errs as much as the others do.
     control = rows_of(of_control, 3, lambda training, test: _level(training, test) + 0.1)
-    assert 'By 2 of 3 seeds.' in ' '.join(text(rows + control[:-1]).split())
+    assert 'So far there are 2 of 3 seeds.' in ' '.join(text(rows + control[:-1]).split())
     page = ' '.join(text(rows + control).split())
-    assert 'By 3 seeds: - by flat_linear capsnet errs 2.' in page
+    assert 'Found, by 3 seeds: - by flat_linear capsnet errs 2.' in page
     assert '- by exponential capsnet errs 0.' in page
     assert judged(claim, rows + control) == judged(claim, rows)
 
