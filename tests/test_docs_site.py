@@ -25,6 +25,7 @@ def small(tmp_path):
         'docs/how-to/deep.md': '# Deep\n\n[Up](../more.md), [beside](flat.md)\n',
         'docs/how-to/flat.md': '# Flat\n',
         'kubeflow/files/b.yaml': 'b: 1\n',
+        'kubeflow/files/c.md': '[Read on](../../docs/more.md)\n',
         'pipeline/__init__.py': '"""The pipeline."""\n',
         'pipeline/rule.py': '"""A rule.\n\nMore of it.\n"""\n\n\ndef judge(x: int) -> int:\n'
         '    """Judges.\n\n    Args:\n        x: What is judged.\n    """\n    raise OSError\n',
@@ -54,6 +55,9 @@ def test_links_lead_to_pages_and_to_copies_of_files(small, tmp_path):
     listing = (pages / 'files' / 'kubeflow' / 'files' / 'index.md').read_text()
     assert '[b.yaml](../../../files/kubeflow/files/b.yaml)' in listing
     assert (pages / 'files' / 'kubeflow' / 'files' / 'b.yaml').read_text() == 'b: 1\n'
+    assert '[c.md](../../../files/kubeflow/files/c.md.txt)' in listing
+    copy = pages / 'files' / 'kubeflow' / 'files' / 'c.md.txt'
+    assert copy.read_text() == '[Read on](../../docs/more.md)\n'
     contents = (pages / 'api' / 'pipeline' / 'index.md').read_text()
     assert 'The pipeline.' in contents
     assert '- [rule](rule.md): A rule.' in contents

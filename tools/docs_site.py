@@ -183,6 +183,9 @@ class Site:
             place = pathlib.Path(target.name)
         else:
             place = pathlib.Path('files', relative)
+        if target.suffix == '.md':
+            # Its text is to be read. As a page, its links would lead nowhere.
+            place = place.with_name(f'{target.name}.txt')
         if target.is_dir():
             place = place / 'index.md'
             files = [path for path in sorted(target.rglob('*')) if _is_source(path)]
