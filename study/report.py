@@ -49,8 +49,8 @@ _INTRODUCTION = (
     'decided after that.',
     'Each network has its own preset `quick`. That of `capsnet` was picked among 16 recipes '
     '([results.md](results.md#which-recipe-for-one-epoch)), while the others have the default '
-    'schedule, and at most another learning rate. [Few examples](#few-examples) has a control for '
-    'that.',
+    'schedule, and at most another learning rate. [Few examples](#few-examples) and [overlapping '
+    'digits](#overlapping-digits) have controls for that.',
 )
 _WORDS = {True: 'The claim holds', False: 'The claim does not hold', None: 'It remains undecided'}
 

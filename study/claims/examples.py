@@ -17,23 +17,8 @@ _FEW = (100, 300, 1000, 3000)
 _TEST = 'test images'
 _AUGMENTATION = (('AUGMENTATION', 'shift:2'),)
 
-# The control: each network learns by the kind of recipe that the other networks have.
+# Of the control.
 _CONTROL_IMAGES = 1000
-
-
-def _schedule(name: str, rate: float, warmup: int) -> tuple[tuple[str, str], ...]:
-    return (
-        ('LEARNING_RATE_SCHEDULE', name),
-        ('LEARNING_RATE', f'{rate}'),
-        ('LEARNING_RATE_WARMUP', f'{warmup}'),
-    )
-
-
-_OTHER_SCHEDULES = {
-    'capsnet': _schedule('exponential', 0.001, 0),
-    'cnn': _schedule('flat_linear', 0.0009, 100),
-    'cnn_large_kernels': _schedule('flat_linear', 0.003, 100),
-}
 
 
 def _condition(images: int) -> str:
@@ -55,28 +40,21 @@ def _trainings_of_control(seeds: int) -> list[Training]:
     return [
         training
         for seed in range(1, seeds + 1)
-        for network, schedule in _OTHER_SCHEDULES.items()
         for training in networks.trainings(
             seed,
-            [network],
-            settings=_AUGMENTATION + schedule,
-            and_so=_and_so(network),
+            ('capsnet', *CONVOLUTIONAL),
+            settings=_AUGMENTATION,
+            by_other_schedule=True,
             images=_CONTROL_IMAGES,
             tests=(_TEST,),
         )
     ]
 
 
-def _and_so(network: str) -> str:
-    """The end of the recipe of a network that learns by _OTHER_SCHEDULES."""
-    schedule, rate, _ = (value for _, value in _OTHER_SCHEDULES[network])
-    return f', {schedule}, rate {rate}'
-
-
 def _errors(
-    rows: Sequence[Row], network: str, images: int, *, is_other: bool = False
+    rows: Sequence[Row], network: str, images: int, *, by_other_schedule: bool = False
 ) -> dict[int, float]:
-    recipe = f'{recipe_of(network)}{_and_so(network) if is_other else ""}'
+    recipe = recipe_of(network, by_other_schedule=by_other_schedule)
     return errors(rows, network, recipe, _condition(images))
 
 
@@ -102,20 +80,12 @@ def _judge(rows: Sequence[Row]) -> Verdict:
 
 
 def _controlled(rows: Sequence[Row]) -> Sequence[str]:
-    """Compares at the two kinds of schedule; the preset of capsnet has `flat_linear`."""
-    _, clauses = compared(
-        [
-            (
-                f'by {schedule} capsnet',
-                _errors(rows, 'capsnet', _CONTROL_IMAGES, is_other=is_other),
-                network,
-                _errors(rows, network, _CONTROL_IMAGES, is_other=not is_other),
-            )
-            for schedule, is_other in (('flat_linear', False), ('exponential', True))
-            for network in CONVOLUTIONAL
-        ]
+    return networks.compared_by_schedule(
+        lambda network, by_other_schedule: _errors(
+            rows, network, _CONTROL_IMAGES, by_other_schedule=by_other_schedule
+        ),
+        CONVOLUTIONAL,
     )
-    return clauses
 
 
 def _charts(rows: Sequence[Row]) -> list[Chart]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -20,11 +20,30 @@ NETWORKS: dict[str, tuple[tuple[str, str], ...]] = {
 }
 CONVOLUTIONAL = ('cnn', 'cnn_large_kernels')
 
+# For controls: the kind of schedule that the preset of a network does not have, its rate, and its
+# warm-up in steps.
+_OTHER_SCHEDULES = {
+    'capsnet': ('exponential', '0.001', '0'),
+    'cnn': ('flat_linear', '0.0009', '100'),
+    'cnn_large_kernels': ('flat_linear', '0.003', '100'),
+}
 
-def recipe_of(network: str) -> str:
+
+def recipe_of(network: str, *, by_other_schedule: bool = False) -> str:
     """How a network of NETWORKS is trained, in a few words."""
     settings = ''.join(f', {name}={value}' for name, value in NETWORKS[network])
-    return f'quick{settings}'
+    if not by_other_schedule:
+        return f'quick{settings}'
+    schedule, rate, _ = _OTHER_SCHEDULES[network]
+    return f'quick{settings}, {schedule}, rate {rate}'
+
+
+def _schedule_of(network: str, *, by_other_schedule: bool) -> tuple[tuple[str, str], ...]:
+    """Settings; none where the network has its preset's."""
+    if not by_other_schedule:
+        return ()
+    names = ('LEARNING_RATE_SCHEDULE', 'LEARNING_RATE', 'LEARNING_RATE_WARMUP')
+    return tuple(zip(names, _OTHER_SCHEDULES[network], strict=True))
 
 
 def trainings(
@@ -32,6 +51,7 @@ def trainings(
     networks: Iterable[str] = NETWORKS,
     settings: tuple[tuple[str, str], ...] = (),
     and_so: str = '',
+    by_other_schedule: bool = False,
     **others: Any,
 ) -> list[Training]:
     """A training of MNIST for each network.
@@ -41,15 +61,18 @@ def trainings(
         networks: Keys of NETWORKS.
         settings: What all of them have besides their own.
         and_so: The end of their recipe.
+        by_other_schedule: Whether each has the kind of schedule that its preset does not have.
         **others: Other attributes of Training.
     """
     return [
         Training(
             network=network,
-            recipe=f'{recipe_of(network)}{and_so}',
+            recipe=f'{recipe_of(network, by_other_schedule=by_other_schedule)}{and_so}',
             dataset='mnist',
             seed=seed,
-            settings=NETWORKS[network] + settings,
+            settings=NETWORKS[network]
+            + settings
+            + _schedule_of(network, by_other_schedule=by_other_schedule),
             **others,
         )
         for network in networks
@@ -86,3 +109,31 @@ def compared(
         for (name, _, other, _), difference, p in zip(pairs, found, p_values, strict=True)
     ]
     return signs, [clauses[place] for place in np.argsort(p_values, kind='stable')]
+
+
+def compared_by_schedule(
+    errors: Callable[[str, bool], Mapping[int, float]], others: Sequence[str]
+) -> list[str]:
+    """Compares capsnet with others where both learned by the same kind of schedule.
+
+    Args:
+        errors: From a network, and whether it learned by the schedule that its preset does not
+            have, to its errors by seed.
+        others: Networks whose presets have `exponential`; that of capsnet has `flat_linear`.
+
+    Returns:
+        Clauses, the surest first.
+    """
+    _, clauses = compared(
+        [
+            (
+                f'by {schedule} capsnet',
+                errors('capsnet', is_other),
+                other,
+                errors(other, not is_other),
+            )
+            for schedule, is_other in (('flat_linear', False), ('exponential', True))
+            for other in others
+        ]
+    )
+    return clauses
