@@ -45,6 +45,13 @@ misplaced = $(filter $(foreach name,$(filter of_%,$(.VARIABLES)),$($(name))),$(s
 # that starts another.
 side_by_side = -n 2 --dist loadfile --no-loadscope-reorder
 
+# Tests of what is the same with each line of TFX: documents, the form of the code, this file, the page
+# in a browser, attacks on the server. And of what is run with one line: the benchmarks and the study.
+of_no_line = benchmarks docs study serving/test_attacks.py serving/test_demo.py \
+	serving/test_demo_two_digits.py serving/test_faults.py test_docs_site.py test_makefile.py \
+	test_pipeline_graph.py test_rooms.py test_trixie.py test_troubleshooting.py test_tutorial.py \
+	test_workflow.py
+
 # The host of a server that listens at LISTEN, as other commands of this machine ask for it.
 address = host=$${LISTEN:-127.0.0.1}; \
 	case $$host in 0.0.0.0|::) host=127.0.0.1;; *:*) host="[$$host]";; esac
@@ -83,7 +90,7 @@ clean_or = folder=$$(cd "$${CAPSNET_VAR:-$$VAR}" 2>/dev/null && pwd -P) || exit 
 
 .PHONY: help setup settings setup-bench setup-torch setup-kubeflow-lint setup-docs run data serve predict \
 	rollback promote lineage drift card prune serve-docker kubeflow kubeflow-run bench study study-report \
-	notebook docs test test-slow test-trixie lint tensorboard lock clean distclean
+	notebook docs test test-slow test-line test-trixie lint tensorboard lock clean distclean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-19s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -223,10 +230,16 @@ test: setup ## Run the tests, the slow ones left out
 test-slow: setup setup-kubeflow-lint setup-docs ## Run the slow tests
 	@$(venv) pytest -m slow $(side_by_side) --durations 10
 
+test-line: setup ## Run those tests that the line of TFX can change, the slow ones left out
+	@$(venv) pytest -m 'not slow' $(side_by_side) $(addprefix --ignore=tests/,$(of_no_line)) --durations 10
+
 test-trixie: setup ## Run the tests with TFX 1.21, in a Debian 13 in a folder (root only)
 	@set -e; tools/trixie.sh --check; shared=$$PWD/.trixie/shared; $(venv); \
+	tools/trixie.sh make setup & inside=$$!; \
+	trap "kill $$inside 2>/dev/null || true" EXIT; trap 'exit 1' INT TERM HUP; \
 	python tests/support/line_results.py "$$shared/outside"; \
-	tools/trixie.sh sh -ec 'OTHER_LINE="$$0/outside" make test; \
+	wait $$inside; \
+	tools/trixie.sh sh -ec 'OTHER_LINE="$$0/outside" make test-line; \
 		PATH="$$PWD/.venv/bin:/usr/bin:/bin" \
 		python tests/support/line_results.py "$$0/inside"' "$$shared"; \
 	OTHER_LINE="$$shared/inside" pytest tests/e2e/test_other_line.py

@@ -2,6 +2,7 @@
 
 import itertools
 import os
+import re
 import shlex
 import shutil
 import signal
@@ -230,5 +231,8 @@ def test_the_other_line_is_tested_where_it_can_be(copy):
     lines = (copy / 'ran').read_text().splitlines()
     assert lines[0] == f'{python}<{results}><{shared}/outside>'
     assert lines[1].startswith(f'{pytest_}<-m><not slow>')
+    left_out = re.findall('<--ignore=([^>]+)>', lines[1])
+    assert left_out
+    assert [path for path in left_out if not (ROOT / path).exists()] == []
     assert lines[2] == f'{python}<{results}><{shared}/inside>'
     assert lines[3] == f'{pytest_}<tests/e2e/test_other_line.py>'

@@ -20,8 +20,8 @@ mirror=${DEBIAN_MIRROR:-http://deb.debian.org/debian}
 # g++ and Python's headers for a package that comes as source only, libgomp1 for another's wheel.
 packages=ca-certificates,g++,libgomp1,make,python3,python3-dev,python3-venv
 # What tests are skipped without.
-for_tests=(chromium mariadb-server)
-contents="Debian 13: $packages ${for_tests[*]}"
+for_tests=mariadb-server
+contents="Debian 13: $packages $for_tests"
 certificates=/etc/ssl/certs/ca-certificates.crt
 # Whose signatures debootstrap accepts.
 keyring=/usr/share/keyrings/debian-archive-keyring.gpg
@@ -63,7 +63,7 @@ install_debian() {
             --include="$packages" trixie "$root" "$mirror" &&
             share_network &&
             inside DEBIAN_FRONTEND=noninteractive apt-get install --quiet --yes \
-                --no-install-recommends "${for_tests[@]}" &&
+                --no-install-recommends "$for_tests" &&
             inside apt-get clean
     } >"$log" 2>&1 || fail "$(grep -E '^[EW]:' "$log" | tail -n 1 || true) All output is in $log."
     echo "$contents" >"$root/contents"
