@@ -235,10 +235,7 @@ test-line: setup ## Run those tests that the line of TFX can change, the slow on
 
 test-trixie: setup ## Run the tests with TFX 1.21, in a Debian 13 in a folder (root only)
 	@set -e; tools/trixie.sh --check; shared=$$PWD/.trixie/shared; $(venv); \
-	tools/trixie.sh make setup & inside=$$!; \
-	trap "kill $$inside 2>/dev/null || true" EXIT; trap 'exit 1' INT TERM HUP; \
 	python tests/support/line_results.py "$$shared/outside"; \
-	wait $$inside; \
 	tools/trixie.sh sh -ec 'OTHER_LINE="$$0/outside" make test-line; \
 		PATH="$$PWD/.venv/bin:/usr/bin:/bin" \
 		python tests/support/line_results.py "$$0/inside"' "$$shared"; \
