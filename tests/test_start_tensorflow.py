@@ -51,6 +51,21 @@ print(tf.constant(1).numpy())
     assert (done.returncode, done.stdout, done.stderr) == (0, 'True True None\n1\n', '')
 
 
+def test_what_tensorflow_does_not_need_is_imported_by_who_does(root):
+    program = f"""{_LOAD}
+import sys
+hidden = start_tensorflow._NOT_FOR_TENSORFLOW
+print([name for name in hidden if name in sys.modules])
+import keras, IPython, googleapiclient.discovery, pandas
+print(all(name in sys.modules for name in hidden), keras.Sequential, pandas.DataFrame)
+"""
+    done = _python(root, '-c', program)
+    assert done.returncode == 0, done.stderr
+    first, second = done.stdout.splitlines()
+    assert first == '[]'
+    assert second.startswith('True ')
+
+
 def test_warnings_get_through_and_afterwards_everything_does(played):
     done = played()
     assert done.stderr.splitlines() == [
