@@ -76,7 +76,7 @@ def load() -> None:
 @contextlib.contextmanager
 def _hidden(packages: Sequence[str]) -> Iterator[None]:
     """While the context lasts, packages that are not imported yet cannot be."""
-    finder = _Hiding(packages)
+    finder = _Hiding([name for name in packages if name not in sys.modules])
     sys.meta_path.insert(0, finder)
     try:
         yield
