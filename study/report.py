@@ -135,7 +135,8 @@ def _summary(rows: Sequence[Row]) -> str:
         found, seeds = judged(claim, of_claim), _complete_seeds(claim, of_claim)
         anchor = claim.title.lower().replace(' ', '-')
         link = f'[{claim.statement.rstrip(".")}](#{anchor})'
-        lines.append(f'| {link} | {_WORDS[found.holds]} | {_seeds(claim, seeds)} |')
+        word = f'{_WORDS[found.holds]}{"; see its control" if claim.control else ""}'
+        lines.append(f'| {link} | {word} | {_seeds(claim, seeds)} |')
     return '\n'.join(lines)
 
 
