@@ -47,7 +47,7 @@ side_by_side = -n 2 --dist loadfile --no-loadscope-reorder
 
 # Tests of what is the same with each line of TFX: documents, the form of the code, this file, the page
 # in a browser, attacks on the server. And of what is run with one line: the benchmarks and the study.
-of_no_line = benchmarks docs study serving/test_attacks.py serving/test_demo.py \
+any_line = benchmarks docs study serving/test_attacks.py serving/test_demo.py \
 	serving/test_demo_two_digits.py serving/test_faults.py test_docs_site.py test_makefile.py \
 	test_pipeline_graph.py test_rooms.py test_trixie.py test_troubleshooting.py test_tutorial.py \
 	test_workflow.py
@@ -231,7 +231,7 @@ test-slow: setup setup-kubeflow-lint setup-docs ## Run the slow tests
 	@$(venv) pytest -m slow $(side_by_side) --durations 10
 
 test-line: setup ## Run those tests that the line of TFX can change, the slow ones left out
-	@$(venv) pytest -m 'not slow' $(side_by_side) $(addprefix --ignore=tests/,$(of_no_line)) --durations 10
+	@$(venv) pytest -m 'not slow' $(side_by_side) $(addprefix --ignore=tests/,$(any_line)) --durations 10
 
 test-trixie: setup ## Run the tests with TFX 1.21, in a Debian 13 in a folder (root only)
 	@set -e; tools/trixie.sh --check; shared=$$PWD/.trixie/shared; $(venv); \

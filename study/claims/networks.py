@@ -79,6 +79,15 @@ def trainings(
     ]
 
 
+def by_other_schedule(networks: Sequence[str], **others: Any) -> Callable[[int], list[Training]]:
+    """The trainings of a control, for a number of seeds; arguments as those of `trainings`."""
+    return lambda seeds: [
+        training
+        for seed in range(1, seeds + 1)
+        for training in trainings(seed, networks, by_other_schedule=True, **others)
+    ]
+
+
 def verdict(signs: Sequence[int], clauses: Sequence[str]) -> Verdict:
     """The claim holds if all signs of `compared` are -1, and does not if one is 1."""
     if all(sign < 0 for sign in signs):

@@ -42,7 +42,7 @@ NAMES = ['cat', 'dög', 'T-shirt/top', '3']
 # An untrained network has nothing of the guard's measures.
 THRESHOLDS = np.array([-1, -1, -1, -1e9], np.float32)
 # Damaged pictures that a model is asked for.
-INPUTS = 2000
+INPUTS = 5000
 
 
 def make_network(decoder, **settings):
@@ -541,10 +541,10 @@ NUMBERS = st.sampled_from([0, 0.5, -1, 1e6, 1e30, np.nan, np.inf])
 
 @pytest.mark.slow
 def test_any_shape_is_answered_with_finite_numbers_or_refused(sessions):
-    """2,000 shapes and numbers, in the time and memory that small requests take."""
+    """5,000 shapes and numbers, in the time and memory that small requests take."""
 
     @hypothesis.settings(
-        max_examples=2000, deadline=datetime.timedelta(seconds=10), database=None, derandomize=True
+        max_examples=5000, deadline=datetime.timedelta(seconds=10), database=None, derandomize=True
     )
     @hypothesis.given(st.sampled_from(sorted(ASKED)), st.integers(0, 3), SHAPES, SHAPES, NUMBERS)
     def ask(name, n, first, second, number):

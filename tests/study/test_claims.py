@@ -1,7 +1,6 @@
 """What is said of each claim, for results of which that is known."""
 
 import dataclasses
-import re
 
 import pytest
 from study_rows import rows_of
@@ -112,8 +111,8 @@ def test_few_examples_are_judged_by_three_of_four_numbers(won, lost, holds):
     assert judged(claim, rows_of(claim, claim.seeds, errors)).holds is holds
 
 
-@pytest.mark.parametrize('name', [name for name, claim in CLAIMS.items() if claim.control])
-def test_a_control_is_told_and_decides_nothing(name):
+@pytest.mark.parametrize(('name', 'points'), [('examples', '2.'), ('overlap', '4.')])
+def test_a_control_is_told_and_decides_nothing(name, points):
     claim = CLAIMS[name]
     of_control = dataclasses.replace(claim, trainings=claim.control.trainings)
     rows = rows_of(claim, claim.seeds, _better)
@@ -121,9 +120,7 @@ def test_a_control_is_told_and_decides_nothing(name):
     control = rows_of(of_control, 3, lambda training, test: _level(training, test) + 0.1)
     assert 'So far there are 2 of 3 seeds.' in ' '.join(text(rows + control[:-1]).split())
     page = ' '.join(text(rows + control).split())
-    assert re.search(
-        r'Found, by 3 seeds: - by flat_linear capsnet errs [24]\.\d\d points less', page
-    )
+    assert f'Found, by 3 seeds: - by flat_linear capsnet errs {points}' in page
     assert '- by exponential capsnet errs 0.' in page
     assert judged(claim, rows + control) == judged(claim, rows)
 
