@@ -37,12 +37,15 @@ def conv2d_of_phases(
         return winograd.conv2d_of_phases(phases, transformed, size, kernel_size, stride)
     transformed = transform_kernel(kernel, size, stride)
     return winograd.conv2d_of_phases(
-        phases, transformed, size, kernel_size, stride, native_transform
+        phases, transformed, size, kernel_size, stride, native_transform, multiply=tf.matmul
     )
 
 
 def transform_kernel(kernel: tf.Tensor, size: tuple[int, int], stride: int) -> tf.Tensor:
-    """`winograd.transform_kernel` in one pass over memory; results differ in rounding only.
+    """`winograd.transform_kernel` in one pass over memory, with the filters in the last axis.
+
+    So it is the second factor of `tf.matmul`: in training, what `winograd.multiply` gains is lost
+    again in the product that makes its gradient. Results differ in rounding only.
 
     The operation takes the phases out of the kernel as it reads it: its matrices have the points of
     all phases, and zeros for the taps of others.

@@ -23,8 +23,9 @@ from capsmodel.networks.toom_cook import MOST_POINTS, toom_cook
 
 # With more taps in a phase, a tile would have no output.
 _MOST_TAPS = MOST_POINTS
-# Such as `matmul_transform`.
+# Such as `matmul_transform` and `multiply`.
 Transform = Callable[[np.ndarray, np.ndarray, tf.Tensor], tf.Tensor]
+Multiply = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -120,6 +121,19 @@ def matmul_transform(rows: np.ndarray, columns: np.ndarray, x: tf.Tensor) -> tf.
     return tf.reshape(x, [len(rows), columns.shape[1], -1])
 
 
+def multiply(d: tf.Tensor, transformed: tf.Tensor) -> tf.Tensor:
+    """d @ transformed^T of each point: [..., tiles * n, depth] -> [..., tiles * n, filters].
+
+    The kernel is the first factor, since oneDNN copies the second one into another order, and for
+    few images the kernel has more numbers than `d`.
+
+    Args:
+        d: the transformed inputs.
+        transformed: a kernel from `transform_kernel`.
+    """
+    return tf.linalg.matrix_transpose(tf.matmul(transformed, d, transpose_b=True))
+
+
 def conv2d(inputs: tf.Tensor, kernel: tf.Tensor, stride: int) -> tf.Tensor:
     """Computes tf.nn.conv2d(inputs, kernel, stride, 'VALID'), up to rounding.
 
@@ -168,7 +182,7 @@ def transform_kernel(kernel: tf.Tensor, size: tuple[int, int], stride: int) -> t
         stride: of the convolution.
 
     Returns:
-        [points of rows, points of columns, stride * stride * channels, filters], of the same type.
+        [points of rows, points of columns, filters, stride * stride * channels], of the same type.
 
     Raises:
         ValueError: see `check_kernel_size`.
@@ -180,8 +194,8 @@ def transform_kernel(kernel: tf.Tensor, size: tuple[int, int], stride: int) -> t
     depth = stride * stride * channels
     g = _fit(kernel, [stride * y.taps, stride * x.taps, None, None])
     g = tf.reshape(g, [y.taps, stride, x.taps, stride, channels, filters])
-    g = tf.reshape(tf.transpose(g, [0, 2, 1, 3, 4, 5]), [y.taps, x.taps, depth * filters])
-    return tf.reshape(matmul_transform(g_y, g_x, g), [y.points, x.points, depth, filters])
+    g = tf.reshape(tf.transpose(g, [0, 2, 5, 1, 3, 4]), [y.taps, x.taps, filters * depth])
+    return tf.reshape(matmul_transform(g_y, g_x, g), [y.points, x.points, filters, depth])
 
 
 def conv2d_with(
@@ -211,6 +225,7 @@ def conv2d_of_phases(
     kernel_size: int,
     stride: int,
     transform: Transform = matmul_transform,
+    multiply: Multiply = multiply,
 ) -> tf.Tensor:
     """`conv2d_with` for inputs that lie in the order of their phases.
 
@@ -223,11 +238,12 @@ def conv2d_of_phases(
         kernel_size: rows, and columns, of the kernel.
         stride: of the convolution.
         transform: Computes what `matmul_transform` does.
+        multiply: Computes what `multiply` does; `transformed` is as it takes it.
 
     Returns:
         [n, rows, columns, filters], of the same type.
     """
-    depth, filters = transformed.shape[-2:]
+    depth = phases.shape[-1]
     y, x = (_Axis.of(length, kernel_size, stride) for length in size)
     (a_y, _, b_y), (a_x, _, b_x) = y.matrices, x.matrices
     d = transform(b_y, b_x, tf.reshape(phases, [y.phase_size, x.phase_size, -1]))
@@ -236,7 +252,8 @@ def conv2d_of_phases(
     d = tf.transpose(d, [0, 2, 1, 3, 4, 5])
     d = tf.reshape(d, [y.points, x.points, -1, depth])
 
-    products = tf.matmul(d, transformed)
+    products = multiply(d, transformed)
+    filters = products.shape[-1]
     products = tf.reshape(products, [y.points, x.points, y.tiles, x.tiles, -1, filters])
     products = tf.transpose(products, [0, 2, 1, 3, 4, 5])
     products = tf.reshape(products, [y.points * y.tiles, x.points * x.tiles, -1])
