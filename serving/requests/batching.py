@@ -20,6 +20,11 @@ from serving.errors import ServingError, invalid
 from serving.metrics import Metrics
 from serving.requests.request_cost import MAX_BATCH_COST
 
+# A batch runs once so many turns of the event loop have brought it no request. Clients who got
+# their answers from one batch ask again at about the same time; if the first of them ran alone, all
+# others would wait for it. A request takes one turn to be received and another one to be read.
+_TURNS = 3
+
 Tensors = Mapping[str, np.ndarray]
 Run = Callable[[str, Tensors], Tensors]
 
@@ -45,15 +50,16 @@ class _Batch:
     size: int = 0
     cost: float = 0.0
     ready: bool = False
-    timer: asyncio.TimerHandle = dataclasses.field(init=False)
+    timer: asyncio.Handle = dataclasses.field(init=False)
 
 
 class Batcher:
     """Collects requests that come at the same time; belongs to one event loop.
 
-    A batch runs when it is full or `batch_timeout_micros` old, and a thread is free; it grows while
-    all threads are busy. Requests are merged along axis 0 if model, signature, dtypes and the other
-    dimensions agree, as long as the batch is not too costly.
+    A batch runs when a thread is free and it is full, or it is `batch_timeout_micros` old and no
+    more requests are just coming; it grows while all threads are busy. Requests are merged along
+    axis 0 if model, signature, dtypes and the other dimensions agree, as long as the batch is not
+    too costly.
 
     Args:
         options: How requests are merged.
@@ -156,8 +162,6 @@ class Batcher:
             batch = self._open[key] = _Batch(queue, key)
             self._waiting.append(batch)
             self._enqueued[queue] += 1
-            # Not at once, even without a wait: others may have come with this one, and the event
-            # loop turns to them first.
             seconds = self._options.batch_timeout_micros / 1e6
             batch.timer = self._loop.call_later(seconds, self._time_is_up, batch)
         task = _Task(inputs, size, cost, self._loop.create_future(), self._loop.time())
@@ -168,7 +172,18 @@ class Batcher:
             _make_ready(batch)
         return task.future
 
-    def _time_is_up(self, batch: _Batch) -> None:
+    def _time_is_up(self, batch: _Batch, tasks: int = 0, turns: int = 0) -> None:
+        """Lets a batch run as soon as no more tasks join it.
+
+        Args:
+            batch: The batch.
+            tasks: How many it had a turn of the event loop ago.
+            turns: In how many turns none has joined.
+        """
+        turns = turns + 1 if len(batch.tasks) == tasks else 0
+        if turns < _TURNS:
+            batch.timer = self._loop.call_soon(self._time_is_up, batch, len(batch.tasks), turns)
+            return
         _make_ready(batch)
         self._start_ready()
 

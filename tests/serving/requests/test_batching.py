@@ -354,6 +354,21 @@ def test_what_comes_together_is_merged_also_without_a_wait():
     assert model.sizes == [5]
 
 
+def test_what_comes_turn_after_turn_is_merged_also_without_a_wait():
+    model = _Model()
+
+    async def scenario(batcher):
+        asked = []
+        for value in range(5):
+            asked.append(batcher.run(model.run, 's', _x(value)))
+            for _ in range(2):  # to receive the next request, and to read it
+                await asyncio.sleep(0)
+        await asyncio.gather(*asked)
+
+    _batched(_options(batch_timeout_micros=0), scenario)
+    assert model.sizes == [5]
+
+
 def test_who_gave_up_is_left_out():
     model = _Model()
 
