@@ -20,7 +20,7 @@ from serving.errors import ServingError, invalid
 from serving.metrics import Metrics
 from serving.requests.request_cost import MAX_BATCH_COST
 
-# A batch runs once so many turns of the event loop have brought it no request. Clients who got
+# A batch runs after this number of turns of the event loop without a new request. Clients who got
 # their answers from one batch ask again at about the same time; if the first of them ran alone, all
 # others would wait for it. A request takes one turn to be received and another one to be read.
 _TURNS = 3
