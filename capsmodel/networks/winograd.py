@@ -233,12 +233,12 @@ def conv2d_of_phases(
         phases: [rows, columns, n, stride * stride * channels], with rows and columns of
             `phase_size`. The last axis holds the input at (stride * row + i, stride * column + j)
             for all i, and all j for each i. What lies beyond `size` may be any numbers.
-        transformed: as for `conv2d_with`.
+        transformed: a transformed kernel, as `multiply` takes it.
         size: rows and columns of the input.
         kernel_size: rows, and columns, of the kernel.
         stride: of the convolution.
         transform: Computes what `matmul_transform` does.
-        multiply: Computes what `multiply` does; `transformed` is as it takes it.
+        multiply: Computes what `winograd.multiply` does.
 
     Returns:
         [n, rows, columns, filters], of the same type.
