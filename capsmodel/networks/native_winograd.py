@@ -44,8 +44,8 @@ def conv2d_of_phases(
 def transform_kernel(kernel: tf.Tensor, size: tuple[int, int], stride: int) -> tf.Tensor:
     """`winograd.transform_kernel` in one pass over memory, with the filters in the last axis.
 
-    So it is the second factor of `tf.matmul`: in training, what `winograd.multiply` gains is lost
-    again in the product that makes its gradient. Results differ in rounding only.
+    So it is the second factor of `tf.matmul`: in training, what `winograd.kernel_first` gains is
+    lost again in the product that makes its gradient. Results differ in rounding only.
 
     The operation takes the phases out of the kernel as it reads it: its matrices have the points of
     all phases, and zeros for the taps of others.

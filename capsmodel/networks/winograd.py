@@ -23,7 +23,7 @@ from capsmodel.networks.toom_cook import MOST_POINTS, toom_cook
 
 # With more taps in a phase, a tile would have no output.
 _MOST_TAPS = MOST_POINTS
-# Such as `matmul_transform` and `multiply`.
+# Such as `matmul_transform` and `kernel_first`.
 Transform = Callable[[np.ndarray, np.ndarray, tf.Tensor], tf.Tensor]
 Multiply = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
 
@@ -121,7 +121,7 @@ def matmul_transform(rows: np.ndarray, columns: np.ndarray, x: tf.Tensor) -> tf.
     return tf.reshape(x, [len(rows), columns.shape[1], -1])
 
 
-def multiply(d: tf.Tensor, transformed: tf.Tensor) -> tf.Tensor:
+def kernel_first(d: tf.Tensor, transformed: tf.Tensor) -> tf.Tensor:
     """d @ transformed^T of each point: [..., tiles * n, depth] -> [..., tiles * n, filters].
 
     The kernel is the first factor, since oneDNN copies the second one into another order, and for
@@ -225,7 +225,7 @@ def conv2d_of_phases(
     kernel_size: int,
     stride: int,
     transform: Transform = matmul_transform,
-    multiply: Multiply = multiply,
+    multiply: Multiply = kernel_first,
 ) -> tf.Tensor:
     """`conv2d_with` for inputs that lie in the order of their phases.
 
@@ -238,7 +238,7 @@ def conv2d_of_phases(
         kernel_size: rows, and columns, of the kernel.
         stride: of the convolution.
         transform: Computes what `matmul_transform` does.
-        multiply: Computes what `winograd.multiply` does.
+        multiply: Computes what `kernel_first` does.
 
     Returns:
         [n, rows, columns, filters], of the same type.

@@ -163,7 +163,7 @@ class Batcher:
             self._waiting.append(batch)
             self._enqueued[queue] += 1
             seconds = self._options.batch_timeout_micros / 1e6
-            batch.timer = self._loop.call_later(seconds, self._time_is_up, batch)
+            batch.timer = self._loop.call_later(seconds, self._run_when_quiet, batch)
         task = _Task(inputs, size, cost, self._loop.create_future(), self._loop.time())
         batch.tasks.append(task)
         batch.size += size
@@ -172,8 +172,8 @@ class Batcher:
             _make_ready(batch)
         return task.future
 
-    def _time_is_up(self, batch: _Batch, tasks: int = 0, turns: int = 0) -> None:
-        """Lets a batch run as soon as no more tasks join it.
+    def _run_when_quiet(self, batch: _Batch, tasks: int = 0, turns: int = 0) -> None:
+        """Lets a batch run, whose time is up, as soon as no more tasks join it.
 
         Args:
             batch: The batch.
@@ -182,7 +182,7 @@ class Batcher:
         """
         turns = turns + 1 if len(batch.tasks) == tasks else 0
         if turns < _TURNS:
-            batch.timer = self._loop.call_soon(self._time_is_up, batch, len(batch.tasks), turns)
+            batch.timer = self._loop.call_soon(self._run_when_quiet, batch, len(batch.tasks), turns)
             return
         _make_ready(batch)
         self._start_ready()
