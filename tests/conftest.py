@@ -1,5 +1,6 @@
 """What several folders of tests need."""
 
+import gc
 import os
 import signal
 
@@ -16,6 +17,8 @@ _FIRST = ('e2e', 'kubeflow', 'serving')
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
+# Python would search for garbage every 700 new objects; graphs are hundreds of thousands that stay.
+gc.set_threshold(10_000)
 
 _PASSED = pytest.StashKey[set]()
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import tensorflow as tf
 
-from capsmodel.data import ink
+from capsmodel.data import image_parts, ink
 from capsmodel.data.choices import WHOLE
 
 # The longer side of the box that strokes are scaled to, as a fraction of the image's shorter side.
@@ -57,8 +57,14 @@ def frame(picture: tf.Tensor, height: int, width: int, framing: str) -> tf.Tenso
     return tf.cond(
         is_framed[0],
         lambda: images[0],
-        lambda: tf.cast(tf.round(255 * _pen(_placed(ink.find(picture), height, width))), tf.uint8),
+        lambda: _strokes(picture, height, width),
     )
+
+
+@image_parts.function_of_its_own
+def _strokes(picture: tf.Tensor, height: int, width: int) -> tf.Tensor:
+    """float32 [any, any] to uint8 [height, width], see `frame`."""
+    return tf.cast(tf.round(255 * _pen(_placed(ink.find(picture), height, width))), tf.uint8)
 
 
 def need_no_framing(images: tf.Tensor, framing: str) -> tuple[tf.Tensor, tf.Tensor]:

@@ -7,11 +7,19 @@ are the parts. A loop over the parts would take long in a file with many of them
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import tensorflow as tf
-from tensorflow.python.ops import control_flow_util_v2
+
+# For large functions that plain pictures do not need. TensorFlow optimizes a graph before a
+# session's first answer, for each signature again, and a model would be ready late. With _noinline
+# a function is no part of what calls it; with _tf_data_function it is not optimized until it is
+# called, as is the custom with the functions of tf.data.
+function_of_its_own = functools.partial(
+    tf.function,
+    autograph=False,
+    experimental_attributes={'_noinline': True, '_tf_data_function': True},
+)
 
 # Number of zeros after a file's bytes. The head of a part can be read there, but is not valid.
 PADDING = 16
@@ -41,29 +49,6 @@ class Structure(NamedTuple):
     is_keyed: tf.Tensor
     is_sequential: tf.Tensor
     data_ends: tf.Tensor
-
-
-def function_of_its_own(function: Callable[..., Any]) -> Callable[..., Any]:
-    """As the decorator tf.function, for a large function with branches that runs on the CPU.
-
-    TensorFlow would optimize such a function again as a part of each function that calls it, and
-    each branch of a tf.cond, also one that is seldom taken, as a part of the function. A session
-    would wait for that before its first answer. Here, functions and branches remain calls.
-    """
-
-    @functools.wraps(function)
-    def traced(*arguments: object, **options: object) -> Any:
-        was_disabled = control_flow_util_v2._DISABLE_LOWER_USING_SWITCH_MERGE
-        control_flow_util_v2._DISABLE_LOWER_USING_SWITCH_MERGE = True
-        try:
-            # All operations of a branch that remains a call run on the device of the tf.cond, and
-            # a GPU cannot decode pictures.
-            with tf.device('CPU:0'):
-                return function(*arguments, **options)
-        finally:
-            control_flow_util_v2._DISABLE_LOWER_USING_SWITCH_MERGE = was_disabled
-
-    return tf.function(traced, autograph=False, experimental_attributes={'_noinline': True})
 
 
 def content_of(file: tf.Tensor) -> tf.Tensor:
