@@ -47,7 +47,7 @@ _NOT_FOR_TENSORFLOW = ('IPython', 'googleapiclient', 'pandas')
 
 # Python searches for garbage when it has made this many objects more than it has removed; 700 by
 # default. Graphs are hundreds of thousands of objects that stay.
-_NEW_OBJECTS = 10_000
+NEW_OBJECTS = 10_000
 
 
 def load() -> None:
@@ -68,7 +68,7 @@ def load() -> None:
     finally:
         gc.enable()
     gc.freeze()
-    gc.set_threshold(_NEW_OBJECTS)
+    gc.set_threshold(NEW_OBJECTS)
     if not any(isinstance(finder, _Deferring) for finder in sys.meta_path):
         sys.meta_path.insert(0, _Deferring())
 

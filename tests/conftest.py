@@ -7,6 +7,7 @@ import signal
 import pytest
 from project_paths import ROOT
 
+import start_tensorflow
 from components.temporary_files import temporary_files_in
 
 # Folders with the files of tests that take longest; those of the last one share a training, so that
@@ -17,8 +18,7 @@ _FIRST = ('e2e', 'kubeflow', 'serving')
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
-# Python would search for garbage every 700 new objects; graphs are hundreds of thousands that stay.
-gc.set_threshold(10_000)
+gc.set_threshold(start_tensorflow.NEW_OBJECTS)
 
 _PASSED = pytest.StashKey[set]()
 

@@ -3,6 +3,11 @@ import tensorflow as tf
 from capsmodel.data.images import decode_images
 
 
+def _name(function):
+    """That of the Python function which was traced."""
+    return function.removeprefix('__inference_').rpartition('_')[0]
+
+
 def test_a_session_optimizes_what_plain_pictures_do_not_need_when_another_picture_comes():
     graph = (
         tf.function(lambda encoded: decode_images(encoded, 28, 28, 'strokes'), autograph=False)
@@ -10,16 +15,16 @@ def test_a_session_optimizes_what_plain_pictures_do_not_need_when_another_pictur
         .graph.as_graph_def()
     )
     waiting = {
-        function.signature.name.removeprefix('__inference_').rpartition('_')[0]
+        _name(function.signature.name)
         for function in graph.library.function
         if function.attr['_noinline'].b and function.attr['_tf_data_function'].b
     }
     assert waiting == {'read', 'examine', '_strokes'}
-    # The places where they are called are not inlined either: what calls them names them.
+    # And no other function is called by its name.
     called = {
-        node.attr['f'].func.name
+        _name(node.attr['f'].func.name)
         for function in graph.library.function
         for node in function.node_def
         if 'PartitionedCall' in node.op
     }
-    assert {name.removeprefix('__inference_').rpartition('_')[0] for name in called} == waiting
+    assert called == waiting
